@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Registers in BAR 0.
+//!
+//! Every register is 32 bits wide and little-endian. An access is legal if it is 4 bytes wide and
+//! 4-byte aligned, or 8 bytes wide and 8-byte aligned (then it acts as two, low half first).
+//! Values wider than 32 bits are `_LO`/`_HI` pairs.
+
+/// How a register may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read only: a write is ignored and counted as illegal.
+    Ro,
+    /// Read and write.
+    Rw,
+    /// Read and write, but writable only while the queue is disabled: a write to a running queue
+    /// stops it with `CONFIG_WHILE_RUNNING`.
+    RwStopped,
+    /// Read; writing a one clears the bit.
+    W1c,
+    /// Write only: reads as zero.
+    Wo,
+}
+
+impl Access {
+    /// Abbreviation in the data sheet.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Access::Ro => "RO",
+            Access::Rw => "RW",
+            Access::RwStopped => "RWS",
+            Access::W1c => "W1C",
+            Access::Wo => "WO",
+        }
+    }
+}
+
+/// Value after reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// This value.
+    Value(u32),
+    /// Depends on how the card was configured.
+    Config,
+}
+
+/// One register, or an array of like registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Register {
+    /// Name in the data sheet.
+    pub name: &'static str,
+    /// Offset of the (first) register in its block.
+    pub offset: u32,
+    /// How it may be used.
+    pub access: Access,
+    /// Value after reset.
+    pub reset: Reset,
+    /// Number of registers; 1 for a single one.
+    pub count: u32,
+    /// Distance between the registers of an array in bytes.
+    pub stride: u32,
+}
+
+macro_rules! reset {
+    (cfg) => {
+        Reset::Config
+    };
+    ($value:expr) => {
+        Reset::Value($value)
+    };
+}
+
+macro_rules! registers {
+    ($(#[$list_doc:meta])* $list:ident; $($(#[$doc:meta])* $name:ident $([$count:literal; $stride:literal])? @ $offset:literal, $access:ident, $reset:tt;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $offset;)*
+
+        $(#[$list_doc])*
+        pub const $list: &[Register] = &[
+            $(Register {
+                name: stringify!($name),
+                offset: $offset,
+                access: Access::$access,
+                reset: reset!($reset),
+                count: 1 $(- 1 + $count)?,
+                stride: 4 $(- 4 + $stride)?,
+            },)*
+        ];
+    };
+}
+
+/// Value of [`ID`]: "vnet" in ASCII.
+pub const ID_VALUE: u32 = u32::from_le_bytes(*b"vnet");
+/// Value of [`VERSION`]: major number in the upper half, minor in the lower. A driver works with
+/// every card of the same major number.
+pub const VERSION_VALUE: u32 = 0x0001_0000;
+
+registers! {
+    /// Registers of the card as a whole, offsets from the start of BAR 0.
+    GLOBAL;
+    /// Identity: [`ID_VALUE`].
+    ID @ 0x000, Ro, 0x7465_6e76;
+    /// Version of this contract: [`VERSION_VALUE`].
+    VERSION @ 0x004, Ro, 0x0001_0000;
+    /// Control: `CTRL_*`.
+    CTRL @ 0x008, Rw, 0;
+    /// Status: `STATUS_*`.
+    STATUS @ 0x00c, Ro, cfg;
+    /// Features that the card offers, bits 31:0.
+    DEVICE_FEATURES_LO @ 0x010, Ro, cfg;
+    /// Features that the card offers, bits 63:32.
+    DEVICE_FEATURES_HI @ 0x014, Ro, cfg;
+    /// Features that the driver accepts, bits 31:0.
+    DRIVER_FEATURES_LO @ 0x018, Rw, 0;
+    /// Features that the driver accepts, bits 63:32.
+    DRIVER_FEATURES_HI @ 0x01c, Rw, 0;
+    /// Number of queue pairs.
+    QUEUE_PAIRS @ 0x020, Ro, cfg;
+    /// Smallest ring size in bits 15:0, largest in bits 31:16.
+    QUEUE_SIZE_LIMITS @ 0x024, Ro, 0x1000_0040;
+    /// Number of MSI-X vectors.
+    VECTORS @ 0x028, Ro, cfg;
+    /// Smallest MTU in bits 15:0, largest in bits 31:16.
+    MTU_LIMITS @ 0x02c, Ro, cfg;
+    /// Permanent MAC address, bytes 0…3, byte 0 in bits 7:0.
+    PERM_MAC_LO @ 0x030, Ro, cfg;
+    /// Permanent MAC address, bytes 4 and 5.
+    PERM_MAC_HI @ 0x034, Ro, cfg;
+    /// MAC address in use, bytes 0…3; takes effect with the write to `MAC_HI`.
+    MAC_LO @ 0x038, Rw, cfg;
+    /// MAC address in use, bytes 4 and 5.
+    MAC_HI @ 0x03c, Rw, cfg;
+    /// MTU in use: payload bytes of an untagged frame; a longer received frame is dropped unless
+    /// it carries a segment size.
+    MTU @ 0x040, Rw, 1500;
+    /// Receive mode: `RX_MODE_*`.
+    RX_MODE @ 0x044, Rw, 0;
+    /// Link: `LINK_*`.
+    LINK @ 0x048, Ro, cfg;
+    /// Link speed in Mbit/s; all ones: unknown.
+    LINK_SPEED @ 0x04c, Ro, cfg;
+    /// What happened: `EVENT_*`.
+    EVENT_CAUSE @ 0x050, W1c, 0;
+    /// Which causes raise the control interrupt.
+    EVENT_ENABLE @ 0x054, Rw, 0;
+    /// MSI-X vector of the control interrupt; 0xffff: none.
+    EVENT_VECTOR @ 0x058, Rw, 0xffff;
+    /// Queues that stopped with an error, one bit per queue index.
+    QUEUE_ERRORS @ 0x05c, Ro, 0;
+    /// Number of illegal register accesses since reset; stops at all ones.
+    ILLEGAL_ACCESSES @ 0x060, Ro, 0;
+    /// Card clock in nanoseconds, bits 31:0; reading it latches the upper half (`TIMESTAMP`).
+    CLOCK_LO @ 0x080, Rw, 0;
+    /// Card clock in nanoseconds, bits 63:32; writing it sets the clock (`TIMESTAMP`).
+    CLOCK_HI @ 0x084, Rw, 0;
+    /// Frequency correction in parts per 2^32, signed (`TIMESTAMP`).
+    CLOCK_ADJ @ 0x088, Rw, 0;
+    /// RSS control: `RSS_CTRL_*` (`RSS`).
+    RSS_CTRL @ 0x400, Rw, 0;
+    /// Hash types in use, `RSS_HASH_*` (`RSS`).
+    RSS_HASH_TYPES @ 0x404, Rw, 0;
+    /// Hash types that the card can compute (`RSS`).
+    RSS_HASH_SUPPORTED @ 0x408, Ro, cfg;
+    /// Number of indirection table entries (`RSS`).
+    RSS_TABLE_SIZE @ 0x40c, Ro, cfg;
+    /// Toeplitz key, 40 bytes, first byte in bits 7:0 of the first register (`RSS`).
+    RSS_KEY [10; 4] @ 0x420, Rw, 0;
+    /// Indirection table: four 8-bit queue pair numbers a register (`RSS`).
+    RSS_TABLE [32; 4] @ 0x480, Rw, 0;
+    /// Number of entries in the MAC filter table (`MAC_FILTER`).
+    MAC_FILTER_SIZE @ 0x800, Ro, cfg;
+    /// MAC filter entry, bytes 0…3 (`MAC_FILTER`).
+    MAC_FILTER_LO [64; 8] @ 0x900, Rw, 0;
+    /// MAC filter entry, bytes 4 and 5, and `MAC_FILTER_VALID`; takes effect with this write.
+    MAC_FILTER_HI [64; 8] @ 0x904, Rw, 0;
+    /// VLAN ids to receive, one bit each (`VLAN_FILTER`).
+    VLAN_FILTER [128; 4] @ 0xc00, Rw, 0;
+    /// Doorbell of a queue, by queue index: bits 15:0 hold the new avail index.
+    DOORBELL [32; 4] @ 0x2000, Wo, 0;
+}
+
+/// Offset of the first queue block.
+pub const QUEUE_BASE: u32 = 0x1000;
+/// Distance between queue blocks.
+pub const QUEUE_STRIDE: u32 = 0x40;
+
+registers! {
+    /// Registers of one queue, offsets from the start of its block.
+    QUEUE;
+    /// Number of descriptors, a power of two.
+    Q_SIZE @ 0x00, RwStopped, 256;
+    /// Control: `Q_CTRL_*`.
+    Q_CTRL @ 0x04, Rw, 0;
+    /// Status: `Q_STATUS_*`.
+    Q_STATUS @ 0x08, Ro, 0;
+    /// MSI-X vector; 0xffff: none.
+    Q_VECTOR @ 0x0c, RwStopped, 0xffff;
+    /// Bus address of the descriptor table, bits 31:0.
+    Q_DESC_LO @ 0x10, RwStopped, 0;
+    /// Bus address of the descriptor table, bits 63:32.
+    Q_DESC_HI @ 0x14, RwStopped, 0;
+    /// Bus address of the avail ring, bits 31:0.
+    Q_AVAIL_LO @ 0x18, RwStopped, 0;
+    /// Bus address of the avail ring, bits 63:32.
+    Q_AVAIL_HI @ 0x1c, RwStopped, 0;
+    /// Bus address of the used ring, bits 31:0.
+    Q_USED_LO @ 0x20, RwStopped, 0;
+    /// Bus address of the used ring, bits 63:32.
+    Q_USED_HI @ 0x24, RwStopped, 0;
+    /// Both ring indices: next avail entry to fetch in bits 15:0, next used entry in bits 31:16.
+    Q_INDEX @ 0x28, RwStopped, 0;
+    /// What the error is about: the descriptor index or value that broke the rule.
+    Q_ERROR_INFO @ 0x2c, Ro, 0;
+    /// Moderation: microseconds in bits 15:0, frames in bits 31:16 (`MODERATION`).
+    Q_MODERATION @ 0x30, Rw, 0;
+    /// Transmit rate limit in Mbit/s; 0: none (`SHAPER`).
+    Q_RATE @ 0x34, Rw, 0;
+}
+
+/// Offset of the first block of queue counters.
+pub const STATS_BASE: u32 = 0x3000;
+/// Distance between blocks of queue counters.
+pub const STATS_STRIDE: u32 = 0x40;
+
+registers! {
+    /// Counters of one queue (`QUEUE_STATS`), offsets from the start of its block. Each is a
+    /// 64-bit pair; reading the low half latches the high half. Reset clears them.
+    STATS;
+    /// Frames carried.
+    S_FRAMES @ 0x00, Ro, 0;
+    /// Bytes carried, without per-packet headers.
+    S_BYTES @ 0x08, Ro, 0;
+    /// Frames dropped: no buffer, filter, backend full, too long.
+    S_DROPS @ 0x10, Ro, 0;
+    /// Times the queue stopped with an error.
+    S_ERRORS @ 0x18, Ro, 0;
+    /// Doorbells received.
+    S_DOORBELLS @ 0x20, Ro, 0;
+    /// Interrupts raised.
+    S_INTERRUPTS @ 0x28, Ro, 0;
+}
+
+/// `CTRL`: reset the card; reads as zero once the reset is done, which is at the next read.
+pub const CTRL_RESET: u32 = 1 << 0;
+/// `CTRL`: check and lock `DRIVER_FEATURES`; answered by `STATUS_FEATURES_OK`.
+pub const CTRL_COMMIT_FEATURES: u32 = 1 << 1;
+
+/// `STATUS`: the card is ready for its driver.
+pub const STATUS_READY: u32 = 1 << 0;
+/// `STATUS`: the committed features were accepted.
+pub const STATUS_FEATURES_OK: u32 = 1 << 1;
+/// `STATUS`: the card has failed and needs a reset.
+pub const STATUS_FAILED: u32 = 1 << 2;
+
+/// `RX_MODE`: receive every frame.
+pub const RX_MODE_PROMISC: u32 = 1 << 0;
+/// `RX_MODE`: receive every multicast frame.
+pub const RX_MODE_ALLMULTI: u32 = 1 << 1;
+/// `RX_MODE`: receive broadcast frames.
+pub const RX_MODE_BROADCAST: u32 = 1 << 2;
+/// All defined bits of `RX_MODE`.
+pub const RX_MODE_MASK: u32 = RX_MODE_PROMISC | RX_MODE_ALLMULTI | RX_MODE_BROADCAST;
+
+/// `LINK`: the link is up.
+pub const LINK_UP: u32 = 1 << 0;
+/// `LINK`: the link is full duplex.
+pub const LINK_FULL_DUPLEX: u32 = 1 << 1;
+/// `LINK_SPEED`: not known.
+pub const LINK_SPEED_UNKNOWN: u32 = u32::MAX;
+
+/// `EVENT_*`: `LINK` or `LINK_SPEED` changed.
+pub const EVENT_LINK: u32 = 1 << 0;
+/// `EVENT_*`: a queue stopped with an error; see `QUEUE_ERRORS`.
+pub const EVENT_QUEUE_ERROR: u32 = 1 << 1;
+/// `EVENT_*`: the card failed; see `STATUS_FAILED`.
+pub const EVENT_FAILED: u32 = 1 << 2;
+/// All defined events.
+pub const EVENT_MASK: u32 = EVENT_LINK | EVENT_QUEUE_ERROR | EVENT_FAILED;
+
+/// `RSS_CTRL`: spread received frames by hash.
+pub const RSS_CTRL_ENABLE: u32 = 1 << 0;
+/// `RSS_CTRL`: symmetric hash (both directions of a flow give the same value).
+pub const RSS_CTRL_SYMMETRIC: u32 = 1 << 1;
+
+/// `RSS_HASH_*`: IPv4 addresses.
+pub const RSS_HASH_IPV4: u32 = 1 << 0;
+/// `RSS_HASH_*`: IPv4 addresses and TCP ports.
+pub const RSS_HASH_TCPV4: u32 = 1 << 1;
+/// `RSS_HASH_*`: IPv4 addresses and UDP ports.
+pub const RSS_HASH_UDPV4: u32 = 1 << 2;
+/// `RSS_HASH_*`: IPv6 addresses.
+pub const RSS_HASH_IPV6: u32 = 1 << 3;
+/// `RSS_HASH_*`: IPv6 addresses and TCP ports.
+pub const RSS_HASH_TCPV6: u32 = 1 << 4;
+/// `RSS_HASH_*`: IPv6 addresses and UDP ports.
+pub const RSS_HASH_UDPV6: u32 = 1 << 5;
+
+/// `MAC_FILTER_HI`: the entry is in use.
+pub const MAC_FILTER_VALID: u32 = 1 << 31;
+
+/// `Q_CTRL`: the queue runs. Clearing it stops the queue: when the next read of any register is
+/// answered, the card no longer touches the rings or buffers of the queue.
+pub const Q_CTRL_ENABLE: u32 = 1 << 0;
+
+/// `Q_STATUS`: the queue runs.
+pub const Q_STATUS_RUNNING: u32 = 1 << 0;
+/// `Q_STATUS`: the queue stopped with an error.
+pub const Q_STATUS_ERROR: u32 = 1 << 1;
+/// `Q_STATUS`: lowest bit of the error code ([`crate::queue::Error`]), which is 8 bits wide.
+pub const Q_STATUS_CODE_SHIFT: u32 = 8;
+
+/// Offset in BAR 0 of a register of a queue.
+pub const fn queue_reg(queue: u16, reg: u32) -> u32 {
+    QUEUE_BASE + queue as u32 * QUEUE_STRIDE + reg
+}
+
+/// Offset in BAR 0 of the low half of a counter of a queue.
+pub const fn stats_reg(queue: u16, reg: u32) -> u32 {
+    STATS_BASE + queue as u32 * STATS_STRIDE + reg
+}
+
+/// Offset in BAR 0 of the doorbell of a queue.
+pub const fn doorbell_reg(queue: u16) -> u32 {
+    DOORBELL + queue as u32 * 4
+}
+
+/// Splits a MAC address into the values of a `_LO`/`_HI` pair.
+pub const fn mac_to_regs(mac: [u8; 6]) -> (u32, u32) {
+    (
+        u32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]]),
+        u32::from_le_bytes([mac[4], mac[5], 0, 0]),
+    )
+}
+
+/// Reads back what [`mac_to_regs`] gives; the upper half of `hi` is ignored.
+pub const fn mac_from_regs(lo: u32, hi: u32) -> [u8; 6] {
+    let l = lo.to_le_bytes();
+    let h = hi.to_le_bytes();
+    [l[0], l[1], l[2], l[3], h[0], h[1]]
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::pci;
+    use std::vec::Vec;
+
+    /// Every 4-byte slot that a register takes, in BAR 0.
+    fn slots() -> Vec<(u32, &'static str)> {
+        let mut v = Vec::new();
+        let mut put = |base: u32, list: &'static [Register], width: u32| {
+            for r in list {
+                for i in 0..r.count {
+                    for half in 0..width {
+                        v.push((base + r.offset + i * r.stride + half * 4, r.name));
+                    }
+                }
+            }
+        };
+        put(0, GLOBAL, 1);
+        for q in 0..u32::from(pci::MAX_QUEUES) {
+            put(QUEUE_BASE + q * QUEUE_STRIDE, QUEUE, 1);
+            put(STATS_BASE + q * STATS_STRIDE, STATS, 2);
+        }
+        v.sort_unstable();
+        v
+    }
+
+    #[test]
+    fn registers_are_aligned_apart_and_inside_the_bar() {
+        let s = slots();
+        for w in s.windows(2) {
+            assert!(
+                w[0].0 != w[1].0,
+                "{} and {} share {:#x}",
+                w[0].1,
+                w[1].1,
+                w[0].0
+            );
+        }
+        for (offset, name) in s {
+            assert!(
+                offset % 4 == 0 && u64::from(offset) < pci::BAR_REGS_SIZE,
+                "{name} at {offset:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn constants_match_the_table() {
+        let reset = |name| GLOBAL.iter().find(|r| r.name == name).unwrap().reset;
+        assert_eq!(reset("ID"), Reset::Value(ID_VALUE));
+        assert_eq!(reset("VERSION"), Reset::Value(VERSION_VALUE));
+        let limits = u32::from(crate::queue::MIN_SIZE) | u32::from(crate::queue::MAX_SIZE) << 16;
+        assert_eq!(reset("QUEUE_SIZE_LIMITS"), Reset::Value(limits));
+        assert_eq!(doorbell_reg(31), 0x207c);
+        assert_eq!(queue_reg(1, Q_CTRL), 0x1044);
+    }
+
+    #[test]
+    fn mac_round_trips() {
+        let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        assert_eq!(mac_to_regs(mac), (0x1200_5452, 0x5634));
+        assert_eq!(mac_from_regs(0x1200_5452, 0xffff_5634), mac);
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Layout of the split ring (virtio 1.2, section 2.7), always with event index.
+
+/// Descriptor flag: the chain goes on at `next`.
+pub const DESC_F_NEXT: u16 = 1;
+/// Descriptor flag: the card writes this buffer (else it only reads it).
+pub const DESC_F_WRITE: u16 = 2;
+/// Descriptor flag: the buffer is a table of descriptors.
+pub const DESC_F_INDIRECT: u16 = 4;
+
+/// Alignment of the descriptor table in bytes.
+pub const DESC_ALIGN: u64 = 16;
+/// Alignment of the avail ring in bytes.
+pub const AVAIL_ALIGN: u64 = 2;
+/// Alignment of the used ring in bytes.
+pub const USED_ALIGN: u64 = 4;
+
+/// Size of a descriptor in bytes.
+pub const DESC_SIZE: usize = 16;
+/// Size of an avail ring entry in bytes.
+pub const AVAIL_ENTRY_SIZE: usize = 2;
+/// Size of a used ring entry in bytes.
+pub const USED_ENTRY_SIZE: usize = 8;
+
+/// Offset of the index in both the avail and the used ring.
+pub const RING_IDX: usize = 2;
+/// Offset of the first entry in both the avail and the used ring.
+pub const RING_ENTRIES: usize = 4;
+
+/// A descriptor, in CPU byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Desc {
+    /// Bus address of the buffer.
+    pub addr: u64,
+    /// Length of the buffer in bytes.
+    pub len: u32,
+    /// `DESC_F_*`.
+    pub flags: u16,
+    /// Index of the next descriptor, if `DESC_F_NEXT` is set.
+    pub next: u16,
+}
+
+impl Desc {
+    /// The 16 bytes as they stand in the descriptor table, as two 64-bit words in CPU byte order:
+    /// the second holds length, flags and next.
+    pub const fn to_words(self) -> [u64; 2] {
+        [
+            self.addr,
+            self.len as u64 | (self.flags as u64) << 32 | (self.next as u64) << 48,
+        ]
+    }
+
+    /// Reads back what [`Self::to_words`] gives.
+    pub const fn from_words(w: [u64; 2]) -> Self {
+        Self {
+            addr: w[0],
+            len: w[1] as u32,
+            flags: (w[1] >> 32) as u16,
+            next: (w[1] >> 48) as u16,
+        }
+    }
+}
+
+/// Bytes of a descriptor table.
+pub const fn desc_bytes(size: u16) -> usize {
+    size as usize * DESC_SIZE
+}
+
+/// Bytes of an avail ring with its `used_event`.
+pub const fn avail_bytes(size: u16) -> usize {
+    used_event_offset(size) + 2
+}
+
+/// Bytes of a used ring with its `avail_event`.
+pub const fn used_bytes(size: u16) -> usize {
+    avail_event_offset(size) + 2
+}
+
+/// Offset of `used_event` in the avail ring: the driver writes the used index at which it wants
+/// an interrupt (virtio 1.2, 2.7.7).
+pub const fn used_event_offset(size: u16) -> usize {
+    RING_ENTRIES + size as usize * AVAIL_ENTRY_SIZE
+}
+
+/// Offset of `avail_event` in the used ring: the card writes the avail index at which it wants a
+/// doorbell (virtio 1.2, 2.7.10).
+pub const fn avail_event_offset(size: u16) -> usize {
+    RING_ENTRIES + size as usize * USED_ENTRY_SIZE
+}
+
+/// True if moving an index from `old` to `new` passes the point that the other side asked to be
+/// told of: `event` lies in `old..new` modulo 2^16 (virtio 1.2, 2.7.7.1).
+pub const fn need_event(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_round_trip() {
+        let d = Desc {
+            addr: 0x1122_3344_5566_7788,
+            len: 0x99aa_bbcc,
+            flags: 3,
+            next: 0xfffe,
+        };
+        assert_eq!(Desc::from_words(d.to_words()), d);
+    }
+
+    #[test]
+    fn layout_of_a_ring_of_256() {
+        assert_eq!(desc_bytes(256), 4096);
+        assert_eq!(avail_bytes(256), 6 + 2 * 256);
+        assert_eq!(used_bytes(256), 6 + 8 * 256);
+    }
+
+    #[test]
+    fn need_event_is_membership_of_the_half_open_range() {
+        for old in [0u16, 1, 0x7fff, 0xfff0, 0xffff] {
+            for moved in 0..40u16 {
+                let new = old.wrapping_add(moved);
+                for at in 0..60u16 {
+                    let event = old.wrapping_add(at).wrapping_sub(10);
+                    let member = (0..moved).any(|i| old.wrapping_add(i) == event);
+                    assert_eq!(
+                        need_event(event, new, old),
+                        member,
+                        "{event} in {old}..{new}"
+                    );
+                }
+            }
+        }
+    }
+}
