@@ -1,24 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The per-packet header: `struct virtio_net_hdr_v1` (virtio 1.2, 5.1.6; `linux/virtio_net.h`).
+//!
+//! Features that tell more about a frame append to it, in the order of their bits; [`size`] says
+//! how long the header then is. It has the same size on every queue of a card.
 
-/// Size of the header in bytes.
-pub const SIZE: usize = 12;
+use super::features;
 
-/// Flag: `csum_start` and `csum_offset` say where to complete the checksum.
-pub const F_NEEDS_CSUM: u8 = 1;
-/// Flag: the checksum was verified.
-pub const F_DATA_VALID: u8 = 2;
+constants! {
+    /// Sizes of the header and of what features append to it.
+    SIZES;
+    /// Size of the header in bytes.
+    SIZE: usize = 12;
+    /// Bytes that `HASH_REPORT` appends, which makes `struct virtio_net_hdr_v1_hash`.
+    HASH_SIZE: usize = 8;
+    /// Bytes that `VLAN_OFFLOAD` appends.
+    VLAN_SIZE: usize = 4;
+    /// Bytes that `TIMESTAMP` appends.
+    STAMP_SIZE: usize = 8;
+}
 
-/// No segmentation.
-pub const GSO_NONE: u8 = 0;
-/// TCP over IPv4.
-pub const GSO_TCPV4: u8 = 1;
-/// TCP over IPv6.
-pub const GSO_TCPV6: u8 = 4;
-/// UDP segmentation (not fragmentation).
-pub const GSO_UDP_L4: u8 = 5;
-/// Added to a TCP type: CWR is set on the first segment.
-pub const GSO_ECN: u8 = 0x80;
+constants! {
+    /// Values of the `flags` member, one bit each.
+    FLAGS;
+    /// Flag: `csum_start` and `csum_offset` say where to complete the checksum.
+    F_NEEDS_CSUM: u8 = 1;
+    /// Flag: the checksum was verified.
+    F_DATA_VALID: u8 = 2;
+    /// Flag, receive with `HDR_SPLIT`: the first descriptor of the chain holds the `hdr_len` bytes
+    /// of protocol headers and nothing else of the frame.
+    F_SPLIT: u8 = 0x20;
+    /// Flag, with `VLAN_OFFLOAD`: `vlan_tci` and `vlan_proto` hold a tag that is not in the frame.
+    F_VLAN: u8 = 0x40;
+    /// Flag, with `TIMESTAMP`: receive: `stamp` is valid; transmit: the chain ends in a buffer of
+    /// [`STAMP_SIZE`] bytes that the card writes.
+    F_STAMP: u8 = 0x80;
+}
+
+constants! {
+    /// Values of the `gso_type` member.
+    GSO_TYPES;
+    /// No segmentation.
+    GSO_NONE: u8 = 0;
+    /// TCP over IPv4.
+    GSO_TCPV4: u8 = 1;
+    /// TCP over IPv6.
+    GSO_TCPV6: u8 = 4;
+    /// UDP segmentation (not fragmentation).
+    GSO_UDP_L4: u8 = 5;
+    /// Added to a TCP type: CWR is set on the first segment.
+    GSO_ECN: u8 = 0x80;
+}
+
+constants! {
+    /// Values of the `hash_report` member (virtio 1.2, 5.1.6.4.3).
+    HASH_REPORTS;
+    /// No hash was computed.
+    HASH_NONE: u16 = 0;
+    /// Over IPv4 addresses.
+    HASH_IPV4: u16 = 1;
+    /// Over IPv4 addresses and TCP ports.
+    HASH_TCPV4: u16 = 2;
+    /// Over IPv4 addresses and UDP ports.
+    HASH_UDPV4: u16 = 3;
+    /// Over IPv6 addresses.
+    HASH_IPV6: u16 = 4;
+    /// Over IPv6 addresses and TCP ports.
+    HASH_TCPV6: u16 = 5;
+    /// Over IPv6 addresses and UDP ports.
+    HASH_UDPV6: u16 = 6;
+}
+
+members! {
+    /// Members of the header that are always there: see [`NetHdr`].
+    MEMBERS;
+    flags @ 0, 8;
+    gso_type @ 1, 8;
+    hdr_len @ 2, 16;
+    gso_size @ 4, 16;
+    csum_start @ 6, 16;
+    csum_offset @ 8, 16;
+    num_buffers @ 10, 16;
+}
+
+members! {
+    /// What `HASH_REPORT` appends; offsets from the end of what stands before.
+    HASH_MEMBERS;
+    hash_value @ 0, 32;
+    hash_report @ 4, 16;
+    hash_reserved @ 6, 16;
+}
+
+members! {
+    /// What `VLAN_OFFLOAD` appends; offsets from the end of what stands before. `vlan_proto` is
+    /// the EtherType of the tag (0x8100 or 0x88a8) as a number.
+    VLAN_MEMBERS;
+    vlan_tci @ 0, 16;
+    vlan_proto @ 2, 16;
+}
+
+members! {
+    /// What `TIMESTAMP` appends; offsets from the end of what stands before. `stamp` is the card
+    /// clock in nanoseconds.
+    STAMP_MEMBERS;
+    stamp @ 0, 64;
+}
+
+/// Size of the header in bytes once these features are accepted.
+pub const fn size(accepted: u64) -> usize {
+    let mut size = SIZE;
+    if accepted & features::HASH_REPORT != 0 {
+        size += HASH_SIZE;
+    }
+    if accepted & features::VLAN_OFFLOAD != 0 {
+        size += VLAN_SIZE;
+    }
+    if accepted & features::TIMESTAMP != 0 {
+        size += STAMP_SIZE;
+    }
+    size
+}
 
 /// The header, in CPU byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +180,66 @@ impl NetHdr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_the_listed_layout() {
+        let h = NetHdr {
+            flags: 0x12,
+            gso_type: 0x34,
+            hdr_len: 0x1122,
+            gso_size: 0x3344,
+            csum_start: 0x5566,
+            csum_offset: 0x7788,
+            num_buffers: 0x99aa,
+        };
+        let values = [
+            h.flags.into(),
+            h.gso_type.into(),
+            h.hdr_len,
+            h.gso_size,
+            h.csum_start,
+            h.csum_offset,
+            h.num_buffers,
+        ];
+        let bytes = h.to_bytes();
+        assert_eq!(MEMBERS.len(), values.len());
+        for (m, value) in MEMBERS.iter().zip(values) {
+            let le = value.to_le_bytes();
+            let n = m.width as usize / 8;
+            assert_eq!(bytes[m.offset..m.offset + n], le[..n], "{}", m.name);
+        }
+    }
+
+    #[test]
+    fn members_fill_the_sizes() {
+        for (list, size) in [
+            (MEMBERS, SIZE),
+            (HASH_MEMBERS, HASH_SIZE),
+            (VLAN_MEMBERS, VLAN_SIZE),
+            (STAMP_MEMBERS, STAMP_SIZE),
+        ] {
+            let mut end = 0;
+            for m in list {
+                assert_eq!(m.offset, end, "{}", m.name);
+                end += m.width as usize / 8;
+            }
+            assert_eq!(end, size);
+        }
+    }
+
+    #[test]
+    fn features_make_the_header_grow() {
+        use features::{HASH_REPORT, TIMESTAMP, VLAN_OFFLOAD};
+        for (accepted, bytes) in [
+            (0, 12),
+            (HASH_REPORT, 20),
+            (VLAN_OFFLOAD, 16),
+            (HASH_REPORT | TIMESTAMP, 28),
+            (u64::MAX, 32),
+        ] {
+            assert_eq!(size(accepted), bytes, "{accepted:#x}");
+        }
+    }
 
     #[test]
     fn bytes_round_trip_in_the_order_of_the_kernel_header() {

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Queue numbering, limits and error codes.
 
-/// Smallest ring, in descriptors.
-pub const MIN_SIZE: u16 = 64;
-/// Largest ring, in descriptors.
-pub const MAX_SIZE: u16 = 4096;
-/// Value of a vector register that means "no interrupt".
-pub const NO_VECTOR: u32 = 0xffff;
+constants! {
+    /// Limits and special values of queue registers.
+    CONSTANTS;
+    /// Smallest ring, in descriptors.
+    MIN_SIZE: u16 = 64;
+    /// Largest ring, in descriptors.
+    MAX_SIZE: u16 = 4096;
+    /// Value of a vector register that means "no interrupt".
+    NO_VECTOR: u32 = 0xffff;
+}
 
 /// What a queue carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

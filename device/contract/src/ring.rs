@@ -1,31 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Layout of the split ring (virtio 1.2, section 2.7), always with event index.
 
-/// Descriptor flag: the chain goes on at `next`.
-pub const DESC_F_NEXT: u16 = 1;
-/// Descriptor flag: the card writes this buffer (else it only reads it).
-pub const DESC_F_WRITE: u16 = 2;
-/// Descriptor flag: the buffer is a table of descriptors.
-pub const DESC_F_INDIRECT: u16 = 4;
+constants! {
+    /// Flags, alignments, sizes and offsets of the ring.
+    CONSTANTS;
+    /// Descriptor flag: the chain goes on at `next`.
+    DESC_F_NEXT: u16 = 1;
+    /// Descriptor flag: the card writes this buffer (else it only reads it).
+    DESC_F_WRITE: u16 = 2;
+    /// Descriptor flag: the buffer is a table of descriptors (`INDIRECT_DESC`).
+    DESC_F_INDIRECT: u16 = 4;
+    /// Alignment of the descriptor table in bytes.
+    DESC_ALIGN: u64 = 16;
+    /// Alignment of the avail ring in bytes.
+    AVAIL_ALIGN: u64 = 2;
+    /// Alignment of the used ring in bytes.
+    USED_ALIGN: u64 = 4;
+    /// Size of a descriptor in bytes.
+    DESC_SIZE: usize = 16;
+    /// Size of an avail ring entry in bytes.
+    AVAIL_ENTRY_SIZE: usize = 2;
+    /// Size of a used ring entry in bytes.
+    USED_ENTRY_SIZE: usize = 8;
+    /// Offset of the index in both the avail and the used ring.
+    RING_IDX: usize = 2;
+    /// Offset of the first entry in both the avail and the used ring.
+    RING_ENTRIES: usize = 4;
+}
 
-/// Alignment of the descriptor table in bytes.
-pub const DESC_ALIGN: u64 = 16;
-/// Alignment of the avail ring in bytes.
-pub const AVAIL_ALIGN: u64 = 2;
-/// Alignment of the used ring in bytes.
-pub const USED_ALIGN: u64 = 4;
+members! {
+    /// A descriptor: see [`Desc`].
+    DESC_MEMBERS;
+    addr @ 0, 64;
+    len @ 8, 32;
+    flags @ 12, 16;
+    next @ 14, 16;
+}
 
-/// Size of a descriptor in bytes.
-pub const DESC_SIZE: usize = 16;
-/// Size of an avail ring entry in bytes.
-pub const AVAIL_ENTRY_SIZE: usize = 2;
-/// Size of a used ring entry in bytes.
-pub const USED_ENTRY_SIZE: usize = 8;
-
-/// Offset of the index in both the avail and the used ring.
-pub const RING_IDX: usize = 2;
-/// Offset of the first entry in both the avail and the used ring.
-pub const RING_ENTRIES: usize = 4;
+members! {
+    /// An entry of the used ring: `id` is the index of the first descriptor of the chain, `len`
+    /// the number of bytes that the card wrote into it.
+    USED_ENTRY_MEMBERS;
+    id @ 0, 32;
+    len @ 4, 32;
+}
 
 /// A descriptor, in CPU byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +125,30 @@ mod tests {
             next: 0xfffe,
         };
         assert_eq!(Desc::from_words(d.to_words()), d);
+    }
+
+    #[test]
+    fn words_have_the_listed_layout() {
+        let d = Desc {
+            addr: 0x1122_3344_5566_7788,
+            len: 0x99aa_bbcc,
+            flags: 0xddee,
+            next: 0xf00f,
+        };
+        let values = [d.addr, d.len.into(), d.flags.into(), d.next.into()];
+        let [low, high] = d.to_words();
+        let all = u128::from(low) | u128::from(high) << 64;
+        for (m, value) in DESC_MEMBERS.iter().zip(values) {
+            let mask = (1u128 << m.width) - 1;
+            assert_eq!(
+                all >> (8 * m.offset) & mask,
+                u128::from(value),
+                "{}",
+                m.name
+            );
+        }
+        let bits: u32 = DESC_MEMBERS.iter().map(|m| m.width).sum();
+        assert_eq!(bits as usize, 8 * DESC_SIZE);
     }
 
     #[test]
