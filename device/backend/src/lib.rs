@@ -18,8 +18,13 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod checksum;
+mod fifo;
 mod frame;
+#[cfg(feature = "mock")]
+pub mod mock;
 
+pub use fifo::Fifo;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Meta};
 
 use std::io;
@@ -134,6 +139,12 @@ pub trait Queue: Send {
     /// which answers at once needs no descriptor to say so.
     fn has_frames(&self) -> bool {
         false
+    }
+
+    /// Frames that the backend itself lost since it was opened, in either direction. Never
+    /// decreases.
+    fn lost(&self) -> u64 {
+        0
     }
 
     /// Forgets the frames that wait for the guest. Called when the card is reset.

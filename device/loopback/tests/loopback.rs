@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Loopback and null as the card sees them.
+
+use vnet_backend::mock::{receive, transmit};
+use vnet_backend::{checksum, Checksum, Endpoint, Gso, GsoKind, Meta, Offloads};
+use vnet_loopback::{Loopback, Null};
+
+const BUFFER: usize = 2048;
+
+fn frame(n: usize) -> Vec<u8> {
+    (0..60 + n).map(|i| (i * 7 + n) as u8).collect()
+}
+
+const PARTIAL: Meta = Meta {
+    checksum: Checksum::Partial {
+        start: 34,
+        offset: 6,
+    },
+    gso: None,
+};
+
+#[test]
+fn frames_come_back_on_their_queue_in_order_and_wait_for_room() {
+    let mut queues = Loopback::new().open(2).unwrap();
+    for n in 0..5 {
+        assert!(transmit(&mut *queues[0], &frame(n), Meta::default()));
+    }
+    assert!(queues[0].has_frames());
+    assert!(!queues[1].has_frames());
+
+    let mut received = receive(&mut *queues[0], 2, BUFFER);
+    assert_eq!(received.len(), 2);
+    assert!(queues[0].has_frames());
+    received.extend(receive(&mut *queues[0], 9, BUFFER));
+    assert!(!queues[0].has_frames());
+    let expected: Vec<_> = (0..5).map(|n| (frame(n), Meta::default())).collect();
+    assert_eq!(received, expected);
+    assert_eq!(queues[0].lost(), 0);
+}
+
+#[test]
+fn checksum_metadata_passes_through_only_if_the_driver_takes_it() {
+    let mut endpoint = Loopback::new();
+    let mut queue = endpoint.open(1).unwrap().remove(0);
+    transmit(&mut *queue, &frame(3), PARTIAL);
+    let mut completed = frame(3);
+    assert!(checksum::complete(&mut completed, 34, 6));
+    assert_ne!(completed, frame(3));
+    let received = receive(&mut *queue, 9, BUFFER);
+    assert_eq!(received, [(completed, Meta::default())]);
+
+    endpoint.set_offloads(Offloads {
+        checksum: true,
+        ..Offloads::default()
+    });
+    transmit(&mut *queue, &frame(3), PARTIAL);
+    assert_eq!(receive(&mut *queue, 9, BUFFER), [(frame(3), PARTIAL)]);
+}
+
+#[test]
+fn a_guest_that_does_not_receive_loses_the_newest_frames_and_a_reset_forgets_the_rest() {
+    let mut queue = Loopback::new().open(1).unwrap().remove(0);
+    for n in 0..3000 {
+        assert!(transmit(&mut *queue, &frame(n % 1000), Meta::default()));
+    }
+    let lost = queue.lost();
+    assert!((1..3000).contains(&lost));
+    assert_eq!(receive(&mut *queue, 1, BUFFER)[0].0, frame(0));
+
+    queue.reset();
+    assert!(!queue.has_frames());
+    assert!(receive(&mut *queue, 1, BUFFER).is_empty());
+    assert_eq!(queue.lost(), lost);
+}
+
+#[test]
+fn a_frame_to_segment_is_lost_because_it_was_never_offered() {
+    let mut queue = Loopback::new().open(1).unwrap().remove(0);
+    let gso = Gso {
+        kind: GsoKind::TcpV4,
+        ecn: false,
+        size: 10,
+        hdr_len: 54,
+    };
+    let meta = Meta {
+        gso: Some(gso),
+        ..PARTIAL
+    };
+    assert!(transmit(&mut *queue, &frame(0), meta));
+    assert!(!queue.has_frames());
+    assert_eq!(queue.lost(), 1);
+}
+
+#[test]
+fn null_takes_everything_and_gives_nothing() {
+    let mut queue = Null::new().open(1).unwrap().remove(0);
+    for n in 0..2000 {
+        assert!(transmit(&mut *queue, &frame(n), PARTIAL));
+    }
+    assert!(!queue.has_frames());
+    assert!(receive(&mut *queue, 1, BUFFER).is_empty());
+    assert_eq!(queue.lost(), 0);
+}
