@@ -1,2 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The DMA address space: guest memory as the card may reach it.
+//!
+//! The client describes the space with map and unmap messages; the message thread applies them to
+//! an [`AddressSpace`]. Workers take a [`DmaMap`] from it at the start of every batch: an
+//! immutable snapshot that they read without a lock. A snapshot keeps its memory mapped for as
+//! long as it lives, so a worker that still holds an old one reads stale memory at worst, never
+//! unmapped memory. Whoever removes a range waits for the workers to finish their batches before
+//! it answers the client.
+//!
+//! A range without a file descriptor is recorded, so that it cannot be mapped twice, but nothing
+//! can reach it. A read-only range refuses writes. With bus mastering off there is no snapshot.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod map;
+mod range;
+mod space;
+
+pub use map::{DmaMap, Slices};
+pub use range::{MapError, Mapping, PAGE_SIZE};
+pub use space::{AddressSpace, MAX_MAPPINGS};

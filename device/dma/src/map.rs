@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! An immutable snapshot of the address space.
+
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::{Error, GuestMemorySliceIterator};
+use vm_memory::{
+    GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryResult, Permissions, VolatileSlice,
+};
+
+use crate::range::Range;
+
+/// A snapshot of the address space: sorted ranges that do not overlap.
+#[derive(Clone, Debug, Default)]
+pub struct DmaMap {
+    ranges: Vec<Arc<Range>>,
+}
+
+impl DmaMap {
+    /// Number of ranges, those without memory included.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// True if nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The range that holds `addr`.
+    fn find(&self, addr: u64) -> Option<&Range> {
+        let after = self.ranges.partition_point(|r| r.first <= addr);
+        let range = self.ranges.get(after.checked_sub(1)?)?;
+        (addr <= range.last).then_some(range.as_ref())
+    }
+
+    /// This map with one more range; `None` if it overlaps one that is there.
+    pub(crate) fn with(&self, range: Range) -> Option<Self> {
+        let at = self.ranges.partition_point(|r| r.first <= range.last);
+        if at > 0 && self.ranges[at - 1].last >= range.first {
+            return None;
+        }
+        let mut ranges = Vec::with_capacity(self.ranges.len() + 1);
+        ranges.extend_from_slice(&self.ranges[..at]);
+        ranges.push(Arc::new(range));
+        ranges.extend_from_slice(&self.ranges[at..]);
+        Some(Self { ranges })
+    }
+
+    /// This map without the ranges that have a byte in `first..=last`; `None` if there are none.
+    pub(crate) fn without(&self, first: u64, last: u64) -> Option<Self> {
+        let from = self.ranges.partition_point(|r| r.last < first);
+        let to = self.ranges.partition_point(|r| r.first <= last);
+        if from >= to {
+            return None;
+        }
+        let mut ranges = Vec::with_capacity(self.ranges.len() - (to - from));
+        ranges.extend_from_slice(&self.ranges[..from]);
+        ranges.extend_from_slice(&self.ranges[to..]);
+        Some(Self { ranges })
+    }
+}
+
+impl GuestMemory for DmaMap {
+    // Named because the trait wants a type; bus addresses are all there is.
+    type PhysicalMemory = GuestMemoryMmap<()>;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        Slices::new(self, addr, count, access).all(|s| s.is_ok())
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> GuestMemoryResult<impl GuestMemorySliceIterator<'a, BS<'a, ()>>> {
+        Ok(Slices::new(self, addr, count, access))
+    }
+}
+
+/// The pieces of memory that make up a stretch of bus addresses; one piece per range that the
+/// stretch touches. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Slices<'a> {
+    map: &'a DmaMap,
+    addr: u64,
+    left: usize,
+    access: Permissions,
+}
+
+impl<'a> Slices<'a> {
+    fn new(map: &'a DmaMap, addr: GuestAddress, count: usize, access: Permissions) -> Self {
+        Self {
+            map,
+            addr: addr.0,
+            left: count,
+            access,
+        }
+    }
+}
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = GuestMemoryResult<VolatileSlice<'a, BS<'a, ()>>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let slice = self
+            .map
+            .find(self.addr)
+            .and_then(|r| r.slice(self.addr, self.left, self.access));
+        let Some(slice) = slice else {
+            self.left = 0;
+            return Some(Err(Error::InvalidGuestAddress(GuestAddress(self.addr))));
+        };
+        self.left -= slice.len();
+        if self.left > 0 {
+            match self.addr.checked_add(slice.len() as u64) {
+                Some(next) => self.addr = next,
+                None => {
+                    self.left = 0;
+                    return Some(Err(Error::GuestAddressOverflow));
+                }
+            }
+        }
+        Some(Ok(slice))
+    }
+}
+
+impl FusedIterator for Slices<'_> {}
+
+impl<'a> GuestMemorySliceIterator<'a, BS<'a, ()>> for Slices<'a> {}

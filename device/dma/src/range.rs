@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! One range of the address space.
+
+use std::fs::File;
+use std::io;
+
+use vm_memory::bitmap::BS;
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, MmapRegion, Permissions, VolatileMemory, VolatileSlice};
+
+/// Granularity of mappings, the page size that the device server negotiates.
+///
+/// Ranges that start and end on it keep every naturally aligned field of a ring inside one range,
+/// and keep the number of pieces that a buffer can fall into small.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// A range as the client describes it.
+#[derive(Debug)]
+pub struct Mapping {
+    /// First bus address.
+    pub address: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// File that holds the memory. `None`: the card must not reach the range.
+    pub file: Option<File>,
+    /// Where in the file the range starts.
+    pub offset: u64,
+    /// The card may read.
+    pub read: bool,
+    /// The card may write.
+    pub write: bool,
+}
+
+/// Why a range cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The size is zero.
+    #[error("range at {0:#x} is empty")]
+    Empty(u64),
+    /// Address, size or file offset is not a multiple of [`PAGE_SIZE`].
+    #[error("range at {0:#x} is not page aligned")]
+    Alignment(u64),
+    /// The range ends above 2^64, or its end in the file does.
+    #[error("range at {address:#x} of size {size:#x} ends outside the address space")]
+    Overflow {
+        /// First bus address.
+        address: u64,
+        /// Size in bytes.
+        size: u64,
+    },
+    /// Part of the range is mapped already.
+    #[error("range at {0:#x} overlaps a mapped one")]
+    Overlap(u64),
+    /// There are [`crate::MAX_MAPPINGS`] ranges already.
+    #[error("too many mapped ranges")]
+    TooMany,
+    /// The file is no memory, or shorter than the range: touching it would be fatal.
+    #[error("range at {0:#x} is not within its file")]
+    File(u64),
+    /// The system refused.
+    #[error("mapping the range at {address:#x}: {source}")]
+    System {
+        /// First bus address.
+        address: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl MapError {
+    /// The error number that a reply to the client carries.
+    pub fn errno(&self) -> i32 {
+        match self {
+            MapError::Empty(_)
+            | MapError::Alignment(_)
+            | MapError::Overflow { .. }
+            | MapError::File(_) => libc::EINVAL,
+            MapError::Overlap(_) => libc::EEXIST,
+            MapError::TooMany => libc::ENOSPC,
+            MapError::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+impl From<MapError> for io::Error {
+    fn from(e: MapError) -> Self {
+        io::Error::from_raw_os_error(e.errno())
+    }
+}
+
+/// A mapped range. The end is kept inclusive, so that a range may reach the top of the space.
+#[derive(Debug)]
+pub(crate) struct Range {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    access: Permissions,
+    memory: Option<MmapRegion<()>>,
+}
+
+impl Range {
+    /// Checks the description and maps the memory.
+    pub(crate) fn new(m: Mapping) -> Result<Self, MapError> {
+        let Mapping { address, size, .. } = m;
+        if size == 0 {
+            return Err(MapError::Empty(address));
+        }
+        let last = address
+            .checked_add(size - 1)
+            .ok_or(MapError::Overflow { address, size })?;
+        if address % PAGE_SIZE != 0 || size % PAGE_SIZE != 0 {
+            return Err(MapError::Alignment(address));
+        }
+        let access = match (m.read, m.write) {
+            (false, false) => Permissions::No,
+            (true, false) => Permissions::Read,
+            (false, true) => Permissions::Write,
+            (true, true) => Permissions::ReadWrite,
+        };
+        let memory = match m.file {
+            Some(file) if access != Permissions::No => {
+                Some(map_file(file, m.offset, address, size, m.write)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            first: address,
+            last,
+            access,
+            memory,
+        })
+    }
+
+    /// The part of the range from `addr`, at most `count` bytes, if `access` is allowed.
+    /// `addr` must lie in the range.
+    pub(crate) fn slice(
+        &self,
+        addr: u64,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, ()>>> {
+        if !self.access.allow(access) {
+            return None;
+        }
+        let memory = self.memory.as_ref()?;
+        // A range with memory has a length that fits a `usize`, and `addr` lies in it.
+        let offset = (addr - self.first) as usize;
+        memory
+            .get_slice(offset, count.min(memory.size() - offset))
+            .ok()
+    }
+}
+
+fn map_file(
+    file: File,
+    offset: u64,
+    address: u64,
+    size: u64,
+    write: bool,
+) -> Result<MmapRegion<()>, MapError> {
+    let system = |source| MapError::System { address, source };
+    if offset % PAGE_SIZE != 0 {
+        return Err(MapError::Alignment(address));
+    }
+    let end = offset
+        .checked_add(size)
+        .filter(|&end| i64::try_from(end).is_ok())
+        .ok_or(MapError::Overflow { address, size })?;
+    let length = usize::try_from(size).map_err(|_| MapError::Overflow { address, size })?;
+    // A page beyond the end of the file raises SIGBUS when it is touched.
+    let meta = file.metadata().map_err(system)?;
+    if !meta.file_type().is_file() || meta.len() < end {
+        return Err(MapError::File(address));
+    }
+    let prot = if write {
+        // Writing part of a page reads it, on every machine that there is.
+        libc::PROT_READ | libc::PROT_WRITE
+    } else {
+        libc::PROT_READ
+    };
+    MmapRegionBuilder::new(length)
+        .with_file_offset(FileOffset::new(file, offset))
+        .with_mmap_prot(prot)
+        .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+        .build()
+        .map_err(|e| match e {
+            MmapRegionError::Mmap(source) => system(source),
+            _ => MapError::File(address),
+        })
+}

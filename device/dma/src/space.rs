@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The address space as the message thread changes it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use crate::map::DmaMap;
+use crate::range::{MapError, Mapping, Range};
+
+/// Most ranges that can be mapped at a time.
+///
+/// Each may take one of the process's memory areas, of which Linux allows 65,530 unless told
+/// otherwise. A client that could use them all up would make the next allocation fail, and with
+/// it every card of the process.
+pub const MAX_MAPPINGS: usize = 32_768;
+
+/// The DMA address space of one card. Clones are handles to the same space.
+#[derive(Clone, Debug, Default)]
+pub struct AddressSpace {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    control: Mutex<Control>,
+    /// What workers see: the map of `control` while bus mastering is on.
+    visible: ArcSwapOption<DmaMap>,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    map: Arc<DmaMap>,
+    bus_master: bool,
+}
+
+impl AddressSpace {
+    /// An empty space with bus mastering off, as after power-on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a range.
+    pub fn map(&self, mapping: Mapping) -> Result<(), MapError> {
+        self.change(|control| {
+            if control.map.len() >= MAX_MAPPINGS {
+                return Err(MapError::TooMany);
+            }
+            let address = mapping.address;
+            let range = Range::new(mapping)?;
+            let map = control.map.with(range).ok_or(MapError::Overlap(address))?;
+            control.map = Arc::new(map);
+            Ok(())
+        })
+    }
+
+    /// Removes every range that has a byte in the `size` bytes from `address`, and returns how
+    /// many there were. Clients unmap stretches with many ranges in them, or with none; the end
+    /// may lie at or beyond 2^64.
+    ///
+    /// A range that sticks out is removed whole: clients do not cut ranges, and memory that the
+    /// card no longer reaches is the safe way to be wrong.
+    ///
+    /// Batches that started before may still use the ranges: if any was removed, quiesce the
+    /// workers before telling the client.
+    pub fn unmap(&self, address: u64, size: u64) -> usize {
+        let Some(beyond_first) = size.checked_sub(1) else {
+            return 0;
+        };
+        self.change(|control| {
+            let before = control.map.len();
+            if let Some(map) = control
+                .map
+                .without(address, address.saturating_add(beyond_first))
+            {
+                control.map = Arc::new(map);
+            }
+            before - control.map.len()
+        })
+    }
+
+    /// Removes every range: the client is gone or asked for it. Quiesce as for [`Self::unmap`].
+    pub fn clear(&self) {
+        self.change(|control| control.map = Arc::default());
+    }
+
+    /// Follows the Bus Master Enable bit. While it is off, workers see no memory. After turning
+    /// it off, quiesce the workers; after turning it on, wake them.
+    pub fn set_bus_master(&self, on: bool) {
+        self.change(|control| control.bus_master = on);
+    }
+
+    /// A snapshot for one batch; `None` while bus mastering is off. Takes no lock.
+    pub fn memory(&self) -> Option<Arc<DmaMap>> {
+        self.shared.visible.load_full()
+    }
+
+    /// Applies a change and shows the result to the workers.
+    fn change<R>(&self, f: impl FnOnce(&mut Control) -> R) -> R {
+        // Every change leaves `Control` whole, so it is good after a panic too.
+        let mut control = self
+            .shared
+            .control
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let result = f(&mut control);
+        self.shared
+            .visible
+            .store(control.bus_master.then(|| Arc::clone(&control.map)));
+        result
+    }
+}
