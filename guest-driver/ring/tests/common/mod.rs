@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Ring memory on the heap, with a card's side that may write whatever it likes.
+#![allow(dead_code, reason = "each test binary uses a part")]
+use std::sync::atomic::{fence, AtomicU16, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use vnet_contract::ring::Desc;
+use vnet_ring::{Memory, Slot, Used};
+
+/// The memory that both sides see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    desc: Vec<[AtomicU64; 2]>,
+    avail: Vec<AtomicU16>,
+    avail_index: AtomicU16,
+    used_event: AtomicU16,
+    used: Vec<AtomicU64>,
+    used_index: AtomicU16,
+    avail_event: AtomicU16,
+}
+
+/// The driver's view.
+#[derive(Clone, Debug)]
+pub(crate) struct HeapRing(pub(crate) Arc<Shared>);
+
+impl HeapRing {
+    pub(crate) fn new(size: u16) -> Self {
+        let n = usize::from(size);
+        Self(Arc::new(Shared {
+            desc: (0..n).map(|_| Default::default()).collect(),
+            avail: (0..n).map(|_| AtomicU16::new(0)).collect(),
+            avail_index: AtomicU16::new(0),
+            used_event: AtomicU16::new(0),
+            used: (0..n).map(|_| AtomicU64::new(0)).collect(),
+            used_index: AtomicU16::new(0),
+            avail_event: AtomicU16::new(0),
+        }))
+    }
+}
+
+pub(crate) fn slots<B, T>(size: u16) -> Vec<Slot<B, T>> {
+    (0..size).map(|_| Slot::new()).collect()
+}
+
+impl Memory for HeapRing {
+    fn size(&self) -> u16 {
+        self.0.desc.len() as u16
+    }
+
+    fn clear(&mut self) {
+        let s = &self.0;
+        let words = s.desc.iter().flatten().chain(&s.used);
+        words.for_each(|w| w.store(0, Ordering::Relaxed));
+        let indices = [&s.avail_index, &s.used_event, &s.used_index, &s.avail_event];
+        let halves = s.avail.iter().chain(indices);
+        halves.for_each(|h| h.store(0, Ordering::Relaxed));
+    }
+
+    fn write_desc(&mut self, index: u16, desc: Desc) {
+        for (word, value) in self.0.desc[usize::from(index)].iter().zip(desc.to_words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn write_avail(&mut self, entry: u16, head: u16) {
+        self.0.avail[usize::from(entry)].store(head, Ordering::Relaxed);
+    }
+
+    fn publish_avail_index(&mut self, index: u16) {
+        self.0.avail_index.store(index, Ordering::Release);
+    }
+
+    fn write_used_event(&mut self, index: u16) {
+        self.0.used_event.store(index, Ordering::Relaxed);
+    }
+
+    fn used_index(&self) -> u16 {
+        self.0.used_index.load(Ordering::Acquire)
+    }
+
+    fn used(&self, entry: u16) -> Used {
+        let word = self.0.used[usize::from(entry)].load(Ordering::Relaxed);
+        Used {
+            id: word as u32,
+            len: (word >> 32) as u32,
+        }
+    }
+
+    fn avail_event(&self) -> u16 {
+        self.0.avail_event.load(Ordering::Relaxed)
+    }
+
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// What a card, honest or not, does to the memory.
+impl Shared {
+    pub(crate) fn avail_index(&self) -> u16 {
+        self.avail_index.load(Ordering::Acquire)
+    }
+
+    /// The chain at `avail[entry]`, as the descriptors link it.
+    pub(crate) fn chain(&self, entry: u16) -> (u16, Vec<Desc>) {
+        let mask = self.desc.len() as u16 - 1;
+        let head = self.avail[usize::from(entry & mask)].load(Ordering::Relaxed);
+        let mut list = Vec::new();
+        let mut index = head;
+        loop {
+            let words = &self.desc[usize::from(index)];
+            let desc = Desc::from_words([
+                words[0].load(Ordering::Relaxed),
+                words[1].load(Ordering::Relaxed),
+            ]);
+            list.push(desc);
+            if desc.flags & vnet_contract::ring::DESC_F_NEXT == 0 {
+                return (head, list);
+            }
+            assert!(list.len() <= self.desc.len(), "chain loops");
+            index = desc.next;
+        }
+    }
+
+    pub(crate) fn used_event(&self) -> u16 {
+        self.used_event.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_avail_event(&self, index: u16) {
+        self.avail_event.store(index, Ordering::Relaxed);
+    }
+
+    pub(crate) fn write_used(&self, entry: u16, id: u32, len: u32) {
+        let place = usize::from(entry) % self.used.len();
+        self.used[place].store(u64::from(id) | u64::from(len) << 32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_used_index(&self, index: u16) {
+        self.used_index.store(index, Ordering::Release);
+    }
+
+    /// Scribbles over everything that the driver wrote and must not rely on.
+    pub(crate) fn scribble(&self, value: u64) {
+        for word in self.desc.iter().flatten() {
+            word.store(value, Ordering::Relaxed);
+        }
+        for half in self
+            .avail
+            .iter()
+            .chain([&self.avail_index, &self.used_event])
+        {
+            half.store(value as u16, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A card that lies.
+#![cfg(not(loom))]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{slots, HeapRing};
+use proptest::prelude::*;
+use vnet_ring::{rx, tx, Slot, Violation};
+
+type Tx = tx::Ring<HeapRing, Vec<Slot<(u64, u32), u32>>>;
+type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
+
+fn tx_with(count: u32) -> (Tx, HeapRing) {
+    let memory = HeapRing::new(8);
+    let mut ring = Tx::new(memory.clone(), slots(8)).unwrap();
+    for cookie in 0..count {
+        let mut chain = ring.begin(2).unwrap();
+        chain.push((0x1000, 12)).unwrap();
+        chain.push((0x2000, 60)).unwrap();
+        chain.commit(cookie).unwrap();
+    }
+    let _ = ring.publish();
+    (ring, memory)
+}
+
+/// The ring is unusable, says why, costs nothing to poll, and a reset repairs it.
+fn assert_broken(mut ring: Tx, violation: Violation) {
+    assert_eq!(ring.reclaim(), Err(violation));
+    assert_eq!(ring.reclaim(), Err(violation));
+    assert_eq!(ring.broken(), Some(violation));
+    assert!(ring.begin(1).is_none());
+    assert!(!ring.has_used());
+    assert!(ring.enable_interrupts(), "a poll loop must end");
+    assert!(ring.enable_interrupts_delayed());
+    assert_eq!(ring.publish(), None);
+    let held = ring.in_flight();
+    let mut back = 0;
+    ring.reset(|_| back += 1);
+    assert_eq!(back, held);
+    assert_eq!(ring.broken(), None);
+    assert_eq!(ring.free(), 8);
+    assert!(ring.begin(8).is_some());
+}
+
+#[test]
+fn used_index_that_jumps() {
+    for index in [3, 4, 100, 0x8000, u16::MAX] {
+        let (ring, memory) = tx_with(2);
+        memory.0.set_used_index(index);
+        assert_broken(ring, Violation::UsedIndex { index, last: 0 });
+    }
+}
+
+#[test]
+fn used_index_that_counts_unpublished_chains() {
+    let (mut ring, memory) = tx_with(1);
+    let mut chain = ring.begin(1).unwrap();
+    chain.push((0x3000, 60)).unwrap();
+    chain.commit(9).unwrap();
+    memory.0.set_used_index(2);
+    assert_broken(ring, Violation::UsedIndex { index: 2, last: 0 });
+}
+
+#[test]
+fn used_index_that_runs_back() {
+    let (mut ring, memory) = tx_with(2);
+    let (head, _) = memory.0.chain(0);
+    memory.0.write_used(0, u32::from(head), 0);
+    memory.0.set_used_index(1);
+    assert_eq!(ring.reclaim(), Ok(Some(0)));
+    memory.0.set_used_index(0);
+    assert_broken(ring, Violation::UsedIndex { index: 0, last: 1 });
+}
+
+#[test]
+fn used_id_out_of_range() {
+    for id in [8, 0x1_0000, 0x1_0001, u32::MAX] {
+        let (ring, memory) = tx_with(1);
+        memory.0.write_used(0, id, 0);
+        memory.0.set_used_index(1);
+        assert_broken(ring, Violation::IdRange(id));
+    }
+}
+
+#[test]
+fn used_id_that_is_free_or_no_head() {
+    let (_, memory) = tx_with(1);
+    let (head, chain) = memory.0.chain(0);
+    for id in (0..8).filter(|&id| id != head) {
+        let (ring, memory) = tx_with(1);
+        memory.0.write_used(0, u32::from(id), 0);
+        memory.0.set_used_index(1);
+        assert_broken(ring, Violation::IdNotHeld(id));
+    }
+    assert_ne!(chain[0].next, head, "the loop above covered a middle");
+}
+
+#[test]
+fn used_id_twice() {
+    let (mut ring, memory) = tx_with(2);
+    let (head, _) = memory.0.chain(0);
+    memory.0.write_used(0, u32::from(head), 0);
+    memory.0.write_used(1, u32::from(head), 0);
+    memory.0.set_used_index(2);
+    assert_eq!(ring.reclaim(), Ok(Some(0)));
+    assert_broken(ring, Violation::IdNotHeld(head));
+}
+
+#[test]
+fn used_length_beyond_the_writable_bytes() {
+    let (ring, memory) = tx_with(1);
+    let (head, _) = memory.0.chain(0);
+    memory.0.write_used(0, u32::from(head), 1);
+    memory.0.set_used_index(1);
+    let violation = Violation::Length {
+        id: head,
+        len: 1,
+        posted: 0,
+    };
+    assert_broken(ring, violation);
+
+    for (len, ok) in [(2048, true), (2049, false), (u32::MAX, false)] {
+        let memory = HeapRing::new(4);
+        let mut ring = Rx::new(memory.clone(), slots(4)).unwrap();
+        ring.post((0x1000, 2048)).unwrap();
+        let _ = ring.publish();
+        let (head, _) = memory.0.chain(0);
+        memory.0.write_used(0, u32::from(head), len);
+        memory.0.set_used_index(1);
+        assert_eq!(ring.take().is_ok(), ok, "{len}");
+    }
+}
+
+#[test]
+fn driver_memory_is_never_believed() {
+    let (mut ring, memory) = tx_with(4);
+    let heads: Vec<u16> = (0..4).map(|i| memory.0.chain(i).0).collect();
+    memory.0.scribble(0xdead_beef_ffff_ffff);
+    for (i, head) in heads.iter().enumerate() {
+        memory.0.write_used(i as u16, u32::from(*head), 0);
+    }
+    memory.0.set_used_index(4);
+    for cookie in 0..4 {
+        assert_eq!(ring.reclaim(), Ok(Some(cookie)));
+    }
+    // The descriptors that came back are all there and form chains again.
+    let mut chain = ring.begin(8).unwrap();
+    for i in 0..8 {
+        chain.push((i, 1)).unwrap();
+    }
+    chain.commit(4).unwrap();
+    let _ = ring.publish();
+    let addrs: Vec<u64> = memory.0.chain(4).1.iter().map(|d| d.addr).collect();
+    assert_eq!(addrs, (0..8).collect::<Vec<_>>());
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Send(u16),
+    Publish,
+    Reclaim(u8),
+    Arm(bool),
+    Disarm,
+    Used { entry: u16, id: u32, len: u32 },
+    UsedIndex(u16),
+    AvailEvent(u16),
+    Scribble(u64),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let id = prop_oneof![8 => 0u32..8, 1 => any::<u32>()];
+    let len = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
+    let index = prop_oneof![8 => 0u16..24, 1 => any::<u16>()];
+    prop_oneof![
+        4 => (1u16..5).prop_map(Move::Send),
+        4 => Just(Move::Publish),
+        4 => (1u8..9).prop_map(Move::Reclaim),
+        1 => any::<bool>().prop_map(Move::Arm),
+        1 => Just(Move::Disarm),
+        4 => (0u16..8, id, len).prop_map(|(entry, id, len)| Move::Used { entry, id, len }),
+        4 => index.prop_map(Move::UsedIndex),
+        1 => any::<u16>().prop_map(Move::AvailEvent),
+        1 => any::<u64>().prop_map(Move::Scribble),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever the card writes: no panic, no cookie lost or given twice, no descriptor lost.
+    #[test]
+    fn nothing_is_lost_or_given_twice(list in prop::collection::vec(moves(), 1..120)) {
+        let memory = HeapRing::new(8);
+        let mut ring = Tx::new(memory.clone(), slots(8)).unwrap();
+        let mut held = HashSet::new();
+        let mut descriptors = std::collections::HashMap::new();
+        let mut next = 0;
+        for step in list {
+            match step {
+                Move::Send(count) => {
+                    if let Some(mut chain) = ring.begin(count) {
+                        for _ in 0..count {
+                            chain.push((0x1000, 60)).unwrap();
+                        }
+                        chain.commit(next).unwrap();
+                        held.insert(next);
+                        descriptors.insert(next, count);
+                        next += 1;
+                    }
+                }
+                Move::Publish => {
+                    let _ = ring.publish();
+                }
+                Move::Reclaim(times) => for _ in 0..times {
+                    match ring.reclaim() {
+                        Ok(Some(cookie)) => prop_assert!(held.remove(&cookie)),
+                        Ok(None) => break,
+                        Err(violation) => prop_assert_eq!(ring.broken(), Some(violation)),
+                    }
+                },
+                Move::Arm(delayed) => {
+                    let _ = if delayed { ring.enable_interrupts_delayed() } else { ring.enable_interrupts() };
+                }
+                Move::Disarm => ring.disable_interrupts(),
+                Move::Used { entry, id, len } => memory.0.write_used(entry, id, len),
+                Move::UsedIndex(index) => memory.0.set_used_index(index),
+                Move::AvailEvent(index) => memory.0.set_avail_event(index),
+                Move::Scribble(value) => memory.0.scribble(value),
+            }
+            let out: u16 = held.iter().map(|c| descriptors[c]).sum();
+            prop_assert_eq!(ring.free() + out, 8);
+            prop_assert_eq!(usize::from(ring.in_flight()), held.len());
+        }
+        ring.reset(|cookie| assert!(held.remove(&cookie)));
+        prop_assert!(held.is_empty());
+        prop_assert_eq!(ring.free(), 8);
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What each call does to ring memory and what it gives back.
+#![cfg(not(loom))]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use common::{slots, HeapRing};
+use vnet_contract::ring::{DESC_F_NEXT, DESC_F_WRITE};
+use vnet_ring::{rx, tx, BadSize, Buffer, Slot};
+
+type Tx<B = (u64, u32), T = u32> = tx::Ring<HeapRing, Vec<Slot<B, T>>>;
+type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
+
+fn tx(size: u16) -> (Tx, HeapRing) {
+    let memory = HeapRing::new(size);
+    (Tx::new(memory.clone(), slots(size)).unwrap(), memory)
+}
+
+fn rx(size: u16) -> (Rx, HeapRing) {
+    let memory = HeapRing::new(size);
+    (Rx::new(memory.clone(), slots(size)).unwrap(), memory)
+}
+
+fn send(ring: &mut Tx, buffers: &[(u64, u32)], cookie: u32) {
+    let mut chain = ring.begin(buffers.len() as u16).unwrap();
+    for &buffer in buffers {
+        chain.push(buffer).unwrap();
+    }
+    chain.commit(cookie).unwrap();
+}
+
+/// A buffer that says when it is dropped.
+#[derive(Debug)]
+struct Noted(&'static str, Rc<RefCell<Vec<&'static str>>>);
+
+impl Buffer for Noted {
+    fn addr(&self) -> u64 {
+        0x1000
+    }
+
+    fn length(&self) -> u32 {
+        64
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.1.borrow_mut().push(self.0);
+    }
+}
+
+#[test]
+fn memory_and_slots_must_agree_on_a_power_of_two() {
+    let new = |size, count| <Tx>::new(HeapRing::new(size), slots(count)).map(|_| ());
+    assert_eq!(new(4, 4), Ok(()));
+    assert_eq!(new(4096, 4096), Ok(()));
+    assert_eq!(new(4, 8), Err(BadSize));
+    assert_eq!(new(8, 4), Err(BadSize));
+    assert_eq!(new(6, 6), Err(BadSize));
+    assert_eq!(new(0, 0), Err(BadSize));
+    assert_eq!(new(8192, 8192), Err(BadSize));
+}
+
+#[test]
+fn a_chain_is_linked_and_ends() {
+    let (mut ring, memory) = tx(8);
+    send(&mut ring, &[(0x1000, 12), (0x2000, 60), (0x3000, 1)], 7);
+    assert_eq!(memory.0.avail_index(), 0, "not published yet");
+    assert_eq!(ring.publish(), Some(1));
+    assert_eq!(memory.0.avail_index(), 1);
+    let (_, chain) = memory.0.chain(0);
+    let seen: Vec<_> = chain.iter().map(|d| (d.addr, d.len, d.flags)).collect();
+    assert_eq!(
+        seen,
+        [
+            (0x1000, 12, DESC_F_NEXT),
+            (0x2000, 60, DESC_F_NEXT),
+            (0x3000, 1, 0)
+        ]
+    );
+    assert_eq!((ring.free(), ring.in_flight()), (5, 1));
+}
+
+#[test]
+fn a_receive_buffer_is_one_writable_descriptor() {
+    let (mut ring, memory) = rx(4);
+    ring.post((0x9000, 2048)).unwrap();
+    assert_eq!(ring.publish(), Some(1));
+    let (head, chain) = memory.0.chain(0);
+    assert_eq!((chain.len(), chain[0].flags), (1, DESC_F_WRITE));
+    memory.0.write_used(0, u32::from(head), 100);
+    memory.0.set_used_index(1);
+    assert_eq!(ring.take(), Ok(Some(((0x9000, 2048), 100))));
+    assert_eq!(ring.take(), Ok(None));
+}
+
+#[test]
+fn a_full_ring_gives_back_what_it_cannot_take() {
+    let (mut ring, _) = rx(2);
+    ring.post((1, 1)).unwrap();
+    ring.post((2, 1)).unwrap();
+    assert_eq!(ring.post((3, 1)), Err((3, 1)));
+
+    let (mut ring, _) = tx(2);
+    assert!(ring.begin(3).is_none());
+    let mut chain = ring.begin(2).unwrap();
+    chain.push((1, 1)).unwrap();
+    chain.push((2, 1)).unwrap();
+    assert_eq!(chain.push((3, 1)), Err((3, 1)));
+    chain.commit(0).unwrap();
+    assert!(ring.begin(1).is_none());
+    assert!(ring.begin(0).unwrap().commit(9) == Err(9));
+}
+
+#[test]
+fn a_chain_given_up_leaves_the_ring_as_it_was() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let memory = HeapRing::new(4);
+    let mut ring: Tx<Noted> = Tx::new(memory.clone(), slots(4)).unwrap();
+    {
+        let mut chain = ring.begin(3).unwrap();
+        chain.push(Noted("a", log.clone())).unwrap();
+        chain.push(Noted("b", log.clone())).unwrap();
+    }
+    assert_eq!(*log.borrow(), ["a", "b"]);
+    assert_eq!((ring.free(), ring.in_flight()), (4, 0));
+    assert_eq!(ring.publish(), None);
+    // All four descriptors are still usable, in one chain.
+    let mut chain = ring.begin(4).unwrap();
+    for _ in 0..4 {
+        chain.push(Noted("c", log.clone())).unwrap();
+    }
+    chain.commit(1).unwrap();
+    assert_eq!(ring.publish(), Some(1));
+    assert_eq!(memory.0.chain(0).1.len(), 4);
+}
+
+#[test]
+fn buffers_are_dropped_when_the_chain_comes_back_and_not_before() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let memory = HeapRing::new(4);
+    let mut ring: Tx<Noted> = Tx::new(memory.clone(), slots(4)).unwrap();
+    for (cookie, names) in [(1, ["a", "b"]), (2, ["c", "d"])] {
+        let mut chain = ring.begin(2).unwrap();
+        for name in names {
+            chain.push(Noted(name, log.clone())).unwrap();
+        }
+        chain.commit(cookie).unwrap();
+    }
+    assert_eq!(ring.publish(), Some(2));
+    assert!(log.borrow().is_empty());
+    // The card may finish in any order.
+    let (second, _) = memory.0.chain(1);
+    memory.0.write_used(0, u32::from(second), 0);
+    memory.0.set_used_index(1);
+    assert_eq!(ring.reclaim(), Ok(Some(2)));
+    assert_eq!(*log.borrow(), ["c", "d"]);
+    assert_eq!(ring.reclaim(), Ok(None));
+}
+
+#[test]
+fn reset_gives_everything_back_and_starts_over() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let memory = HeapRing::new(4);
+    let mut ring: Tx<Noted, Noted> = Tx::new(memory.clone(), slots(4)).unwrap();
+    for buffer in ["buffer", "buffer"] {
+        let mut chain = ring.begin(1).unwrap();
+        chain.push(Noted(buffer, log.clone())).unwrap();
+        chain.commit(Noted("cookie", log.clone())).unwrap();
+    }
+    assert_eq!(ring.publish(), Some(2));
+    let mut cookies = 0;
+    ring.reset(|_| cookies += 1);
+    assert_eq!(cookies, 2);
+    assert_eq!(*log.borrow(), ["buffer", "buffer", "cookie", "cookie"]);
+    assert_eq!((ring.free(), ring.in_flight()), (4, 0));
+    assert_eq!((memory.0.avail_index(), memory.0.used_event()), (0, 0));
+
+    let (mut ring, _) = rx(4);
+    ring.post((1, 1)).unwrap();
+    ring.post((2, 1)).unwrap();
+    let mut back = Vec::new();
+    ring.reset(|b| back.push(b));
+    assert_eq!(back, [(1, 1), (2, 1)]);
+}
+
+#[test]
+fn the_doorbell_is_due_only_past_the_event() {
+    let (mut ring, memory) = tx(8);
+    memory.0.set_avail_event(2);
+    send(&mut ring, &[(1, 1)], 0);
+    send(&mut ring, &[(1, 1)], 1);
+    assert_eq!(ring.publish(), None, "0..2 does not hold 2");
+    assert_eq!(memory.0.avail_index(), 2);
+    send(&mut ring, &[(1, 1)], 2);
+    assert_eq!(ring.publish(), Some(3));
+    assert_eq!(ring.publish(), None, "nothing new");
+    send(&mut ring, &[(1, 1)], 3);
+    assert_eq!(ring.publish(), None, "the event lies behind");
+}
+
+#[test]
+fn interrupts_are_asked_for_ahead_and_refused_behind() {
+    let (mut ring, memory) = tx(8);
+    for cookie in 0..8 {
+        send(&mut ring, &[(1, 1)], cookie);
+    }
+    assert!(ring.publish().is_some());
+    assert!(ring.enable_interrupts());
+    assert_eq!(memory.0.used_event(), 0);
+    ring.disable_interrupts();
+    assert_eq!(memory.0.used_event(), u16::MAX);
+    assert!(ring.enable_interrupts_delayed());
+    assert_eq!(memory.0.used_event(), 6, "three quarters of 8 in flight");
+
+    for entry in 0..6u16 {
+        let (head, _) = memory.0.chain(entry);
+        memory.0.write_used(entry, u32::from(head), 0);
+    }
+    memory.0.set_used_index(6);
+    assert!(ring.has_used());
+    assert!(!ring.enable_interrupts(), "six have come back");
+    assert!(ring.enable_interrupts_delayed(), "but not seven");
+    for cookie in 0..6 {
+        assert_eq!(ring.reclaim(), Ok(Some(cookie)));
+    }
+    assert!(!ring.has_used());
+    assert!(ring.enable_interrupts());
+    assert_eq!(memory.0.used_event(), 6);
+}
+
+#[test]
+fn suppression_survives_the_wrap_of_the_index() {
+    let (mut ring, memory) = tx(2);
+    for i in 0..200_000u32 {
+        // After an interrupt nothing is written as long as the event lies behind; the card must
+        // never see one that it can reach with the next chain.
+        ring.disable_interrupts();
+        assert_ne!(memory.0.used_event(), i as u16);
+        send(&mut ring, &[(1, 1)], i);
+        let _ = ring.publish();
+        let (head, _) = memory.0.chain(i as u16);
+        memory.0.write_used(i as u16, u32::from(head), 0);
+        memory.0.set_used_index((i as u16).wrapping_add(1));
+        assert_eq!(ring.reclaim(), Ok(Some(i)));
+    }
+}
