@@ -122,11 +122,13 @@ impl Memory for GuestRing {
 }
 
 type Buffers = Vec<(u64, u32)>;
+type Tx = tx::Ring<GuestRing, Vec<Slot<(u64, u32), u32>>>;
+type Rx = rx::Ring<GuestRing, Vec<Slot<(u64, u32), ()>>>;
 
 /// Both sides of one transmit ring and what each must see next.
 struct World {
     shared: GuestRing,
-    ring: tx::Ring<GuestRing, Vec<Slot<(u64, u32), u32>>>,
+    ring: Tx,
     queue: Queue,
     next: u32,
     /// Chains committed, not published.
@@ -149,7 +151,7 @@ impl World {
     fn new(size: u16, start: u32) -> Self {
         let shared = GuestRing::new(size);
         let mut world = Self {
-            ring: tx::Ring::new(shared.clone(), slots(size)).unwrap(),
+            ring: Tx::new(shared.clone(), slots(size)).unwrap(),
             queue: shared.queue(),
             shared,
             next: 0,
@@ -373,8 +375,7 @@ proptest! {
     fn receive(bits in 0u32..6, list in prop::collection::vec((1u32..4096, 0usize..8, any::<u32>(), 0u8..4), 1..300)) {
         let size = 1u16 << bits;
         let shared = GuestRing::new(size);
-        let mut ring: rx::Ring<_, Vec<Slot<(u64, u32), ()>>> =
-            rx::Ring::new(shared.clone(), slots(size)).unwrap();
+        let mut ring = Rx::new(shared.clone(), slots(size)).unwrap();
         let mut queue = shared.queue();
         let mut popped = Vec::new();
         let mut done = VecDeque::new();
