@@ -1,0 +1,258 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# One guest: start it, run commands in it, talk QMP to its QEMU, stop it. Source after
+# common.sh, root.sh and qemu-args.sh; set what differs from these defaults, then guest_start.
+
+NIC=vnet            # vnet or a rival: virtio-net, e1000e, vmxnet3
+NICS=1              # how many
+NET=(gateway)       # backend of each; the last one serves for the rest
+QUEUES=1            # queue pairs of each
+MEM=512M            # guest memory
+SMP=1               # guest CPUs
+FLAVOUR=cloud-amd64 # kernel
+ACCEL=auto          # kvm, tcg
+FILES=()            # host files to put into the guest's /root
+VNETD_LOG=warn      # log level of the device servers
+
+GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
+QEMU_PID=''    # the running QEMU
+VNETD_PIDS=()  # the running device servers, one per NIC
+
+# child CMD...: runs CMD in the background so that it dies with this shell, however that ends.
+child() {
+  setpriv --pdeathsig KILL "$@" &
+}
+
+guest_backend() {
+  local last=$((${#NET[@]} - 1))
+  echo "${NET[$(($1 < last ? $1 : last))]}"
+}
+
+guest_mac() {
+  printf '52:54:00:76:6e:%02x' "$1"
+}
+
+# The nearest that QEMU's own network back ends have for the rivals.
+guest_netdev() {
+  case $1 in
+    gateway) echo user ;;
+    tap:name=*)
+      local name=${1#tap:name=}
+      echo "tap,ifname=$name,script=no,downscript=no$([ "$QUEUES" = 1 ] || echo ",queues=$QUEUES")"
+      ;;
+    null) echo hubport,hubid=0 ;;
+    *) die "--nic $NIC has no backend like $1 (gateway, tap:name=NAME, null)" ;;
+  esac
+}
+
+# vnetd_start N: starts the device server of NIC N and waits until it listens.
+vnetd_start() {
+  local n=$1 tries=0
+  child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/nic$n.sock" --net "$(guest_backend "$n")" \
+    --mac "$(guest_mac "$n")" --queues "$QUEUES" --log "$VNETD_LOG" \
+    </dev/null >>"$GUEST_DIR/vnetd$n.log" 2>&1
+  VNETD_PIDS[n]=$!
+  until [ -S "$GUEST_DIR/nic$n.sock" ]; do
+    if ! kill -0 "${VNETD_PIDS[n]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
+      cat "$GUEST_DIR/vnetd$n.log" >&2
+      die "the device server did not start"
+    fi
+    sleep 0.05
+  done
+}
+
+# The guest's file system: the common part, then a second archive with what this run adds.
+guest_initrd() {
+  local extra=$GUEST_DIR/extra file
+  mkdir -p "$extra/root"
+  [ "$NIC" != vnet ] || cp "$CACHE/module-$FLAVOUR/vnet.ko" "$extra/vnet.ko"
+  for file in "${FILES[@]}"; do
+    cp -RL "$file" "$extra/root/" || die "cannot read $file"
+  done
+  cat "$CACHE/initramfs-$FLAVOUR.cpio"
+  (cd "$extra" && find . | "$ROOT/usr/bin/busybox" cpio -o -H newc 2>/dev/null)
+  rm -rf "$extra"
+}
+
+# guest_start: returns when the guest takes commands. No driver is loaded yet.
+guest_start() {
+  local n pipe
+  GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
+  QEMU_ARGS=()
+  args_from guest.args
+  args_from "$(accelerator "$ACCEL").args"
+  machine_config "$MEM" "$SMP" >"$GUEST_DIR/machine.cfg"
+  QEMU_ARGS+=(-readconfig "$GUEST_DIR/machine.cfg")
+
+  VNETD_PIDS=()
+  for ((n = 0; n < NICS; n++)); do
+    if [ "$NIC" = vnet ]; then
+      vnetd_start "$n"
+      args_from nic-vnet.args N="$n" CHASSIS="$((n + 1))" SOCKET="$GUEST_DIR/nic$n.sock"
+    else
+      local netdev mq=off
+      netdev=$(guest_netdev "$(guest_backend "$n")")
+      case $netdev in *queues=*) mq=on ;; esac
+      args_from "nic-$NIC.args" N="$n" CHASSIS="$((n + 1))" MAC="$(guest_mac "$n")" \
+        NETDEV="$netdev" MQ="$mq"
+    fi
+  done
+
+  for pipe in control out err tty qmp; do
+    mkfifo "$GUEST_DIR/$pipe.in" "$GUEST_DIR/$pipe.out"
+    QEMU_ARGS+=(-chardev "pipe,id=$pipe,path=$GUEST_DIR/$pipe")
+  done
+  guest_initrd >"$GUEST_DIR/initrd"
+  QEMU_ARGS+=(
+    -chardev "file,id=console,path=$GUEST_DIR/console.log" -serial chardev:console
+    -mon "chardev=qmp,mode=control"
+    -device "virtio-serial-pci,id=vs"
+    -device "virtconsole,chardev=tty"
+    -device "virtserialport,chardev=control,name=vnet.control"
+    -device "virtserialport,chardev=out,name=vnet.out"
+    -device "virtserialport,chardev=err,name=vnet.err"
+    -kernel "$CACHE/linux-$FLAVOUR/vmlinuz" -initrd "$GUEST_DIR/initrd"
+    -append "console=ttyS0 panic=-1 ${APPEND:-}"
+  )
+  # Opened for both directions a FIFO does not make its opener wait for the other side.
+  exec {CONTROL_IN}<>"$GUEST_DIR/control.in" {control_both}<>"$GUEST_DIR/control.out"
+  exec {QMP_IN}<>"$GUEST_DIR/qmp.in" {QMP_OUT}<>"$GUEST_DIR/qmp.out"
+  child "$REPO/scripts/qemu" "${QEMU_ARGS[@]}" </dev/null >"$GUEST_DIR/qemu.log" 2>&1
+  QEMU_PID=$!
+  CONTROL_OUT=$control_both
+  if ! guest_answer "${BOOT_TIMEOUT:-90}" || [ "$ANSWER" != ready ]; then
+    cat "$GUEST_DIR/qemu.log" >&2
+    tail -n 20 "$GUEST_DIR/console.log" >&2
+    die "the guest did not come up"
+  fi
+  # From now on QEMU's end alone keeps these open, so its death reads as an end of file.
+  exec {CONTROL_OUT}<"$GUEST_DIR/control.out" {control_both}>&-
+  rm -f "$GUEST_DIR/initrd"
+  qmp '{"execute":"qmp_capabilities"}' >/dev/null
+}
+
+# guest_answer SECONDS: reads one line from the agent into ANSWER; fails when the time is
+# over or QEMU is gone.
+guest_answer() {
+  local part until=$((SECONDS + $1))
+  ANSWER=''
+  while ! read -r -t 0.5 -u "$CONTROL_OUT" part; do
+    ANSWER+=$part
+    kill -0 "$QEMU_PID" 2>/dev/null || return 1
+    [ "$SECONDS" -lt "$until" ] || return 1
+  done
+  ANSWER+=$part
+}
+
+# guest_send MODE SCRIPT [SECONDS]
+guest_send() {
+  local LC_ALL=C
+  printf '%s %s %s\n%s' "$1" "${#2}" "${3:-0}" "$2" >&"$CONTROL_IN"
+}
+
+# guest CMD [SECONDS]: runs a shell script in the guest; its output here, its status returned.
+# 124 when it took longer than SECONDS (default 60), 125 when the guest is gone.
+guest() {
+  local status out err limit=${2:-60}
+  guest_send run "$1" "$limit"
+  if ! guest_answer "$((limit + 30))"; then
+    echo "guest does not answer: $1" >&2
+    return 125
+  fi
+  read -r status out err <<<"$ANSWER"
+  [ "$out" = 0 ] || head -c "$out" <&"$CONTROL_OUT"
+  [ "$err" = 0 ] || head -c "$err" <&"$CONTROL_OUT" >&2
+  return "$status"
+}
+
+# guest_stream CMD [SECONDS]: the same, with output as it comes. Once per guest: the guest is
+# off when it returns, which is how the end of the output is known.
+guest_stream() {
+  local readers status=125 limit=${2:-600}
+  cat "$GUEST_DIR/out.out" &
+  readers=$!
+  cat "$GUEST_DIR/err.out" >&2 &
+  readers+=" $!"
+  guest_send stream "$1" "$limit"
+  if guest_answer "$((limit + 30))"; then
+    status=$ANSWER
+  else
+    echo "guest does not answer" >&2
+  fi
+  guest_off
+  # shellcheck disable=SC2086 # two words
+  wait $readers
+  return "$status"
+}
+
+# guest_shell CMD: joins this terminal to a terminal in the guest, where CMD runs. Ctrl-] ends it.
+guest_shell() {
+  local saved size reader writer terminal
+  saved=$(stty -g)
+  size=$(stty size)
+  guest_send shell "stty rows ${size% *} cols ${size#* }; $1"
+  TERMINAL=$saved
+  stty raw -echo isig intr ^] quit undef susp undef
+  cat <"$GUEST_DIR/tty.out" &
+  reader=$!
+  exec {terminal}<&0 # a background command's own stdin is /dev/null
+  cat <&"$terminal" >"$GUEST_DIR/tty.in" &
+  writer=$!
+  while ! guest_answer 3600 && kill -0 "$QEMU_PID" 2>/dev/null; do :; done
+  kill "$reader" "$writer" 2>/dev/null
+  stty "$saved"
+  TERMINAL=''
+}
+
+# qmp JSON [SECONDS]: one QMP command; its answer on stdout, events are passed over.
+qmp() {
+  local line until=$((SECONDS + ${2:-10}))
+  printf '%s\n' "$1" >&"$QMP_IN"
+  while [ "$SECONDS" -lt "$until" ]; do
+    read -r -t 1 -u "$QMP_OUT" line || continue
+    case $line in
+      '{"return"'*) printf '%s\n' "$line" && return ;;
+      '{"error"'*) printf '%s\n' "$line" >&2 && return 1 ;;
+    esac
+  done
+  return 1
+}
+
+# end_process PID SECONDS: waits for it, then insists.
+end_process() {
+  local n=0
+  while kill -0 "$1" 2>/dev/null; do
+    [ $((n += 1)) -le $(($2 * 20)) ] || kill -KILL "$1" 2>/dev/null
+    sleep 0.05
+  done
+  wait "$1" 2>/dev/null
+}
+
+# guest_off: asks the guest to power off.
+guest_off() {
+  [ -n "$QEMU_PID" ] || return 0
+  guest_send off ''
+  end_process "$QEMU_PID" 10
+  QEMU_PID=''
+}
+
+# guest_stop: ends whatever still runs and removes the run's directory. Safe to call at any time.
+guest_stop() {
+  local pid
+  [ -z "${TERMINAL:-}" ] || stty "$TERMINAL"
+  if [ -n "$QEMU_PID" ]; then
+    kill "$QEMU_PID" 2>/dev/null
+    end_process "$QEMU_PID" 3
+    QEMU_PID=''
+  fi
+  for pid in "${VNETD_PIDS[@]}"; do
+    kill "$pid" 2>/dev/null
+    end_process "$pid" 3
+  done
+  VNETD_PIDS=()
+  if [ -n "$GUEST_DIR" ]; then
+    [ -z "${KEEP_LOGS:-}" ] || { mkdir -p "$KEEP_LOGS" && cp "$GUEST_DIR"/*.log "$KEEP_LOGS/"; }
+    rm -rf "$GUEST_DIR"
+    GUEST_DIR=''
+  fi
+}
