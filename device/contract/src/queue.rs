@@ -10,6 +10,10 @@ constants! {
     MAX_SIZE: u16 = 4096;
     /// Value of a vector register that means "no interrupt".
     NO_VECTOR: u32 = 0xffff;
+    /// Shortest frame that can be sent, in bytes: an Ethernet header.
+    MIN_FRAME: usize = 14;
+    /// Longest frame in bytes: 64 KiB less one of payload, Ethernet header and VLAN tag.
+    MAX_FRAME: usize = 65_535 + 18;
 }
 
 /// What a queue carries.
