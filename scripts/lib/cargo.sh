@@ -1,15 +1,19 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-# cargo for device/: the host's when it is new enough, else the build root's. Source after
-# root.sh. Builds go to the cache directory.
+# cargo for device/: the host's when it is new enough, else the one that images/device-toolchain
+# puts into the build root. Source after root.sh. Builds go to the cache directory.
 
-CARGO_MIN=1.85
+CARGO_MIN=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$REPO/device/Cargo.toml")
+# Where that toolchain is in the build root.
+ROOT_RUST=/opt/device-toolchain
 
-# Prints "host" or "root".
+# Prints "host" or "root"; VNET_CARGO decides if it is set.
 cargo_where() {
   local have
   have=$(cargo --version 2>/dev/null | cut -d' ' -f2)
-  if [ -n "$have" ] && [ "$(printf '%s\n' "$CARGO_MIN" "$have" | sort -V | head -n1)" = "$CARGO_MIN" ]; then
+  if [ "${VNET_CARGO:-}" ]; then
+    echo "$VNET_CARGO"
+  elif [ -n "$have" ] && [ "$(printf '%s\n' "$CARGO_MIN" "$have" | sort -V | head -n1)" = "$CARGO_MIN" ]; then
     echo host
   else
     echo root
@@ -21,6 +25,18 @@ in_cargo() {
   if [ "$(cargo_where)" = host ]; then
     (cd "$REPO/device" && env CARGO_TARGET_DIR="$CACHE/target" "$@")
   else
-    in_root sh -c 'cd /repo/device && exec env CARGO_TARGET_DIR=/cache/target-root CARGO_HOME=/cache/cargo "$@"' sh "$@"
+    # The host's way to the registry is ours too: its certificates and its cargo configuration.
+    local bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+    local config=${CARGO_HOME:-$HOME/.cargo}/config.toml
+    mkdir -p "$CACHE/cargo"
+    [ ! -e "$bundle" ] || cp -L "$bundle" "$CACHE/cargo/certificates.pem"
+    [ ! -e "$config" ] || cp -L "$config" "$CACHE/cargo/config.toml"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    in_root sh -c '
+      rust=$1; shift; cd /repo/device
+      [ ! -e /cache/cargo/certificates.pem ] || export CARGO_HTTP_CAINFO=/cache/cargo/certificates.pem
+      exec env PATH="$rust/usr/bin:$PATH" LD_LIBRARY_PATH="$rust/usr/lib/x86_64-linux-gnu" \
+        CARGO_TARGET_DIR=/cache/target-root CARGO_HOME=/cache/cargo "$@"
+    ' sh "$ROOT_RUST" "$@"
   fi
 }
