@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The card as its bus sees it.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+
+use tracing::{debug, info};
+use vnet_backend::{Endpoint, Offloads};
+use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
+use vnet_dma::{AddressSpace, MapError, Mapping};
+use vnet_irq::Vectors;
+use vnet_pci::{ConfigSpace, PowerState};
+use vnet_worker::{Options, Pair, Report};
+
+use crate::config::{is_station_address, Config, Error};
+use crate::decode::{self, Map};
+use crate::events::Events;
+use crate::filter::FilterRegs;
+use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
+use crate::negotiation::{offer, Negotiation};
+use crate::queue::QueueRegs;
+
+/// Smallest MTU limit that a card may have: less would surprise every driver.
+const LEAST_MAX_MTU: u16 = 1500;
+
+/// Counters per queue that have a latch.
+pub(crate) const LATCHES: usize = vnet_contract::regs::STATS.len();
+
+/// A card with its backend, worker threads and monitor.
+///
+/// Fields are dropped in this order: first the threads that use the rest.
+pub struct Card {
+    pub(crate) pairs: Vec<Pair>,
+    _monitor: Monitor,
+    pub(crate) config: Config,
+    pub(crate) space: ConfigSpace,
+    pub(crate) map: Map,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) filter: FilterRegs,
+    pub(crate) queues: Vec<QueueRegs>,
+    /// High halves of counters, from the last read of their low halves.
+    pub(crate) latches: Vec<[u32; LATCHES]>,
+    pub(crate) illegal: u32,
+    pub(crate) events: Arc<Events>,
+    pub(crate) vectors: Arc<Vectors>,
+    pub(crate) endpoint: SharedEndpoint,
+    dma: AddressSpace,
+}
+
+impl Card {
+    /// Makes a card and starts its threads. Nobody has touched it yet: it is as after a reset,
+    /// with an empty DMA address space and no eventfds.
+    pub fn new(mut config: Config, mut endpoint: Box<dyn Endpoint>) -> Result<Self, Error> {
+        let backend = endpoint.capabilities();
+        let most = MAX_QUEUE_PAIRS.min(backend.max_queues);
+        if !(1..=most).contains(&config.queue_pairs) {
+            return Err(Error::QueuePairs {
+                wanted: config.queue_pairs,
+                backend: backend.max_queues,
+            });
+        }
+        if !is_station_address(config.mac) {
+            return Err(Error::Mac);
+        }
+        config.max_mtu = config.max_mtu.min(backend.max_mtu);
+        if config.max_mtu < LEAST_MAX_MTU {
+            return Err(Error::Mtu(config.max_mtu));
+        }
+
+        let dma = AddressSpace::new();
+        let vectors = Arc::new(Vectors::new(config.queue_pairs + 1));
+        let (notes, inbox) = sync_channel(MAX_NOTES);
+        let events = Arc::new(Events::new(
+            2 * config.queue_pairs,
+            Arc::clone(&vectors),
+            endpoint.link(),
+            notes.clone(),
+        ));
+
+        let pairs = (0u16..)
+            .zip(endpoint.open(config.queue_pairs)?)
+            .map(|(index, queue)| {
+                let report = Arc::clone(&events) as Arc<dyn Report>;
+                Pair::spawn(index, queue, dma.clone(), report, Options::default())
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::Thread)?;
+        let endpoint: SharedEndpoint = Arc::new(Mutex::new(endpoint));
+        let monitor = Monitor::spawn(Arc::clone(&endpoint), Arc::clone(&events), notes, inbox)
+            .map_err(Error::Thread)?;
+
+        let offered = offer(&backend);
+        let queues = 2 * usize::from(config.queue_pairs);
+        let card = Self {
+            pairs,
+            _monitor: monitor,
+            space: ConfigSpace::new(vectors.count()),
+            map: Map::new(config.queue_pairs, offered),
+            negotiation: Negotiation::new(offered),
+            filter: FilterRegs::new(config.mac, config.max_mtu),
+            queues: vec![QueueRegs::new(); queues],
+            latches: vec![[0; LATCHES]; queues],
+            illegal: 0,
+            config,
+            events,
+            vectors,
+            endpoint,
+            dma,
+        };
+        card.apply_filter();
+        Ok(card)
+    }
+
+    /// The MSI-X vectors, to attach eventfds to.
+    pub fn vectors(&self) -> &Vectors {
+        &self.vectors
+    }
+
+    /// Reads config space.
+    pub fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.space.read(offset, data);
+    }
+
+    /// Writes config space, and does what the write asks for.
+    pub fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let changes = self.space.write(offset, data);
+        if let Some(power) = changes.power {
+            debug!(?power, "power state");
+        }
+        if changes.flr {
+            debug!("function-level reset");
+            self.reset_function();
+        } else if let Some(on) = changes.dma {
+            self.set_dma(on);
+        }
+    }
+
+    /// Reads BAR 0: registers. In D3hot nothing answers, as on a bus.
+    pub fn read_registers(&mut self, offset: u64, data: &mut [u8]) {
+        if self.space.power() == PowerState::D3Hot {
+            data.fill(0xff);
+            return;
+        }
+        data.fill(0);
+        let Some(slots) = decode::split(offset, data.len()) else {
+            self.count_illegal();
+            return;
+        };
+        for (at, out) in slots.zip(data.chunks_exact_mut(4)) {
+            out.copy_from_slice(&self.read_slot(at).to_le_bytes());
+        }
+    }
+
+    /// Writes BAR 0: registers and doorbells.
+    pub fn write_registers(&mut self, offset: u64, data: &[u8]) {
+        if self.space.power() == PowerState::D3Hot {
+            return;
+        }
+        let Some(slots) = decode::split(offset, data.len()) else {
+            self.count_illegal();
+            return;
+        };
+        for (at, bytes) in slots.zip(data.chunks_exact(4)) {
+            let mut value = [0; 4];
+            value.copy_from_slice(bytes);
+            self.write_slot(at, u32::from_le_bytes(value));
+        }
+    }
+
+    /// Reads the MSI-X BAR: the pending bits. The table is the client's; here it reads as zero,
+    /// and nothing in this BAR can be written.
+    pub fn read_msix(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let pba = u64::from(MSIX_PBA_OFFSET);
+        match offset.checked_sub(pba) {
+            Some(at) => self.vectors.read_pending(at, data),
+            // A read that starts in the table and reaches into the pending bits.
+            None => {
+                let before = usize::try_from(pba - offset).unwrap_or(usize::MAX);
+                if let Some(tail) = data.get_mut(before..) {
+                    self.vectors.read_pending(0, tail);
+                }
+            }
+        }
+    }
+
+    /// Adds a range to the DMA address space.
+    pub fn map(&self, mapping: Mapping) -> Result<(), MapError> {
+        self.dma.map(mapping)
+    }
+
+    /// Removes every range that touches this stretch. When this returns, nothing uses them.
+    pub fn unmap(&self, address: u64, size: u64) {
+        if self.dma.unmap(address, size) != 0 {
+            self.quiesce();
+        }
+    }
+
+    /// Removes every range. When this returns, nothing uses them.
+    pub fn unmap_all(&self) {
+        self.dma.clear();
+        self.quiesce();
+    }
+
+    /// Resets the function, as FLR and a reset of the bus do: queues, registers and config space.
+    /// The DMA address space and the eventfds belong to the client and stay.
+    pub fn reset_function(&mut self) {
+        self.space.reset();
+        self.set_dma(false);
+        self.reset_registers();
+    }
+
+    /// The client is gone: resets the function and drops all that the client gave.
+    pub fn disconnect(&mut self) {
+        self.reset_function();
+        self.unmap_all();
+        self.vectors.detach_all();
+        self.vectors.clear_pending();
+    }
+
+    /// Resets queues and registers, but not config space: what `CTRL_RESET` does.
+    pub(crate) fn reset_registers(&mut self) {
+        self.pairs.iter().for_each(Pair::reset);
+        // Only now can no worker report an error any more.
+        self.events.reset();
+        self.vectors.clear_pending();
+        self.negotiation = Negotiation::new(self.negotiation.offered());
+        self.filter = FilterRegs::new(self.config.mac, self.config.max_mtu);
+        self.queues.fill(QueueRegs::new());
+        self.latches.fill([0; LATCHES]);
+        self.illegal = 0;
+        lock(&self.endpoint).set_offloads(Offloads::default());
+        self.apply_filter();
+        info!("reset");
+    }
+
+    /// Tells the workers which frames the driver wants.
+    pub(crate) fn apply_filter(&self) {
+        let filter = self.filter.filter();
+        for pair in &self.pairs {
+            pair.set_rx_filter(filter.clone());
+        }
+    }
+
+    pub(crate) fn count_illegal(&mut self) {
+        self.illegal = self.illegal.saturating_add(1);
+    }
+
+    fn set_dma(&self, on: bool) {
+        self.dma.set_bus_master(on);
+        if on {
+            self.pairs.iter().for_each(Pair::wake);
+        } else {
+            self.quiesce();
+        }
+    }
+
+    fn quiesce(&self) {
+        self.pairs.iter().for_each(Pair::quiesce);
+    }
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What workers and the monitor tell the registers.
+//!
+//! Everything here is atomic: a worker that finds a broken ring notes it, raises the control
+//! interrupt and goes on, and the message thread reads the note when the driver asks.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
+
+use vnet_backend::Link;
+use vnet_contract::queue::NO_VECTOR;
+use vnet_contract::regs::{self, EVENT_FAILED, EVENT_LINK, EVENT_QUEUE_ERROR};
+use vnet_irq::Vectors;
+use vnet_worker::{Fault, Report};
+
+use crate::monitor::Note;
+
+/// Events of the card, and the state that they are about.
+///
+/// All orderings are `SeqCst`: none of this is on the packet path, and the rule "set the cause,
+/// then look at the enable bits" against "set the enable bits, then look at the cause" needs it.
+#[derive(Debug)]
+pub(crate) struct Events {
+    cause: AtomicU32,
+    enable: AtomicU32,
+    vector: AtomicU32,
+    vectors: Arc<Vectors>,
+    /// Per queue: [`Error`](vnet_contract::queue::Error) code in bits 7:0, info in bits 63:32;
+    /// zero: no error.
+    faults: Box<[AtomicU64]>,
+    /// Per queue: times it stopped with an error since reset.
+    errors: Box<[AtomicU64]>,
+    /// Pairs whose backend failed, one bit each.
+    failed: AtomicU32,
+    link: AtomicU64,
+    notes: SyncSender<Note>,
+    lost_notes: AtomicU64,
+}
+
+impl Events {
+    pub(crate) fn new(
+        queues: u16,
+        vectors: Arc<Vectors>,
+        link: Link,
+        notes: SyncSender<Note>,
+    ) -> Self {
+        let zeros = || (0..queues).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            cause: AtomicU32::new(0),
+            enable: AtomicU32::new(0),
+            vector: AtomicU32::new(NO_VECTOR),
+            vectors,
+            faults: zeros(),
+            errors: zeros(),
+            failed: AtomicU32::new(0),
+            link: AtomicU64::new(pack_link(link)),
+            notes,
+            lost_notes: AtomicU64::new(0),
+        }
+    }
+
+    /// Back to reset values. The link stays as it is; nothing else may be running.
+    pub(crate) fn reset(&self) {
+        self.enable.store(0, SeqCst);
+        self.vector.store(NO_VECTOR, SeqCst);
+        self.failed.store(0, SeqCst);
+        for counter in self.faults.iter().chain(&self.errors[..]) {
+            counter.store(0, SeqCst);
+        }
+        self.cause.store(0, SeqCst);
+    }
+
+    pub(crate) fn cause(&self) -> u32 {
+        self.cause.load(SeqCst)
+    }
+
+    pub(crate) fn clear_cause(&self, bits: u32) {
+        self.cause.fetch_and(!bits, SeqCst);
+    }
+
+    pub(crate) fn enable(&self) -> u32 {
+        self.enable.load(SeqCst)
+    }
+
+    /// Sets the enable bits. A cause that was waiting for its bit interrupts at once.
+    pub(crate) fn set_enable(&self, bits: u32) {
+        self.enable.store(bits & regs::EVENT_MASK, SeqCst);
+        self.interrupt(self.cause());
+    }
+
+    pub(crate) fn vector(&self) -> u32 {
+        self.vector.load(SeqCst)
+    }
+
+    /// Sets the vector, [`NO_VECTOR`] if there is none such. A cause that was waiting for a
+    /// vector interrupts at once.
+    pub(crate) fn set_vector(&self, vector: u32) {
+        let exists = vector < u32::from(self.vectors.count());
+        self.vector
+            .store(if exists { vector } else { NO_VECTOR }, SeqCst);
+        self.interrupt(self.cause());
+    }
+
+    /// Code and info of the error that stopped a queue; the code is zero if there is none.
+    pub(crate) fn fault(&self, queue: u16) -> (u8, u32) {
+        let word = self.faults[usize::from(queue)].load(SeqCst);
+        (word as u8, (word >> 32) as u32)
+    }
+
+    pub(crate) fn clear_fault(&self, queue: u16) {
+        self.faults[usize::from(queue)].store(0, SeqCst);
+    }
+
+    /// Bit mask of the queues that stopped with an error.
+    pub(crate) fn faulty_queues(&self) -> u32 {
+        (0u16..)
+            .zip(&self.faults)
+            .filter(|(_, word)| word.load(SeqCst) != 0)
+            .fold(0, |mask, (queue, _)| mask | 1 << queue)
+    }
+
+    /// Times that a queue stopped with an error since reset.
+    pub(crate) fn errors(&self, queue: u16) -> u64 {
+        self.errors[usize::from(queue)].load(SeqCst)
+    }
+
+    /// True if the backend of this pair failed since reset.
+    pub(crate) fn pair_has_failed(&self, pair: usize) -> bool {
+        self.failed.load(SeqCst) & 1 << pair != 0
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(SeqCst) != 0
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        unpack_link(self.link.load(SeqCst))
+    }
+
+    /// Notes the state of the link; true if it changed.
+    pub(crate) fn set_link(&self, link: Link) -> bool {
+        let new = pack_link(link);
+        let changed = self.link.swap(new, SeqCst) != new;
+        if changed {
+            self.raise(EVENT_LINK);
+        }
+        changed
+    }
+
+    /// Number of notes that did not fit the monitor's queue since last asked.
+    pub(crate) fn take_lost_notes(&self) -> u64 {
+        self.lost_notes.swap(0, SeqCst)
+    }
+
+    fn raise(&self, cause: u32) {
+        self.cause.fetch_or(cause, SeqCst);
+        self.interrupt(cause);
+    }
+
+    fn interrupt(&self, causes: u32) {
+        if causes & self.enable() == 0 {
+            return;
+        }
+        let vector = u16::try_from(self.vector()).ok();
+        if let Some(vector) = vector.and_then(|v| self.vectors.get(v)) {
+            vector.raise();
+        }
+    }
+
+    fn note(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            self.lost_notes.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+impl Report for Events {
+    fn queue_failed(&self, queue: u16, fault: Fault) {
+        let (Some(word), Some(count)) = (
+            self.faults.get(usize::from(queue)),
+            self.errors.get(usize::from(queue)),
+        ) else {
+            return;
+        };
+        word.store(u64::from(fault.info) << 32 | fault.error as u64, SeqCst);
+        count.fetch_add(1, SeqCst);
+        self.raise(EVENT_QUEUE_ERROR);
+        self.note(Note::QueueFailed { queue, fault });
+    }
+
+    fn pair_failed(&self, pair: u16) {
+        self.failed.fetch_or(1 << pair, SeqCst);
+        self.raise(EVENT_FAILED);
+        self.note(Note::PairFailed { pair });
+    }
+}
+
+/// Bit 63: up; bit 62: the speed is known; bits 31:0: the speed.
+fn pack_link(link: Link) -> u64 {
+    let speed = link.speed.map_or(0, |s| 1 << 62 | u64::from(s));
+    u64::from(link.up) << 63 | speed
+}
+
+fn unpack_link(word: u64) -> Link {
+    Link {
+        up: word >> 63 != 0,
+        speed: (word & 1 << 62 != 0).then_some(word as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{sync_channel, Receiver};
+    use vnet_contract::queue::Error;
+
+    const UP: Link = Link {
+        up: true,
+        speed: None,
+    };
+
+    fn events() -> (Events, Arc<Vectors>, Receiver<Note>) {
+        let vectors = Arc::new(Vectors::new(2));
+        let (notes, receiver) = sync_channel(1);
+        let events = Events::new(4, Arc::clone(&vectors), UP, notes);
+        (events, vectors, receiver)
+    }
+
+    fn raised(vectors: &Vectors) -> u64 {
+        vectors.get(1).unwrap().raised()
+    }
+
+    #[test]
+    fn a_fault_is_shown_counted_and_interrupts() {
+        let (events, vectors, _receiver) = events();
+        events.set_vector(1);
+        events.set_enable(EVENT_QUEUE_ERROR);
+        let fault = Fault::new(Error::ChainLength, 7u16);
+        events.queue_failed(3, fault);
+        assert_eq!(events.fault(3), (Error::ChainLength as u8, 7));
+        assert_eq!(events.faulty_queues(), 1 << 3);
+        assert_eq!(events.errors(3), 1);
+        assert_eq!(events.cause(), EVENT_QUEUE_ERROR);
+        assert_eq!(raised(&vectors), 1);
+        events.clear_fault(3);
+        assert_eq!((events.fault(3), events.faulty_queues()), ((0, 0), 0));
+        assert_eq!(events.errors(3), 1);
+        // No such queue.
+        events.queue_failed(4, fault);
+    }
+
+    #[test]
+    fn a_cause_waits_for_enable_bit_and_vector() {
+        let (events, vectors, _receiver) = events();
+        events.pair_failed(1);
+        assert!(events.pair_has_failed(1) && !events.pair_has_failed(0));
+        events.set_enable(u32::MAX);
+        assert_eq!((events.enable(), raised(&vectors)), (regs::EVENT_MASK, 0));
+        events.set_vector(2);
+        assert_eq!((events.vector(), raised(&vectors)), (NO_VECTOR, 0));
+        events.set_vector(1);
+        assert_eq!(raised(&vectors), 1);
+        events.clear_cause(EVENT_FAILED);
+        events.set_enable(EVENT_FAILED);
+        assert_eq!(raised(&vectors), 1);
+        events.reset();
+        assert!(!events.has_failed());
+        assert_eq!((events.enable(), events.vector()), (0, NO_VECTOR));
+    }
+
+    #[test]
+    fn only_a_change_of_the_link_is_an_event() {
+        let (events, _, _receiver) = events();
+        assert!(!events.set_link(UP));
+        assert_eq!(events.cause(), 0);
+        for link in [
+            Link { up: false, ..UP },
+            Link {
+                up: false,
+                speed: Some(0),
+            },
+            Link {
+                up: true,
+                speed: Some(u32::MAX - 1),
+            },
+        ] {
+            events.clear_cause(EVENT_LINK);
+            assert!(events.set_link(link));
+            assert_eq!((events.link(), events.cause()), (link, EVENT_LINK));
+        }
+    }
+
+    #[test]
+    fn notes_that_do_not_fit_are_counted() {
+        let (events, _, _receiver) = events();
+        for _ in 0..3 {
+            events.queue_failed(0, Fault::new(Error::AvailIndex, 1u16));
+        }
+        assert_eq!((events.take_lost_notes(), events.take_lost_notes()), (2, 0));
+    }
+}

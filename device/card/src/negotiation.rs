@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Features: what the card offers, and what its driver accepted.
+
+use vnet_backend::{Capabilities, Offloads};
+use vnet_contract::features::{self, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, TX_CSUM};
+
+/// What a card with this backend offers: what the card does itself, and what the backend can take
+/// or give.
+pub(crate) fn offer(backend: &Capabilities) -> u64 {
+    let mut offered = MRG_RXBUF | MAC_FILTER | QUEUE_STATS;
+    if backend.transmit.checksum {
+        offered |= TX_CSUM;
+    }
+    if backend.receive.checksum {
+        offered |= RX_CSUM;
+    }
+    offered
+}
+
+/// The offload metadata that a driver with these features takes with received frames.
+pub(crate) fn receive_offloads(accepted: u64) -> Offloads {
+    Offloads {
+        checksum: accepted & RX_CSUM != 0,
+        ..Offloads::default()
+    }
+}
+
+/// The state of negotiation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Negotiation {
+    offered: u64,
+    written: u64,
+    committed: bool,
+}
+
+impl Negotiation {
+    pub(crate) fn new(offered: u64) -> Self {
+        Self {
+            offered,
+            written: 0,
+            committed: false,
+        }
+    }
+
+    pub(crate) fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// What stands in `DRIVER_FEATURES`.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes half of `DRIVER_FEATURES`; false if the set is locked.
+    #[must_use]
+    pub(crate) fn write(&mut self, half: Half, value: u32) -> bool {
+        if self.committed {
+            return false;
+        }
+        let value = u64::from(value);
+        self.written = match half {
+            Half::Low => self.written & !0xffff_ffff | value,
+            Half::High => self.written & 0xffff_ffff | value << 32,
+        };
+        true
+    }
+
+    /// Checks and locks the set. Returns what is accepted now, if this made the difference.
+    pub(crate) fn commit(&mut self) -> Option<u64> {
+        if self.committed || features::check(self.offered, self.written).is_err() {
+            return None;
+        }
+        self.committed = true;
+        self.accepted()
+    }
+
+    /// The set that was accepted.
+    pub(crate) fn accepted(&self) -> Option<u64> {
+        self.committed.then_some(self.written)
+    }
+}
+
+/// Half of a 64-bit value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Half {
+    Low,
+    High,
+}
+
+impl Half {
+    pub(crate) fn of(self, value: u64) -> u32 {
+        match self {
+            Half::Low => value as u32,
+            Half::High => (value >> 32) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_can_be_corrected_until_it_is_accepted() {
+        let mut n = Negotiation::new(1 << 40 | TX_CSUM);
+        assert!(n.write(Half::Low, RX_CSUM as u32));
+        assert!(n.write(Half::High, 1 << 8));
+        assert_eq!((n.commit(), n.accepted()), (None, None));
+        assert!(n.write(Half::Low, TX_CSUM as u32));
+        assert_eq!(n.commit(), Some(1 << 40 | TX_CSUM));
+        assert!(!n.write(Half::Low, 0));
+        assert_eq!((n.commit(), n.written()), (None, 1 << 40 | TX_CSUM));
+    }
+
+    #[test]
+    fn a_backend_without_offloads_still_gives_a_working_card() {
+        let mut backend = Capabilities {
+            transmit: Offloads::default(),
+            receive: Offloads::default(),
+            max_queues: 1,
+            max_mtu: 1500,
+        };
+        let plain = offer(&backend);
+        assert_eq!(plain & (TX_CSUM | RX_CSUM), 0);
+        backend.transmit.checksum = true;
+        assert_eq!(offer(&backend), plain | TX_CSUM);
+        backend.receive.checksum = true;
+        assert_eq!(offer(&backend), plain | TX_CSUM | RX_CSUM);
+        assert!(receive_offloads(RX_CSUM).checksum);
+        assert_eq!(receive_offloads(TX_CSUM), Offloads::default());
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Registers of one queue.
+
+use vnet_contract::queue::NO_VECTOR;
+use vnet_contract::regs::{self, Q_INDEX_AVAIL, Q_INDEX_USED};
+use vnet_worker::RingConfig;
+
+use crate::negotiation::Half;
+
+/// What the driver programs before it enables a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueRegs {
+    pub(crate) size: u32,
+    pub(crate) vector: u32,
+    desc: u64,
+    avail: u64,
+    used: u64,
+    index: u32,
+    /// The driver enabled the queue and has not disabled it since. It may have failed.
+    pub(crate) started: bool,
+}
+
+impl QueueRegs {
+    /// Registers after reset.
+    pub(crate) fn new() -> Self {
+        let reset = |reg| {
+            let row = regs::QUEUE.iter().find(|r| r.offset == reg);
+            match row.map(|r| r.reset) {
+                Some(regs::Reset::Value(v)) => v,
+                _ => 0,
+            }
+        };
+        Self {
+            size: reset(regs::Q_SIZE),
+            vector: reset(regs::Q_VECTOR),
+            desc: 0,
+            avail: 0,
+            used: 0,
+            index: 0,
+            started: false,
+        }
+    }
+
+    /// A register of those that are only kept, not acted on; zero for any other.
+    pub(crate) fn get(&self, reg: u32) -> u32 {
+        match reg {
+            regs::Q_SIZE => self.size,
+            regs::Q_VECTOR => self.vector,
+            regs::Q_DESC_LO => Half::Low.of(self.desc),
+            regs::Q_DESC_HI => Half::High.of(self.desc),
+            regs::Q_AVAIL_LO => Half::Low.of(self.avail),
+            regs::Q_AVAIL_HI => Half::High.of(self.avail),
+            regs::Q_USED_LO => Half::Low.of(self.used),
+            regs::Q_USED_HI => Half::High.of(self.used),
+            regs::Q_INDEX => self.index,
+            _ => 0,
+        }
+    }
+
+    /// Sets a register of those that are only kept.
+    pub(crate) fn set(&mut self, reg: u32, value: u32) {
+        match reg {
+            regs::Q_SIZE => self.size = value,
+            regs::Q_VECTOR => self.vector = value,
+            regs::Q_DESC_LO => set_low(&mut self.desc, value),
+            regs::Q_DESC_HI => set_high(&mut self.desc, value),
+            regs::Q_AVAIL_LO => set_low(&mut self.avail, value),
+            regs::Q_AVAIL_HI => set_high(&mut self.avail, value),
+            regs::Q_USED_LO => set_low(&mut self.used, value),
+            regs::Q_USED_HI => set_high(&mut self.used, value),
+            regs::Q_INDEX => self.index = value,
+            _ => {}
+        }
+    }
+
+    /// The ring indices as `Q_INDEX` shows them.
+    pub(crate) fn pack_index((avail, used): (u16, u16)) -> u32 {
+        Q_INDEX_AVAIL.put(avail.into()) | Q_INDEX_USED.put(used.into())
+    }
+
+    /// What the worker needs to know.
+    pub(crate) fn ring(&self, features: u64) -> RingConfig {
+        RingConfig {
+            size: self.size,
+            desc: self.desc,
+            avail: self.avail,
+            used: self.used,
+            index_avail: Q_INDEX_AVAIL.get(self.index) as u16,
+            index_used: Q_INDEX_USED.get(self.index) as u16,
+            features,
+        }
+    }
+
+    /// The vector that was chosen; `None` for [`NO_VECTOR`].
+    pub(crate) fn vector(&self) -> Option<u32> {
+        (self.vector != NO_VECTOR).then_some(self.vector)
+    }
+}
+
+fn set_low(value: &mut u64, half: u32) {
+    *value = *value & !0xffff_ffff | u64::from(half);
+}
+
+fn set_high(value: &mut u64, half: u32) {
+    *value = *value & 0xffff_ffff | u64::from(half) << 32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vnet_contract::regs::{Access, Reset};
+
+    #[test]
+    fn every_programmable_register_is_kept() {
+        let mut q = QueueRegs::new();
+        let list = || regs::QUEUE.iter().filter(|r| r.access == Access::RwStopped);
+        for r in list() {
+            assert_eq!(Reset::Value(q.get(r.offset)), r.reset, "{}", r.name);
+        }
+        for r in list() {
+            q.set(r.offset, 0x1000_0000 + r.offset);
+        }
+        for r in list() {
+            assert_eq!(q.get(r.offset), 0x1000_0000 + r.offset, "{}", r.name);
+        }
+        let ring = q.ring(5);
+        assert_eq!(ring.desc, 0x1000_0014_1000_0010);
+        assert_eq!((ring.index_avail, ring.index_used), (0x28, 0x1000));
+        assert_eq!(QueueRegs::pack_index((0x28, 0x1000)), q.get(regs::Q_INDEX));
+    }
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Reads and writes of single registers.
+
+use tracing::debug;
+use vnet_backend::Link;
+use vnet_contract::queue::{Error as Rule, MAX_SIZE, MIN_SIZE};
+use vnet_contract::regs::{self, Access};
+use vnet_worker::{Fault, Pair, Report};
+
+use crate::card::Card;
+use crate::decode::{pair_of, Slot, Target};
+use crate::filter::{MIN_MTU, TABLE_SIZE};
+use crate::monitor::lock;
+use crate::negotiation::{receive_offloads, Half};
+use crate::queue::QueueRegs;
+
+impl Card {
+    pub(crate) fn read_slot(&mut self, offset: u64) -> u32 {
+        let Some(slot) = self.map.slot(offset) else {
+            self.count_illegal();
+            return 0;
+        };
+        match slot.target {
+            Target::Global { reg, index } => self.read_global(reg, index),
+            Target::Queue { queue, reg } => self.read_queue(queue, reg),
+            Target::Counter { queue, reg, high } => self.read_counter(queue, reg, high),
+            // Write only.
+            Target::Doorbell { .. } => 0,
+        }
+    }
+
+    pub(crate) fn write_slot(&mut self, offset: u64, value: u32) {
+        let legal = match self.map.slot(offset) {
+            None
+            | Some(Slot {
+                access: Access::Ro, ..
+            }) => false,
+            Some(slot) => match slot.target {
+                Target::Doorbell { queue } => {
+                    self.doorbell(queue);
+                    true
+                }
+                Target::Global { reg, index } => self.write_global(reg, index, value),
+                Target::Queue { queue, reg } => {
+                    self.write_queue(queue, reg, value);
+                    true
+                }
+                Target::Counter { .. } => false,
+            },
+        };
+        if !legal {
+            self.count_illegal();
+        }
+    }
+
+    fn read_global(&self, reg: u32, index: usize) -> u32 {
+        let link = self.events.link();
+        match reg {
+            regs::ID => regs::ID_VALUE,
+            regs::VERSION => regs::VERSION_VALUE,
+            regs::STATUS => self.status(),
+            regs::DEVICE_FEATURES_LO => Half::Low.of(self.negotiation.offered()),
+            regs::DEVICE_FEATURES_HI => Half::High.of(self.negotiation.offered()),
+            regs::DRIVER_FEATURES_LO => Half::Low.of(self.negotiation.written()),
+            regs::DRIVER_FEATURES_HI => Half::High.of(self.negotiation.written()),
+            regs::QUEUE_PAIRS => self.config.queue_pairs.into(),
+            regs::QUEUE_SIZE_LIMITS => {
+                regs::QUEUE_SIZE_MIN.put(MIN_SIZE.into())
+                    | regs::QUEUE_SIZE_MAX.put(MAX_SIZE.into())
+            }
+            regs::VECTORS => self.vectors.count().into(),
+            regs::MTU_LIMITS => {
+                regs::MTU_MIN.put(MIN_MTU.into()) | regs::MTU_MAX.put(self.config.max_mtu.into())
+            }
+            regs::PERM_MAC_LO => regs::mac_to_regs(self.config.mac).0,
+            regs::PERM_MAC_HI => regs::mac_to_regs(self.config.mac).1,
+            regs::MAC_LO => self.filter.mac_lo(),
+            regs::MAC_HI => self.filter.mac_hi(),
+            regs::MTU => self.filter.mtu(),
+            regs::RX_MODE => self.filter.mode(),
+            regs::LINK => link_bits(link),
+            regs::LINK_SPEED => link.speed.unwrap_or(regs::LINK_SPEED_UNKNOWN),
+            regs::EVENT_CAUSE => self.events.cause(),
+            regs::EVENT_ENABLE => self.events.enable(),
+            regs::EVENT_VECTOR => self.events.vector(),
+            regs::QUEUE_ERRORS => self.events.faulty_queues(),
+            regs::ILLEGAL_ACCESSES => self.illegal,
+            regs::MAC_FILTER_SIZE => TABLE_SIZE as u32,
+            regs::MAC_FILTER_LO => self.filter.entry(index).0,
+            regs::MAC_FILTER_HI => self.filter.entry(index).1,
+            // CTRL reads as zero; the rest belongs to features that are not offered.
+            _ => 0,
+        }
+    }
+
+    /// Writes a register of the card as a whole; false if that is illegal.
+    fn write_global(&mut self, reg: u32, index: usize, value: u32) -> bool {
+        match reg {
+            regs::CTRL => {
+                self.control(value);
+                true
+            }
+            regs::DRIVER_FEATURES_LO => self.negotiation.write(Half::Low, value),
+            regs::DRIVER_FEATURES_HI => self.negotiation.write(Half::High, value),
+            regs::MAC_LO => {
+                self.filter.set_mac_lo(value);
+                true
+            }
+            regs::MAC_HI => self.filter.set_mac_hi(value) && self.filter_changed(),
+            regs::MTU => self.filter.set_mtu(value) && self.filter_changed(),
+            regs::RX_MODE => {
+                self.filter.set_mode(value);
+                self.filter_changed()
+            }
+            regs::MAC_FILTER_LO => {
+                self.filter.set_entry_lo(index, value);
+                true
+            }
+            regs::MAC_FILTER_HI => {
+                self.filter.set_entry_hi(index, value);
+                self.filter_changed()
+            }
+            regs::EVENT_CAUSE => {
+                self.events.clear_cause(value);
+                true
+            }
+            regs::EVENT_ENABLE => {
+                self.events.set_enable(value);
+                true
+            }
+            regs::EVENT_VECTOR => {
+                self.events.set_vector(value);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn status(&self) -> u32 {
+        let state = if self.events.has_failed() {
+            regs::STATUS_FAILED
+        } else {
+            regs::STATUS_READY
+        };
+        match self.negotiation.accepted() {
+            Some(_) => state | regs::STATUS_FEATURES_OK,
+            None => state,
+        }
+    }
+
+    fn control(&mut self, commands: u32) {
+        if commands & regs::CTRL_RESET != 0 {
+            self.reset_registers();
+        } else if commands & regs::CTRL_COMMIT_FEATURES != 0 {
+            if let Some(accepted) = self.negotiation.commit() {
+                debug!("driver features {accepted:#x}");
+                lock(&self.endpoint).set_offloads(receive_offloads(accepted));
+            }
+        }
+    }
+
+    /// Hands the filter to the workers; true, for the end of a legal write.
+    fn filter_changed(&self) -> bool {
+        self.apply_filter();
+        true
+    }
+
+    fn read_queue(&self, queue: u16, reg: u32) -> u32 {
+        let (code, info) = self.events.fault(queue);
+        match reg {
+            regs::Q_CTRL if self.is_running(queue) => regs::Q_CTRL_ENABLE,
+            regs::Q_STATUS if self.is_running(queue) => regs::Q_STATUS_RUNNING,
+            regs::Q_STATUS if code != 0 => {
+                regs::Q_STATUS_ERROR | regs::Q_STATUS_CODE.put(code.into())
+            }
+            regs::Q_ERROR_INFO => info,
+            regs::Q_INDEX => {
+                let (pair, kind) = pair_of(queue);
+                let live = self.pairs[pair].indices(kind).map(QueueRegs::pack_index);
+                live.unwrap_or_else(|| self.queues[usize::from(queue)].get(reg))
+            }
+            _ => self.queues[usize::from(queue)].get(reg),
+        }
+    }
+
+    fn write_queue(&mut self, queue: u16, reg: u32, value: u32) {
+        if reg == regs::Q_CTRL {
+            match (value & regs::Q_CTRL_ENABLE != 0, self.is_running(queue)) {
+                (true, false) => self.start(queue),
+                (false, _) => self.settle(queue),
+                (true, true) => {}
+            }
+        } else if self.is_running(queue) {
+            self.settle(queue);
+            let fault = Fault::new(Rule::ConfigWhileRunning, reg);
+            self.events.queue_failed(queue, fault);
+        } else {
+            self.settle(queue);
+            self.queues[usize::from(queue)].set(reg, value);
+        }
+    }
+
+    /// True while the worker serves the queue: it was started, and neither it nor its backend has
+    /// failed since.
+    fn is_running(&self, queue: u16) -> bool {
+        self.queues[usize::from(queue)].started
+            && self.events.fault(queue).0 == 0
+            && !self.events.pair_has_failed(pair_of(queue).0)
+    }
+
+    /// Checks what the driver programmed and starts the queue. A refusal is an error of the
+    /// queue like any other.
+    fn start(&mut self, queue: u16) {
+        self.settle(queue);
+        self.events.clear_fault(queue);
+        match self.try_start(queue) {
+            Ok(()) => self.queues[usize::from(queue)].started = true,
+            Err(fault) => self.events.queue_failed(queue, fault),
+        }
+    }
+
+    fn try_start(&self, queue: u16) -> Result<(), Fault> {
+        let programmed = &self.queues[usize::from(queue)];
+        let features = self
+            .negotiation
+            .accepted()
+            .ok_or(Fault::new(Rule::NotNegotiated, 0u16))?;
+        let vector = match programmed.vector() {
+            None => None,
+            Some(wanted) => {
+                let vector = u16::try_from(wanted).ok().and_then(|v| self.vectors.get(v));
+                Some(vector.ok_or(Fault::new(Rule::Vector, wanted))?.clone())
+            }
+        };
+        let (pair, kind) = pair_of(queue);
+        self.pairs[pair].start(kind, programmed.ring(features), vector)
+    }
+
+    /// Stops a queue, whether it runs, has failed or was never started, and keeps the indices
+    /// where it stopped.
+    fn settle(&mut self, queue: u16) {
+        let (pair, kind) = pair_of(queue);
+        let registers = &mut self.queues[usize::from(queue)];
+        if !std::mem::take(&mut registers.started) {
+            return;
+        }
+        if let Some(indices) = self.pairs[pair].stop(kind) {
+            registers.set(regs::Q_INDEX, QueueRegs::pack_index(indices));
+        }
+    }
+
+    /// A doorbell of a queue that does not run is no mistake: the queue may just have failed.
+    fn doorbell(&self, queue: u16) {
+        if self.queues[usize::from(queue)].started {
+            let (pair, kind) = pair_of(queue);
+            self.pairs[pair].doorbell(kind);
+        }
+    }
+
+    fn read_counter(&mut self, queue: u16, reg: u32, high: bool) -> u32 {
+        let latch = &mut self.latches[usize::from(queue)][reg as usize / 8];
+        if high {
+            return *latch;
+        }
+        let (pair, kind) = pair_of(queue);
+        let pair: &Pair = &self.pairs[pair];
+        let value = match reg {
+            regs::S_FRAMES => pair.counters(kind).frames,
+            regs::S_BYTES => pair.counters(kind).bytes,
+            regs::S_DROPS => pair.counters(kind).drops,
+            // Refusals to start count as well, and of those the worker knows only some.
+            regs::S_ERRORS => self.events.errors(queue),
+            regs::S_DOORBELLS => pair.counters(kind).doorbells,
+            regs::S_INTERRUPTS => pair.counters(kind).interrupts,
+            _ => 0,
+        };
+        *latch = Half::High.of(value);
+        Half::Low.of(value)
+    }
+}
+
+fn link_bits(link: Link) -> u32 {
+    if link.up {
+        regs::LINK_UP | regs::LINK_FULL_DUPLEX
+    } else {
+        0
+    }
+}
