@@ -1,13 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The queue engine: split rings to frames and back.
+//!
+//! [`Tx`] fetches chains from a transmit ring, checks them, and lends the guest's buffers to a
+//! backend as a batch of frames. [`Rx`] lends posted buffers to a backend, which writes frames
+//! into them. Both work on a snapshot of guest memory, one bounded batch at a time, and allocate
+//! nothing per frame.
+//!
+//! Nothing that the driver wrote is trusted. The first rule that it breaks ends the queue with a
+//! [`Fault`], which names the rule and what broke it. Every value is read from guest memory once
+//! and checked after it was read.
+//!
+//! The engine neither sleeps nor signals: its caller asks [`Tx::needs_interrupt`] after a batch
+//! and [`Tx::rearm`] before it sleeps. `rearm` tells whether work arrived in between, so no
+//! doorbell is lost.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod batch;
+mod chain;
 mod config;
 mod fault;
 mod filter;
+mod header;
+#[cfg(feature = "test-utils")]
+pub mod mock;
+mod ring;
+mod rx;
+mod shelf;
+mod tx;
 
+pub use batch::{Budget, Outcome, Waits};
 pub use config::RingConfig;
 pub use fault::Fault;
 pub use filter::RxFilter;
+pub use rx::Rx;
+pub use tx::Tx;

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The transmit queue: chains out of guest memory, as frames to a backend.
+
+use vm_memory::VolatileSlice;
+use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
+use vnet_contract::hdr::{self, NetHdr};
+use vnet_contract::queue::Error;
+use vnet_dma::DmaMap;
+
+use crate::chain::{walk, Chain, Direction};
+use crate::header::{self, ETH_HLEN};
+use crate::ring::Ring;
+use crate::shelf::{Frames, Parts};
+use crate::{Budget, Fault, Outcome, RingConfig, Waits};
+
+/// A running transmit queue.
+#[derive(Debug)]
+pub struct Tx {
+    ring: Ring,
+    features: u64,
+    /// Chains of the batch, and the shelves of what borrows from guest memory.
+    chains: Vec<Sent>,
+    parts: Parts,
+    frames: Frames,
+}
+
+/// A chain with its header taken off.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    chain: Chain,
+    meta: Meta,
+    /// Where the frame starts among the parts.
+    parts_start: usize,
+}
+
+impl Sent {
+    fn len(&self) -> usize {
+        self.chain.bytes - hdr::SIZE
+    }
+}
+
+impl Tx {
+    /// Checks the configuration and starts the queue.
+    pub fn start(config: &RingConfig, mem: &DmaMap) -> Result<Self, Fault> {
+        Ok(Self {
+            ring: Ring::new(config, mem)?,
+            features: config.features,
+            chains: Vec::new(),
+            parts: Parts::default(),
+            frames: Frames::default(),
+        })
+    }
+
+    /// Next avail entry to fetch and next used entry to write.
+    pub fn indices(&self) -> (u16, u16) {
+        self.ring.indices()
+    }
+
+    /// Offers one batch to the backend and returns the buffers of the frames that it took.
+    ///
+    /// Frames before a bad chain are still sent; the fault is reported when they are.
+    pub fn run(&mut self, mem: &DmaMap, backend: &mut dyn Queue, budget: Budget) -> Outcome {
+        let mut parts = self.parts.take();
+        self.chains.clear();
+        let (waits, fault) = match self.collect(mem, budget, &mut parts) {
+            Ok(waits) => (waits, None),
+            Err(fault) => (Waits::Driver, Some(fault)),
+        };
+        let taken = self.offer(backend, &parts);
+        self.parts.put(parts);
+
+        let mut outcome = Outcome::new(waits);
+        let rest = self.chains.len() - taken;
+        if rest > 0 {
+            // A fault behind frames that wait comes round again.
+            self.ring.give_back(rest as u16);
+            outcome.waits = Waits::Backend;
+        } else {
+            outcome.fault = fault;
+        }
+        for sent in &self.chains[..taken] {
+            outcome.frames += 1;
+            outcome.bytes += sent.len() as u64;
+        }
+        if let Err(fault) = self.complete(mem, taken) {
+            outcome.fault = Some(fault);
+        }
+        outcome
+    }
+
+    /// True if the driver wants an interrupt for what was completed since the last call.
+    pub fn needs_interrupt(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
+        self.ring.needs_interrupt(mem)
+    }
+
+    /// Asks for a doorbell; true if there is new work already.
+    pub fn rearm(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
+        self.ring.rearm(mem)
+    }
+
+    /// Fetches chains until the budget is spent or the ring is empty.
+    fn collect<'m>(
+        &mut self,
+        mem: &'m DmaMap,
+        mut budget: Budget,
+        parts: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<Waits, Fault> {
+        while !budget.is_spent() {
+            let Some(head) = self.ring.take(mem)? else {
+                return Ok(Waits::Driver);
+            };
+            let before = parts.len();
+            match self.read(mem, head, parts) {
+                Ok(sent) => {
+                    budget.spend(1, sent.len(), sent.chain.descriptors.into());
+                    self.chains.push(sent);
+                }
+                Err(fault) => {
+                    parts.truncate(before);
+                    self.ring.give_back(1);
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(Waits::Nothing)
+    }
+
+    /// Checks one chain and its header.
+    fn read<'m>(
+        &self,
+        mem: &'m DmaMap,
+        head: u16,
+        parts: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<Sent, Fault> {
+        let mut start = parts.len();
+        let max = hdr::SIZE + MAX_FRAME;
+        let chain = walk(&self.ring, mem, head, Direction::Read, max, parts)?;
+        if chain.bytes < hdr::SIZE + ETH_HLEN {
+            return Err(Fault::new(Error::BufferLength, head));
+        }
+        let mut bytes = [0; hdr::SIZE];
+        let mut done = 0;
+        while done < hdr::SIZE {
+            let part = parts[start];
+            let n = part.copy_to(&mut bytes[done..]);
+            done += n;
+            if n == part.len() {
+                start += 1;
+            } else if let Ok(rest) = part.offset(n) {
+                parts[start] = rest;
+            }
+        }
+        let header = NetHdr::from_bytes(&bytes);
+        let meta = header::parse(&header, chain.bytes - hdr::SIZE, self.features)
+            .ok_or(Fault::new(Error::Header, head))?;
+        Ok(Sent {
+            chain,
+            meta,
+            parts_start: start,
+        })
+    }
+
+    /// Lends the batch to the backend and returns how many frames it took.
+    fn offer(&mut self, backend: &mut dyn Queue, parts: &[VolatileSlice<'_>]) -> usize {
+        if self.chains.is_empty() {
+            return 0;
+        }
+        let mut frames = self.frames.take();
+        frames.extend(self.chains.iter().map(|sent| Frame {
+            meta: sent.meta,
+            len: sent.len(),
+            parts: &parts[sent.parts_start..sent.chain.parts_end],
+        }));
+        let taken = backend.transmit(&frames).min(frames.len());
+        self.frames.put(frames);
+        taken
+    }
+
+    /// Returns the first `count` chains to the driver.
+    fn complete(&mut self, mem: &DmaMap, count: usize) -> Result<(), Fault> {
+        if count == 0 {
+            return Ok(());
+        }
+        for (ahead, sent) in (0..).zip(&self.chains[..count]) {
+            self.ring.put_used(mem, ahead, sent.chain.head, 0)?;
+        }
+        self.ring.publish(mem, count as u16)
+    }
+}
