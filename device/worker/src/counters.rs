@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Counters of a queue.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vnet_queue::Outcome;
+
 /// The counters of one queue, as the `QUEUE_STATS` registers show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -16,4 +20,67 @@ pub struct Counters {
     pub doorbells: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+}
+
+/// The counters as the worker keeps them: changed once a batch, read at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    drops: AtomicU64,
+    errors: AtomicU64,
+    doorbells: AtomicU64,
+    interrupts: AtomicU64,
+}
+
+impl Tally {
+    /// Adds what a batch did.
+    pub(crate) fn batch(&self, outcome: &Outcome) {
+        for (counter, n) in [
+            (&self.frames, outcome.frames),
+            (&self.bytes, outcome.bytes),
+            (&self.drops, outcome.drops),
+        ] {
+            if n != 0 {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn doorbell(&self) {
+        self.doorbells.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.interrupts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Counters {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            frames: load(&self.frames),
+            bytes: load(&self.bytes),
+            drops: load(&self.drops),
+            errors: load(&self.errors),
+            doorbells: load(&self.doorbells),
+            interrupts: load(&self.interrupts),
+        }
+    }
+
+    pub(crate) fn reset(&self) {
+        for counter in [
+            &self.frames,
+            &self.bytes,
+            &self.drops,
+            &self.errors,
+            &self.doorbells,
+            &self.interrupts,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
 }

@@ -1,29 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! One queue pair, as the message thread sees it.
 
+use std::fmt;
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 
 use vnet_backend::Queue;
-use vnet_contract::queue::Kind;
+use vnet_contract::queue::{Error, Kind};
 use vnet_dma::AddressSpace;
 use vnet_irq::Vector;
-use vnet_queue::{Fault, RingConfig, RxFilter};
+use vnet_queue::{Fault, RingConfig, Rx, RxFilter, Tx};
 
-use crate::{Counters, Report};
+use crate::counters::{Counters, Tally};
+use crate::gate::Gate;
+use crate::kick::Kick;
+use crate::report::Report;
+use crate::shared::Shared;
+use crate::state::{Slot, State, Tallies};
+use crate::thread;
 
 /// How a pair works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Serve a doorbell where it arrives, for one bounded batch.
+    /// Serve a doorbell where it arrives, for one bounded batch, if the worker is not at it. Else
+    /// wake the worker.
     pub inline_doorbells: bool,
 }
 
-/// A queue pair with its worker thread. Dropping it stops and joins the thread.
-pub struct Pair {}
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            inline_doorbells: true,
+        }
+    }
+}
 
-#[allow(unused_variables, missing_docs, clippy::unimplemented)]
+/// A queue pair with its worker thread. Dropping it stops and joins the thread.
+///
+/// Methods that change something wait for the batch that runs now, never for more, so the
+/// message thread may call them; [`Self::doorbell`] does not wait at all. When
+/// [`Self::stop`], [`Self::reset`] or [`Self::quiesce`] returns, no batch that began before is
+/// running.
+pub struct Pair {
+    shared: Arc<Shared>,
+    options: Options,
+    thread: Option<JoinHandle<()>>,
+}
+
 impl Pair {
+    /// Starts the worker thread of the pair with this index. No queue runs yet.
     pub fn spawn(
         index: u16,
         backend: Box<dyn Queue>,
@@ -31,45 +59,188 @@ impl Pair {
         report: Arc<dyn Report>,
         options: Options,
     ) -> io::Result<Self> {
-        unimplemented!()
+        // The thread waits for the descriptor without the lock, so it needs a handle of its own.
+        let readiness = match backend.readiness() {
+            Some(fd) => Some(fd.try_clone_to_owned()?),
+            None => None,
+        };
+        let shared = Arc::new(Shared {
+            index,
+            gate: Gate::new(State::new(backend)),
+            kick: Kick::new()?,
+            stop: AtomicBool::new(false),
+            tallies: Tallies::default(),
+            dma,
+            report,
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = Builder::new()
+            .name(format!("vnet-q{index}"))
+            .spawn(move || thread::run(&for_thread, readiness.as_ref()))?;
+        Ok(Self {
+            shared,
+            options,
+            thread: Some(thread),
+        })
     }
+
+    /// Checks the configuration of a queue and starts it. Entries that are in the avail ring
+    /// already are served without a doorbell. A queue that runs is replaced.
+    ///
+    /// A pair whose backend failed starts nothing until it is reset.
     pub fn start(
         &self,
         kind: Kind,
         ring: RingConfig,
         vector: Option<Arc<Vector>>,
     ) -> Result<(), Fault> {
-        unimplemented!()
+        let mut state = self.shared.gate.lock();
+        // Without bus mastering no ring is within reach.
+        let mem = self
+            .shared
+            .dma
+            .memory()
+            .ok_or(Fault::at(Error::RingFault, ring.desc))?;
+        match kind {
+            Kind::Rx => {
+                let rx = Rx::start(&ring, &mem)?;
+                state.rx = match state.failed {
+                    false => Slot::Running(rx, vector),
+                    true => Slot::Failed(rx.indices()),
+                };
+            }
+            Kind::Tx => {
+                let tx = Tx::start(&ring, &mem)?;
+                state.tx = match state.failed {
+                    false => Slot::Running(tx, vector),
+                    true => Slot::Failed(tx.indices()),
+                };
+            }
+        }
+        drop(state);
+        self.wake();
+        Ok(())
     }
-    /// Returns next avail and used index if the queue was started (running or failed).
+
+    /// Stops a queue: when this returns, nothing touches its rings or buffers any more. Returns
+    /// the next avail and the next used index, if the queue was started.
     pub fn stop(&self, kind: Kind) -> Option<(u16, u16)> {
-        unimplemented!()
+        let mut state = self.shared.gate.lock();
+        let indices = indices(&state, kind);
+        match kind {
+            Kind::Rx => state.rx = Slot::Off,
+            Kind::Tx => state.tx = Slot::Off,
+        }
+        indices
     }
-    /// As `stop`, but leaves the queue running.
+
+    /// The next avail and the next used index of a queue, if it was started.
     pub fn indices(&self, kind: Kind) -> Option<(u16, u16)> {
-        unimplemented!()
+        indices(&self.shared.gate.lock(), kind)
     }
+
+    /// The driver has made entries available. Never waits.
     pub fn doorbell(&self, kind: Kind) {
-        unimplemented!()
+        self.tally(kind).doorbell();
+        if self.options.inline_doorbells {
+            if let Some(mut state) = self.shared.gate.try_lock() {
+                // A receive doorbell may end a lack of buffers.
+                let round = self.shared.serve(&mut state, kind == Kind::Rx);
+                let covered = state.sleep.covers(&round.sleep);
+                drop(state);
+                self.shared.report(&round);
+                if round.again || !covered {
+                    self.wake();
+                }
+                return;
+            }
+        }
+        // The worker may be past its last look at the ring, so it has to look again.
+        self.wake();
     }
-    /// Makes the worker look again, e.g. after bus mastering was turned on.
+
+    /// Makes the worker look for work, such as after bus mastering was turned on.
     pub fn wake(&self) {
-        unimplemented!()
+        self.shared.kick.kick();
     }
+
+    /// Waits until no batch is running that began before the call.
     pub fn quiesce(&self) {
-        unimplemented!()
+        drop(self.shared.gate.lock());
     }
+
+    /// Sets the receive filter, from the next batch on.
     pub fn set_rx_filter(&self, filter: RxFilter) {
-        unimplemented!()
+        self.shared.gate.lock().filter = filter;
     }
+
+    /// The counters of a queue.
     pub fn counters(&self, kind: Kind) -> Counters {
-        unimplemented!()
+        self.tally(kind).read()
     }
+
+    /// Clears the counters of both queues.
     pub fn reset_counters(&self) {
-        unimplemented!()
+        self.shared.tallies.rx.reset();
+        self.shared.tallies.tx.reset();
     }
-    /// Stops both queues, tells the backend to forget waiting frames, clears filter and counters.
+
+    /// Back to the state after [`Self::spawn`]: queues stopped, frames that wait in the backend
+    /// forgotten, filter and counters cleared.
     pub fn reset(&self) {
-        unimplemented!()
+        let mut state = self.shared.gate.lock();
+        state.rx = Slot::Off;
+        state.tx = Slot::Off;
+        state.filter = RxFilter::default();
+        self.reset_counters();
+        let backend = &mut state.backend;
+        state.failed = catch_unwind(AssertUnwindSafe(|| backend.reset())).is_err();
+        let failed = state.failed;
+        drop(state);
+        if failed {
+            self.shared.report.pair_failed(self.shared.index);
+        }
+    }
+
+    fn tally(&self, kind: Kind) -> &Tally {
+        match kind {
+            Kind::Rx => &self.shared.tallies.rx,
+            Kind::Tx => &self.shared.tallies.tx,
+        }
+    }
+}
+
+fn indices(state: &State, kind: Kind) -> Option<(u16, u16)> {
+    match kind {
+        Kind::Rx => match &state.rx {
+            Slot::Off => None,
+            Slot::Running(rx, _) => Some(rx.indices()),
+            Slot::Failed(indices) => Some(*indices),
+        },
+        Kind::Tx => match &state.tx {
+            Slot::Off => None,
+            Slot::Running(tx, _) => Some(tx.indices()),
+            Slot::Failed(indices) => Some(*indices),
+        },
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // The thread contains panics; there is nothing to hear from it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("index", &self.shared.index)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

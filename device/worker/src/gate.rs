@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A lock that passes to whoever waits.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// A mutex that its last owner cannot take again past somebody who waits for it.
+///
+/// The worker takes the lock for one batch after the other. With a plain mutex it would win every
+/// race against a sleeping waiter, and the message thread could wait for as long as there is
+/// traffic. Here a waiter keeps the turnstile while it waits, which the worker has to pass next.
+#[derive(Debug)]
+pub(crate) struct Gate<T> {
+    turnstile: Mutex<()>,
+    inner: Mutex<T>,
+}
+
+impl<T> Gate<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            turnstile: Mutex::new(()),
+            inner: Mutex::new(value),
+        }
+    }
+
+    /// Waits for at most the batch that runs now, and those of others who waited before.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let _turn = self
+            .turnstile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Panics of a backend are caught while the lock is held, and leave a state that says so.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if nobody has it or waits for it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let _turn = taken(self.turnstile.try_lock())?;
+        taken(self.inner.try_lock())
+    }
+}
+
+fn taken<G>(result: Result<G, TryLockError<G>>) -> Option<G> {
+    match result {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::Duration;
+
+    #[test]
+    fn an_owner_in_a_loop_does_not_keep_others_out() {
+        let gate = Gate::new(());
+        let stop = AtomicBool::new(false);
+        let rounds = AtomicU64::new(0);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let _guard = gate.lock();
+                    std::thread::sleep(Duration::from_micros(200));
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while rounds.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            for _ in 0..50 {
+                let before = rounds.load(Ordering::Relaxed);
+                drop(gate.lock());
+                // The round that ran, and one that may have been about to begin.
+                assert!(rounds.load(Ordering::Relaxed) <= before + 2);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn try_lock_gives_way() {
+        let gate = Gate::new(1);
+        let held = gate.lock();
+        assert!(gate.try_lock().is_none());
+        drop(held);
+        assert_eq!(gate.try_lock().map(|g| *g), Some(1));
+    }
+}

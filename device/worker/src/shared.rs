@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the handle of a pair and its thread share.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use vnet_contract::queue::{rx_index, tx_index};
+use vnet_dma::AddressSpace;
+
+use crate::gate::Gate;
+use crate::kick::Kick;
+use crate::state::{Round, Slot, State, Tallies};
+use crate::Report;
+
+/// One queue pair.
+pub(crate) struct Shared {
+    pub(crate) index: u16,
+    pub(crate) gate: Gate<State>,
+    pub(crate) kick: Kick,
+    pub(crate) stop: AtomicBool,
+    pub(crate) tallies: Tallies,
+    pub(crate) dma: AddressSpace,
+    pub(crate) report: Arc<dyn Report>,
+}
+
+impl Shared {
+    /// Serves a round under the lock. A panic of the backend is contained here.
+    pub(crate) fn serve(&self, state: &mut State, due: bool) -> Round {
+        if state.failed {
+            return Round::default();
+        }
+        // The snapshot is taken under the lock: after a change of the address space, whoever
+        // gets the lock knows that no round works on the old one.
+        let Some(mem) = self.dma.memory() else {
+            return Round::default();
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| state.serve(&mem, &self.tallies, due)));
+        result.unwrap_or_else(|_| {
+            state.fail();
+            Round {
+                panicked: true,
+                ..Round::default()
+            }
+        })
+    }
+
+    /// Reports what went wrong in a round. Called without the lock.
+    pub(crate) fn report(&self, round: &Round) {
+        if let Some(fault) = round.rx_fault {
+            self.report.queue_failed(rx_index(self.index), fault);
+        }
+        if let Some(fault) = round.tx_fault {
+            self.report.queue_failed(tx_index(self.index), fault);
+        }
+        if round.panicked {
+            self.report.pair_failed(self.index);
+        }
+    }
+}
+
+impl State {
+    /// Takes note that the backend panicked.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+        if let Slot::Running(rx, _) = &self.rx {
+            self.rx = Slot::Failed(rx.indices());
+        }
+        if let Slot::Running(tx, _) = &self.tx {
+            self.tx = Slot::Failed(tx.indices());
+        }
+    }
+}

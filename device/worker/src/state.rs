@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the lock of a pair protects, and one round of service.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vnet_backend::Queue;
+use vnet_dma::DmaMap;
+use vnet_irq::Vector;
+use vnet_queue::{Budget, Fault, Outcome, Rx, RxFilter, Tx, Waits};
+
+use crate::counters::Tally;
+
+/// One queue of the pair.
+#[derive(Debug)]
+pub(crate) enum Slot<Q> {
+    /// Not started.
+    Off,
+    /// Serving.
+    Running(Q, Option<Arc<Vector>>),
+    /// Stopped with a fault, with these ring indices.
+    Failed((u16, u16)),
+}
+
+/// The queues of a pair and the backend that they serve.
+pub(crate) struct State {
+    pub(crate) backend: Box<dyn Queue>,
+    pub(crate) rx: Slot<Rx>,
+    pub(crate) tx: Slot<Tx>,
+    pub(crate) filter: RxFilter,
+    /// The backend panicked: nothing is served until the pair is reset.
+    pub(crate) failed: bool,
+    /// The backend has frames, or may have, that the driver has posted no buffers for.
+    starved: bool,
+    /// What the worker sleeps on, when it sleeps.
+    pub(crate) sleep: Sleep,
+}
+
+/// What ends the sleep of a worker, other than a kick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sleep {
+    /// The backend's descriptor.
+    pub(crate) readiness: bool,
+    /// The backend's deadline.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Sleep {
+    /// True if a worker that sleeps like this wakes in time for one that should sleep like `due`.
+    pub(crate) fn covers(&self, due: &Sleep) -> bool {
+        let in_time = match (self.deadline, due.deadline) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(mine), Some(other)) => mine <= other,
+        };
+        in_time && (self.readiness || !due.readiness)
+    }
+}
+
+/// What a round did and what comes next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Round {
+    /// Another round is due at once.
+    pub(crate) again: bool,
+    /// Else: what to wait for.
+    pub(crate) sleep: Sleep,
+    /// Frames moved.
+    pub(crate) progress: bool,
+    /// Faults of the receive and the transmit queue, to be reported.
+    pub(crate) rx_fault: Option<Fault>,
+    pub(crate) tx_fault: Option<Fault>,
+    /// The backend panicked in this round.
+    pub(crate) panicked: bool,
+}
+
+/// The counters of both queues.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) rx: Tally,
+    pub(crate) tx: Tally,
+}
+
+impl State {
+    pub(crate) fn new(backend: Box<dyn Queue>) -> Self {
+        Self {
+            backend,
+            rx: Slot::Off,
+            tx: Slot::Off,
+            filter: RxFilter::default(),
+            failed: false,
+            starved: false,
+            sleep: Sleep::default(),
+        }
+    }
+
+    /// Serves a batch of each queue. `due`: the backend is to be asked for frames even if it does
+    /// not say that it has any.
+    pub(crate) fn serve(&mut self, mem: &DmaMap, tallies: &Tallies, due: bool) -> Round {
+        let mut round = Round::default();
+        let blocked = self.serve_tx(mem, &tallies.tx, &mut round);
+        let received = self.serve_rx(mem, &tallies.rx, due, &mut round);
+        self.interrupt(mem, tallies, &mut round);
+        // A backend that gave frames away may take some again.
+        round.again |= blocked && received;
+
+        let receiving = matches!(self.rx, Slot::Running(..));
+        round.sleep = Sleep {
+            readiness: blocked || receiving && !self.starved,
+            deadline: if blocked || receiving {
+                self.backend.deadline()
+            } else {
+                None
+            },
+        };
+        round
+    }
+
+    /// Returns true if frames wait for the backend.
+    fn serve_tx(&mut self, mem: &DmaMap, tally: &Tally, round: &mut Round) -> bool {
+        let Slot::Running(tx, _) = &mut self.tx else {
+            return false;
+        };
+        let outcome = tx.run(mem, self.backend.as_mut(), Budget::default());
+        tally.batch(&outcome);
+        round.progress |= moved(&outcome);
+        round.tx_fault = outcome.fault;
+        match outcome.waits {
+            _ if outcome.fault.is_some() => false,
+            Waits::Nothing => {
+                round.again = true;
+                false
+            }
+            Waits::Driver => {
+                match tx.rearm(mem) {
+                    Ok(news) => round.again |= news,
+                    Err(fault) => round.tx_fault = Some(fault),
+                }
+                false
+            }
+            Waits::Backend => true,
+        }
+    }
+
+    /// Returns true if frames were taken from the backend.
+    fn serve_rx(&mut self, mem: &DmaMap, tally: &Tally, due: bool, round: &mut Round) -> bool {
+        let Slot::Running(rx, _) = &mut self.rx else {
+            return false;
+        };
+        if !due && (self.starved || !self.backend.has_frames()) {
+            return false;
+        }
+        self.starved = false;
+        let outcome = rx.run(mem, self.backend.as_mut(), &self.filter, Budget::default());
+        tally.batch(&outcome);
+        round.rx_fault = outcome.fault;
+        match outcome.waits {
+            _ if outcome.fault.is_some() => {}
+            Waits::Nothing => round.again = true,
+            Waits::Backend => {}
+            Waits::Driver => match rx.rearm(mem) {
+                Ok(true) => round.again = true,
+                Ok(false) => self.starved = true,
+                Err(fault) => round.rx_fault = Some(fault),
+            },
+        }
+        round.progress |= moved(&outcome);
+        moved(&outcome)
+    }
+
+    /// Raises the interrupts that the driver asked for, and stops the queues that failed.
+    fn interrupt(&mut self, mem: &DmaMap, tallies: &Tallies, round: &mut Round) {
+        let mut raised = None;
+        if let Slot::Running(rx, vector) = &mut self.rx {
+            match rx.needs_interrupt(mem) {
+                Ok(true) => {
+                    if let Some(v) = vector {
+                        v.raise();
+                        tallies.rx.interrupt();
+                        raised = Some(Arc::clone(v));
+                    }
+                }
+                Ok(false) => {}
+                Err(fault) => round.rx_fault = round.rx_fault.or(Some(fault)),
+            }
+            if round.rx_fault.is_some() {
+                tallies.rx.error();
+                self.rx = Slot::Failed(rx.indices());
+            }
+        }
+        if let Slot::Running(tx, vector) = &mut self.tx {
+            match tx.needs_interrupt(mem) {
+                // The usual pair has one vector for both queues, and one interrupt is enough.
+                Ok(true) => match vector {
+                    Some(v) if !raised.is_some_and(|r| Arc::ptr_eq(&r, v)) => {
+                        v.raise();
+                        tallies.tx.interrupt();
+                    }
+                    _ => {}
+                },
+                Ok(false) => {}
+                Err(fault) => round.tx_fault = round.tx_fault.or(Some(fault)),
+            }
+            if round.tx_fault.is_some() {
+                tallies.tx.error();
+                self.tx = Slot::Failed(tx.indices());
+            }
+        }
+    }
+}
+
+fn moved(outcome: &Outcome) -> bool {
+    outcome.frames + outcome.drops > 0
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The worker thread: rounds while there is work, sleep while there is none.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+
+use crate::shared::Shared;
+use crate::state::Sleep;
+
+/// A sleep that is shorter than this, and ends without anything to do, counts as idle spinning.
+const SHORT: Duration = Duration::from_micros(200);
+/// Idle rounds in a row after which the worker stops listening to its backend for a while.
+const PATIENCE: u32 = 8;
+/// How long that is at first; doubled with every further idle round, to a limit.
+const NAP: Duration = Duration::from_millis(1);
+/// How often it is doubled at most.
+const NAP_DOUBLINGS: u32 = 6;
+
+/// Serves the pair until it is told to stop.
+pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
+    let mut idle = 0;
+    while !shared.stop.load(Ordering::Acquire) {
+        let round = {
+            let mut state = shared.gate.lock();
+            let round = shared.serve(&mut state, true);
+            state.sleep = round.sleep;
+            round
+        };
+        shared.report(&round);
+        if round.progress {
+            idle = 0;
+        }
+        if round.again {
+            continue;
+        }
+        // A descriptor that stays readable (a TAP that was deleted) or a deadline that stays in
+        // the past (a backend that waits for buffers) must not turn into a busy loop.
+        let sleep = match idle {
+            0..PATIENCE => round.sleep,
+            _ => {
+                let nap = NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
+                Sleep {
+                    readiness: false,
+                    deadline: Some(Instant::now() + nap),
+                }
+            }
+        };
+        let before = Instant::now();
+        let kicked = wait(shared, readiness, sleep, before);
+        if kicked || before.elapsed() >= SHORT && idle < PATIENCE {
+            idle = 0;
+        } else {
+            idle = idle.saturating_add(1);
+        }
+    }
+}
+
+/// Sleeps. Returns true if it was a kick that ended it.
+fn wait(shared: &Shared, readiness: Option<&OwnedFd>, sleep: Sleep, now: Instant) -> bool {
+    let timeout = sleep.deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(now);
+        Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        }
+    });
+    let kick = PollFd::new(&shared.kick, PollFlags::IN);
+    let kicked = match readiness {
+        Some(fd) if sleep.readiness => {
+            let fd = fd.as_fd();
+            let mut fds = [kick, PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            poll(&mut fds, timeout.as_ref()).map(|_| !fds[0].revents().is_empty())
+        }
+        _ => {
+            let mut fds = [kick];
+            poll(&mut fds, timeout.as_ref()).map(|_| !fds[0].revents().is_empty())
+        }
+    };
+    match kicked {
+        Ok(true) => {
+            shared.kick.clear();
+            true
+        }
+        // A signal or a shortage of memory: look for work and come back.
+        Ok(false) | Err(_) => false,
+    }
+}
