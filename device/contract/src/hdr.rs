@@ -127,7 +127,8 @@ pub struct NetHdr {
     pub flags: u8,
     /// `GSO_*`.
     pub gso_type: u8,
-    /// Length of the headers that every segment repeats; a hint.
+    /// Length of the headers that every segment repeats; with `F_SPLIT`, bytes of protocol headers
+    /// in the first descriptor.
     pub hdr_len: u16,
     /// Payload bytes per segment.
     pub gso_size: u16,

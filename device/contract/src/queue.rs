@@ -14,6 +14,8 @@ constants! {
     MIN_FRAME: usize = 14;
     /// Longest frame in bytes: 64 KiB less one of payload, Ethernet header and VLAN tag.
     MAX_FRAME: usize = 65_535 + 18;
+    /// Longest receive chain in bytes; bounds what one chain can cost the card.
+    MAX_RX_CHAIN: usize = 1 << 20;
 }
 
 /// What a queue carries.
@@ -93,7 +95,7 @@ errors! {
     Vector = 5, "VECTOR";
     /// A register of the queue was written while the queue ran.
     ConfigWhileRunning = 6, "CONFIG_WHILE_RUNNING";
-    /// The avail index ran ahead of the used index by more than the ring size.
+    /// The avail index is more than the ring size ahead of the entry to fetch next.
     AvailIndex = 16, "AVAIL_INDEX";
     /// A descriptor index is not below the ring size.
     DescIndex = 17, "DESC_INDEX";
