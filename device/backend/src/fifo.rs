@@ -38,20 +38,31 @@ impl Fifo {
         self.place(len).is_some()
     }
 
-    /// Adds a frame of `len` bytes that `fill` writes. `None`, and `fill` is not called, if there
-    /// is no room for it.
-    ///
-    /// `fill` gets whatever an earlier frame left in the buffer, and has to overwrite it all.
-    pub fn push<R>(
-        &mut self,
-        len: usize,
-        meta: Meta,
-        fill: impl FnOnce(&mut [u8]) -> R,
-    ) -> Option<R> {
+    /// The `len` bytes where the next frame goes, or `None` if there is no room for it now. They
+    /// hold whatever an earlier frame left and are to be overwritten, all of them.
+    pub fn grant(&mut self, len: usize) -> Option<&mut [u8]> {
         let start = self.place(len)?;
-        let result = fill(&mut self.bytes[start..start + len]);
+        Some(&mut self.bytes[start..start + len])
+    }
+
+    /// Adds the frame that was written to the bytes of the last [`Self::grant`]; `len` is the one
+    /// that was granted. False, and nothing is added, if no such grant can have been given.
+    pub fn commit(&mut self, len: usize, meta: Meta) -> bool {
+        let Some(start) = self.place(len) else {
+            return false;
+        };
         self.records.push_back(Record { start, len, meta });
-        Some(result)
+        true
+    }
+
+    /// Adds a frame of `len` bytes that `fill` writes. False, and `fill` is not called, if there
+    /// is no room for it.
+    pub fn push(&mut self, len: usize, meta: Meta, fill: impl FnOnce(&mut [u8])) -> bool {
+        match self.grant(len) {
+            Some(bytes) => fill(bytes),
+            None => return false,
+        }
+        self.commit(len, meta)
     }
 
     /// The oldest frame.
@@ -110,13 +121,14 @@ mod tests {
     #[test]
     fn is_bounded_in_frames_and_bytes() {
         let mut fifo = Fifo::new(3, 100);
-        assert!(fifo.push(0, Meta::default(), |_| ()).is_none());
-        assert!(fifo.push(101, Meta::default(), |_| ()).is_none());
-        assert!(fifo.push(100, Meta::default(), |_| ()).is_some());
+        assert!(fifo.grant(0).is_none());
+        assert!(!fifo.push(101, Meta::default(), |_| ()));
+        assert!(!fifo.commit(101, Meta::default()));
+        assert!(fifo.push(100, Meta::default(), |_| ()));
         assert!(!fifo.has_room(1));
         fifo.pop();
         for _ in 0..3 {
-            assert!(fifo.push(1, Meta::default(), |_| ()).is_some());
+            assert!(fifo.push(1, Meta::default(), |_| ()));
         }
         assert!(!fifo.has_room(1));
         assert_eq!(fifo.len(), 3);
@@ -134,7 +146,7 @@ mod tests {
                 match op {
                     Some(len) => {
                         let had_room = fifo.has_room(len);
-                        let taken = fifo.push(len, Meta::default(), |b| b.fill(n as u8)).is_some();
+                        let taken = fifo.push(len, Meta::default(), |b| b.fill(n as u8));
                         prop_assert_eq!(had_room, taken);
                         // An empty queue takes every frame that its buffer holds.
                         prop_assert!(taken || !model.is_empty());

@@ -79,10 +79,9 @@ impl Queue for Mirror {
         for frame in batch {
             // Segmentation is not offered, so a frame that asks for it is the driver's mistake.
             let taken = frame.meta.gso.is_none()
-                && self
-                    .waiting
-                    .push(frame.len, frame.meta, |bytes| frame.read(bytes))
-                    .is_some();
+                && self.waiting.push(frame.len, frame.meta, |bytes| {
+                    frame.read(bytes);
+                });
             self.lost += u64::from(!taken);
         }
         batch.len()

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The endpoint and its queues.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::event::{eventfd, EventfdFlags};
+use rustix::rand::{getrandom, GetRandomFlags};
+use vnet_backend::{Capabilities, Checksum, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing};
+
+use crate::outbound::Outbound;
+use crate::stack::Stack;
+
+/// Largest MTU of the gateway.
+pub const MAX_MTU: u16 = 9000;
+/// Smallest MTU of the gateway: IPv6 needs it.
+pub const MIN_MTU: u16 = 1280;
+
+/// Most queues.
+const MAX_QUEUES: u16 = 64;
+
+/// How the gateway is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The gateway's own MTU, brought into [`MIN_MTU`]..=[`MAX_MTU`]. A guest with a smaller one
+    /// says so in its TCP connections; everything else that the gateway sends is either small or
+    /// as long as what the guest sent.
+    pub mtu: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { mtu: MAX_MTU }
+    }
+}
+
+/// The endpoint.
+pub struct Gateway {
+    mtu: u16,
+    /// True while the driver accepts checksum metadata. Independent of everything else that the
+    /// queues see, so relaxed accesses do.
+    takes_checksum: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// The endpoint.
+    pub fn new(config: Config) -> Self {
+        Self {
+            mtu: config.mtu.clamp(MIN_MTU, MAX_MTU),
+            takes_checksum: Arc::default(),
+        }
+    }
+}
+
+impl Endpoint for Gateway {
+    fn capabilities(&self) -> Capabilities {
+        let checksum = Offloads {
+            checksum: true,
+            ..Offloads::default()
+        };
+        Capabilities {
+            transmit: Offloads {
+                tso4: true,
+                tso6: true,
+                ecn: true,
+                ..checksum
+            },
+            receive: checksum,
+            max_queues: MAX_QUEUES,
+            max_mtu: self.mtu,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        let wakes = (0..queues)
+            .map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::Io {
+                what: "cannot create an eventfd for the gateway".into(),
+                source: error.into(),
+            })?;
+        let outbound = Outbound::new(wakes.clone());
+        let stack = Arc::new(Mutex::new(Stack::new(self.mtu, seed()?, outbound)));
+        Ok(wakes
+            .into_iter()
+            .zip(0..queues)
+            .map(|(wake, index)| {
+                Box::new(Port {
+                    index,
+                    wake: (queues > 1).then_some(wake),
+                    stack: stack.clone(),
+                    takes_checksum: self.takes_checksum.clone(),
+                }) as Box<dyn Queue>
+            })
+            .collect())
+    }
+
+    fn set_offloads(&mut self, receive: Offloads) {
+        self.takes_checksum
+            .store(receive.checksum, Ordering::Relaxed);
+    }
+}
+
+/// A random number, so that TCP's sequence numbers differ from run to run.
+fn seed() -> Result<u64, Error> {
+    let mut seed = [0; 8];
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| Error::Io {
+        what: "cannot get random numbers for the gateway".into(),
+        source: error.into(),
+    })?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+/// One queue.
+struct Port {
+    index: u16,
+    /// `None` if there is only one queue: then its own calls are all that can give it frames.
+    wake: Option<Arc<OwnedFd>>,
+    stack: Arc<Mutex<Stack>>,
+    takes_checksum: Arc<AtomicBool>,
+}
+
+impl Port {
+    fn stack(&self) -> MutexGuard<'_, Stack> {
+        // A panic in another queue's thread leaves a stack that may have lost a frame or a
+        // connection, which networks do.
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue for Port {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        let mut stack = self.stack();
+        stack.outbound.serve(self.index);
+        for frame in batch {
+            stack.take(self.index, frame);
+        }
+        stack.work();
+        batch.len()
+    }
+
+    fn receive(&mut self, ring: &mut dyn RxRing) {
+        let meta = Meta {
+            checksum: if self.takes_checksum.load(Ordering::Relaxed) {
+                Checksum::Valid
+            } else {
+                Checksum::Unverified
+            },
+            gso: None,
+        };
+        let mut stack = self.stack();
+        stack.outbound.serve(self.index);
+        let mut worked = false;
+        loop {
+            let waiting = stack.outbound.waiting(self.index);
+            match waiting.front() {
+                Some((frame, _)) => {
+                    let Some(room) = ring.room(frame.len()) else {
+                        return;
+                    };
+                    let len = room.write(frame);
+                    ring.commit(len, meta);
+                    waiting.pop();
+                }
+                // Once per call: what else there is to send comes with the next call, for which
+                // `deadline` asks.
+                None if !worked => {
+                    worked = true;
+                    stack.work();
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.wake.as_deref().map(AsFd::as_fd)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.stack().deadline()
+    }
+
+    fn has_frames(&self) -> bool {
+        self.stack().outbound.has_frames(self.index)
+    }
+
+    fn lost(&self) -> u64 {
+        // The stack does not count by queue.
+        if self.index == 0 {
+            self.stack().lost()
+        } else {
+            0
+        }
+    }
+
+    fn reset(&mut self) {
+        self.stack().outbound.waiting(self.index).clear();
+    }
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The gateway itself: takes frames from the guest, and has frames for it.
+
+use std::time;
+
+use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::udp;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
+use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
+
+use crate::connections::{Connections, MAX_CONNECTIONS};
+use crate::outbound::Outbound;
+use crate::packet::{self, Ip, Packet, Transport, ETHERNET_LEN};
+use crate::reflect::{self, Reflector};
+use crate::status::Status;
+use crate::wire::Wire;
+use crate::{dhcp, net, ports, router, stream};
+
+/// Rounds of sending per call: a bound for a call, not for the traffic.
+const ROUNDS: usize = 64;
+/// Most bytes that the UDP character generator sends (RFC 864).
+const CHARGEN_DATAGRAM: usize = 512;
+/// UDP datagrams for the character generator that wait.
+const CHARGEN_BACKLOG: usize = 16;
+/// When something that should go on cannot, it is tried again after this time instead of at once.
+const RETRY: Duration = Duration::from_millis(1);
+/// Room for a VLAN tag, as every Ethernet card leaves.
+const VLAN_LEN: usize = 4;
+
+pub(crate) struct Stack {
+    start: time::Instant,
+    mtu: u16,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    chargen: SocketHandle,
+    connections: Connections,
+    reflector: Reflector,
+    dhcp: dhcp::Server,
+    next_advertisement: Instant,
+    /// The frame that is being received.
+    inbound: Box<[u8]>,
+    pub(crate) outbound: Outbound,
+    status: Status,
+    /// True if the last round had nothing to send.
+    drained: bool,
+    /// True once the guest has sent a frame: before, there is nobody to advertise to.
+    seen_guest: bool,
+}
+
+impl Stack {
+    pub(crate) fn new(mtu: u16, seed: u64, mut outbound: Outbound) -> Self {
+        let mut config = iface::Config::new(net::MAC.into());
+        config.random_seed = seed;
+        let mut wire = Wire {
+            inbound: None,
+            outbound: &mut outbound,
+            mtu,
+        };
+        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
+        interface.update_ip_addrs(|addresses| {
+            for cidr in [
+                IpCidr::new(IpAddress::from(net::IPV4), net::IPV4_PREFIX_LEN),
+                IpCidr::new(IpAddress::from(net::IPV6_LINK_LOCAL), 64),
+                IpCidr::new(IpAddress::from(net::IPV6), net::IPV6_PREFIX_LEN),
+            ] {
+                // The crate's feature `iface-max-addr-count-4` leaves room for them.
+                let added = addresses.push(cidr);
+                debug_assert!(added.is_ok());
+            }
+        });
+        let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 1));
+        let buffer = || {
+            udp::PacketBuffer::new(
+                vec![udp::PacketMetadata::EMPTY; CHARGEN_BACKLOG],
+                vec![0; CHARGEN_BACKLOG * CHARGEN_DATAGRAM],
+            )
+        };
+        let mut chargen = udp::Socket::new(buffer(), buffer());
+        let bound = chargen.bind(ports::CHARGEN);
+        debug_assert!(bound.is_ok());
+        let chargen = sockets.add(chargen);
+        Self {
+            start: time::Instant::now(),
+            mtu,
+            interface,
+            sockets,
+            chargen,
+            connections: Connections::default(),
+            reflector: Reflector::default(),
+            dhcp: dhcp::Server::default(),
+            next_advertisement: Instant::ZERO + router::ADVERTISE_EVERY,
+            inbound: vec![0; MAX_FRAME].into_boxed_slice(),
+            outbound,
+            status: Status::default(),
+            drained: true,
+            seen_guest: false,
+        }
+    }
+
+    /// Frames that the gateway did not take or could not send.
+    pub(crate) fn lost(&self) -> u64 {
+        self.status.refused + self.outbound.lost
+    }
+
+    /// Takes a frame from the guest, which sent it on `queue`.
+    pub(crate) fn take(&mut self, queue: u16, frame: &Frame<'_>) {
+        self.status.from_guest.0 += 1;
+        self.status.from_guest.1 += frame.len as u64;
+        // A TCP frame that stands for several segments is one long segment to the stack.
+        let limit = match frame.meta.gso {
+            None => usize::from(self.mtu) + ETHERNET_LEN + VLAN_LEN,
+            Some(gso) if gso.kind != GsoKind::Udp => MAX_FRAME,
+            Some(_) => 0,
+        };
+        if frame.len > limit.min(MAX_FRAME) {
+            self.status.refused += 1;
+            return;
+        }
+        let len = frame.read(&mut self.inbound[..frame.len]);
+        let now = self.now();
+        if self.handle(queue, len, frame.meta.checksum, now).is_none() {
+            self.status.refused += 1;
+        }
+    }
+
+    /// Handles the frame in `inbound`. `None`: it was malformed.
+    fn handle(&mut self, queue: u16, len: usize, state: Checksum, now: Instant) -> Option<()> {
+        let packet = packet::parse(&self.inbound[..len])?;
+        if !reflect::is_addressed_to_us(packet.to) {
+            return Some(());
+        }
+        self.seen_guest = true;
+        self.outbound.steering.learn(&packet, queue);
+        let Some(ip) = &packet.ip else {
+            self.pass_on(len, now);
+            return Some(());
+        };
+        let right = match state {
+            Checksum::Unverified => packet::transport_checksum_is_right(&self.inbound[..len], ip),
+            Checksum::Valid | Checksum::Partial { .. } => true,
+        };
+        if !right {
+            return None;
+        }
+        if self.reflector.wants(ip) {
+            self.reflect(&packet, ip, len, state)?;
+        } else if router::is_solicitation(ip) {
+            self.advertise(now);
+        } else {
+            match ip.transport {
+                Transport::Udp { dst, .. } if dst == ports::DISCARD => {}
+                // An echo request that must not be answered.
+                Transport::Udp { dst, .. } if dst == ports::ECHO => {}
+                Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
+                Transport::Tcp { src, dst, syn } => {
+                    if syn {
+                        let client = IpEndpoint::new(ip.src, src);
+                        self.connections.admit(&mut self.sockets, client, dst);
+                    }
+                    self.pass_on(len, now);
+                }
+                _ => self.pass_on(len, now),
+            }
+        }
+        Some(())
+    }
+
+    /// Gives the frame in `inbound` to the stack.
+    fn pass_on(&mut self, len: usize, now: Instant) {
+        let mut wire = Wire {
+            inbound: Some(&self.inbound[..len]),
+            outbound: &mut self.outbound,
+            mtu: self.mtu,
+        };
+        self.interface
+            .poll_ingress_single(now, &mut wire, &mut self.sockets);
+    }
+
+    fn reflect(&mut self, packet: &Packet, ip: &Ip, len: usize, state: Checksum) -> Option<()> {
+        let frame = &mut self.inbound[..len];
+        if let Checksum::Partial { start, offset } = state {
+            if !checksum::complete(frame, start, offset) {
+                return None;
+            }
+        }
+        self.outbound.send(len, |out| {
+            out.copy_from_slice(frame);
+            reflect::turn(out, packet, ip);
+        });
+        Some(())
+    }
+
+    fn lease(&mut self, ip: &Ip) {
+        const UDP_LEN: usize = 8;
+        if ip.fragment.is_some() {
+            return;
+        }
+        let message = self.inbound.get(ip.start + UDP_LEN..ip.end);
+        if let Some(reply) = message.and_then(|message| self.dhcp.answer(message)) {
+            reply.emit(&mut self.outbound);
+        }
+    }
+
+    fn advertise(&mut self, now: Instant) {
+        router::advertise(&mut self.outbound);
+        self.next_advertisement = now + router::ADVERTISE_EVERY;
+    }
+
+    /// Goes on with everything that does not wait for a frame: services, timers, sending.
+    pub(crate) fn work(&mut self) {
+        let now = self.now();
+        if now >= self.next_advertisement {
+            if self.seen_guest {
+                self.advertise(now);
+            } else {
+                self.next_advertisement = now + router::ADVERTISE_EVERY;
+            }
+        }
+        self.serve(now);
+        for _ in 0..ROUNDS {
+            if !self.outbound.is_open(now) {
+                return;
+            }
+            let before = self.outbound.frames;
+            let mut wire = Wire {
+                inbound: None,
+                outbound: &mut self.outbound,
+                mtu: self.mtu,
+            };
+            self.interface
+                .poll_egress(now, &mut wire, &mut self.sockets);
+            self.drained = self.outbound.frames == before;
+            if self.drained {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Instant) {
+        let _ = now;
+        self.status.to_guest = (self.outbound.frames, self.outbound.bytes);
+        self.status.lost = self.outbound.lost;
+        self.status.connections = self.connections.len();
+        self.connections.serve(&mut self.sockets, &self.status);
+        self.serve_chargen();
+    }
+
+    fn serve_chargen(&mut self) {
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.chargen);
+        while socket.can_send() {
+            let Ok((_, from)) = socket.recv() else {
+                return;
+            };
+            if ports::answers_by_itself(from.endpoint.port) {
+                continue;
+            }
+            // Fails if the client cannot be answered, or the buffer is full: then it is lost.
+            if let Ok(datagram) = socket.send(CHARGEN_DATAGRAM, from) {
+                stream::characters(0, datagram);
+            }
+        }
+    }
+
+    /// When [`Self::work`] has something to do without a frame from the guest.
+    pub(crate) fn deadline(&mut self) -> Option<time::Instant> {
+        let now = self.now();
+        let mut at = if self.outbound.is_open(now) {
+            let at = if self.connections.is_busy() {
+                Some(now)
+            } else {
+                self.interface.poll_at(now, &self.sockets)
+            };
+            // The stack wants to send but had nothing to: it waits for something that has no
+            // time, so do not let it spin.
+            at.map(|at| {
+                if self.drained && !self.connections.is_busy() {
+                    at.max(now + RETRY)
+                } else {
+                    at
+                }
+            })
+        } else {
+            self.outbound.opens_at()
+        };
+        if self.seen_guest {
+            at = Some(at.map_or(self.next_advertisement, |at| {
+                at.min(self.next_advertisement)
+            }));
+        }
+        let at = at?.max(now);
+        Some(self.start + time::Duration::from_micros(at.total_micros().unsigned_abs()))
+    }
+
+    fn now(&self) -> Instant {
+        let elapsed = self.start.elapsed().as_micros();
+        Instant::from_micros(i64::try_from(elapsed).unwrap_or(i64::MAX))
+    }
+}

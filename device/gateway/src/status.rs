@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the gateway knows of its own traffic.
+
+/// Counters, since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    /// Frames and bytes that the guest sent.
+    pub(crate) from_guest: (u64, u64),
+    /// Frames and bytes that were sent to the guest.
+    pub(crate) to_guest: (u64, u64),
+    /// Frames that were too long, malformed or had a wrong checksum.
+    pub(crate) refused: u64,
+    /// Frames for which there was no room.
+    pub(crate) lost: u64,
+    /// TCP connections now.
+    pub(crate) connections: usize,
+}

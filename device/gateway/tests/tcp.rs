@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The TCP services, seen from a guest with a stack of its own.
+
+mod common;
+
+use common::Guest;
+use sha2::{Digest, Sha256};
+use vnet_gateway::{net, ports};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect()
+}
+
+#[test]
+fn echo_returns_what_it_gets_over_both_protocols() {
+    let mut guest = Guest::new(1500);
+    let data = bytes(300_000);
+    assert!(guest.exchange(net::IPV4, ports::ECHO, &data) == data);
+    assert!(guest.exchange(net::IPV6_LINK_LOCAL, ports::ECHO, &data) == data);
+    assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b""), b"");
+}
+
+#[test]
+fn discard_takes_everything_and_says_nothing() {
+    let mut guest = Guest::new(1500);
+    assert_eq!(
+        guest.exchange(net::IPV4, ports::DISCARD, &bytes(2_000_000)),
+        b""
+    );
+}
+
+#[test]
+fn sink_digests_what_it_gets() {
+    let mut guest = Guest::new(1500);
+    for data in [bytes(32 << 20), Vec::new()] {
+        let answer = guest.exchange(net::IPV4, ports::SINK, &data);
+        let expected = format!("{} {}\n", data.len(), hex(&Sha256::digest(&data)));
+        assert_eq!(String::from_utf8(answer).unwrap(), expected);
+    }
+}
+
+#[test]
+fn source_sends_what_it_says_it_sends() {
+    let mut guest = Guest::new(1500);
+    for size in [0, 1, 4095, 32 << 20] {
+        let line = format!("{size} 42\n");
+        let data = guest.exchange(net::IPV4, ports::SOURCE, line.as_bytes());
+        assert_eq!(data.len(), size);
+        let line = format!("{size} 42 sum\n");
+        let sum = guest.exchange(net::IPV4, ports::SOURCE, line.as_bytes());
+        let expected = format!("{size} {}\n", hex(&Sha256::digest(&data)));
+        assert_eq!(String::from_utf8(sum).unwrap(), expected);
+    }
+    for line in ["x\n", "1\n", "1 2 3\n", "1 2 sum more\n", "-1 2\n", ""] {
+        let answer = guest.exchange(net::IPV4, ports::SOURCE, line.as_bytes());
+        assert!(answer.starts_with(b"usage"), "{line:?}");
+    }
+}
+
+#[test]
+fn chargen_sends_until_the_client_leaves() {
+    let mut guest = Guest::new(1500);
+    let handle = guest.connect(net::IPV4, ports::CHARGEN);
+    let mut text = Vec::new();
+    guest.until("characters", |guest| {
+        let socket = guest.socket(handle);
+        while socket.can_recv() {
+            socket
+                .recv(|bytes| {
+                    text.extend_from_slice(bytes);
+                    (bytes.len(), ())
+                })
+                .unwrap();
+        }
+        text.len() > 1_000_000
+    });
+    assert!(text.starts_with(b" !\"#$%"));
+    assert_eq!(&text[72..74], b"\r\n");
+    guest.socket(handle).abort();
+    guest.poll();
+    guest.sockets.remove(handle);
+    // The gateway is done with it, and open for others.
+    assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"x"), b"x");
+}
+
+#[test]
+fn http_shows_the_page_and_counts_the_traffic() {
+    let mut guest = Guest::new(1500);
+    let request = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n";
+    let page = guest.exchange(net::IPV4, ports::HTTP, request);
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(page.contains("<h1>vnet</h1>"));
+    assert!(page.trim_end().ends_with("</html>"));
+    let connections = page.lines().find(|l| l.starts_with("connections")).unwrap();
+    assert_eq!(connections.split_whitespace().last(), Some("1"));
+    let long = vec![b'x'; 10_000];
+    let answer = guest.exchange(net::IPV4, ports::HTTP, &long);
+    assert!(answer.starts_with(b"HTTP/1.1 400"));
+}
+
+#[test]
+fn segments_are_as_long_as_the_guest_takes_and_no_longer() {
+    for (mtu, expected) in [(1500, 1514), (576, 590), (9000, 9014)] {
+        let mut guest = Guest::new(mtu);
+        guest.exchange(net::IPV4, ports::SOURCE, b"1000000 1\n");
+        assert_eq!(guest.wire.longest_received, expected);
+    }
+}
+
+#[test]
+fn closed_ports_refuse() {
+    let mut guest = Guest::new(1500);
+    let handle = guest.connect(net::IPV4, 81);
+    guest.until("refusal", |guest| !guest.socket(handle).is_open());
+}
+
+#[test]
+fn a_hundred_connections_at_a_time_and_a_bound() {
+    let mut guest = Guest::new(1500);
+    let all: Vec<_> = (0..200)
+        .map(|_| guest.connect(net::IPV4, ports::ECHO))
+        .collect();
+    let is_open = |guest: &mut Guest, handle| guest.socket(handle).may_send();
+    guest.until("handshakes", |guest| {
+        let open = all.iter().filter(|h| is_open(guest, **h)).count();
+        let closed = all.iter().filter(|h| !guest.socket(**h).is_open()).count();
+        open + closed == all.len()
+    });
+    let open: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|h| is_open(&mut guest, *h))
+        .collect();
+    assert_eq!(open.len(), 128);
+    for (n, handle) in open.iter().enumerate() {
+        let line = format!("connection {n}");
+        guest.socket(*handle).send_slice(line.as_bytes()).unwrap();
+    }
+    for (n, handle) in open.iter().enumerate() {
+        let line = format!("connection {n}");
+        guest.until("echo", |guest| {
+            guest.socket(*handle).recv_queue() == line.len()
+        });
+        let mut answer = [0; 32];
+        let len = guest.socket(*handle).recv_slice(&mut answer).unwrap();
+        assert_eq!(&answer[..len], line.as_bytes());
+        guest.socket(*handle).close();
+    }
+    // The gateway closes second, so nothing of them is left.
+    guest.until("end", |guest| {
+        open.iter().all(|h| !guest.socket(*h).may_recv())
+    });
+    assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"again"), b"again");
+}
+
+/// The gateway closes first, so each of these connections leaves one that has to wait.
+#[test]
+fn many_short_connections_in_a_row() {
+    let mut guest = Guest::new(1500);
+    for _ in 0..300 {
+        let page = guest.exchange(net::IPV4, ports::HTTP, b"GET / HTTP/1.1\r\n\r\n");
+        assert!(page.starts_with(b"HTTP/1.1 200"));
+    }
+}
