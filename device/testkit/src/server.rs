@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! vnetd with a socket of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::{Card, Error, Nic, Options, Process, Result, LIMIT};
+
+/// A running vnetd.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub process: Process,
+    socket: PathBuf,
+    // Dropped last: takes the socket's directory away.
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Starts vnetd with a backend and waits until it listens.
+    pub fn start(net: &str) -> Result<Self> {
+        Self::start_with(net, &[] as &[&str])
+    }
+
+    /// Starts vnetd with a backend and more arguments, and waits until it listens.
+    pub fn start_with<S: AsRef<OsStr>>(net: &str, args: &[S]) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let socket = dir.path().join("vnet.sock");
+        let mut command = Self::command();
+        command.arg("--socket").arg(&socket).args(["--net", net]);
+        let mut process = Process::start(command.args(args))?;
+        wait_for(&socket, &mut process)?;
+        Ok(Self {
+            process,
+            socket,
+            _dir: dir,
+        })
+    }
+
+    /// The path of the socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Connects to the card.
+    pub fn card(&self) -> Result<Card> {
+        Card::connect(&self.socket)
+    }
+
+    /// Connects to the card and brings it up.
+    pub fn nic(&self) -> Result<Nic> {
+        Nic::connect(&self.socket)
+    }
+
+    /// Connects to the card and brings it up with these options.
+    pub fn nic_with(&self, options: Options) -> Result<Nic> {
+        Nic::bring_up(self.card()?, options)
+    }
+
+    /// A command that runs vnetd: the one that `VNET_VNETD` names, or that of this build.
+    pub fn command() -> Command {
+        static PATH: OnceLock<PathBuf> = OnceLock::new();
+        Command::new(PATH.get_or_init(|| match std::env::var_os("VNET_VNETD") {
+            Some(path) => path.into(),
+            None => build(),
+        }))
+    }
+}
+
+/// Builds vnetd where the running test was built, and returns its path. Cargo builds a program by
+/// itself only for the tests of its own package.
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent);
+    let profile = profile.expect("tests lie in TARGET/PROFILE/deps");
+    let target = profile.parent().expect("tests lie in TARGET/PROFILE/deps");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", "vnetd", "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().expect("cargo runs");
+    assert!(status.success(), "vnetd does not build");
+    profile.join("vnetd")
+}
+
+/// Waits until something listens at `socket`.
+pub(crate) fn wait_for(socket: &Path, process: &mut Process) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    while !socket.exists() {
+        if !process.is_running() {
+            process.wait()?;
+            return Err(Error::Answer(format!("ended: {}", process.stderr())));
+        }
+        if Instant::now() > end {
+            return Err(crate::error::timeout("nothing listens"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
