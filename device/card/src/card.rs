@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{debug, info};
 use vnet_backend::{Endpoint, Offloads};
+use vnet_contract::features::MAC_FILTER;
 use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping};
 use vnet_irq::Vectors;
-use vnet_pci::{ConfigSpace, PowerState};
+use vnet_pci::ConfigSpace;
 use vnet_worker::{Options, Pair, Report};
 
 use crate::config::{is_station_address, Config, Error};
@@ -135,12 +136,13 @@ impl Card {
         }
     }
 
-    /// Reads BAR 0: registers. In D3hot nothing answers, as on a bus.
+    /// Reads BAR 0: registers. Without memory space, or in D3hot, nothing answers, as on a bus.
     pub fn read_registers(&mut self, offset: u64, data: &mut [u8]) {
-        if self.space.power() == PowerState::D3Hot {
+        if !self.space.memory_enabled() {
             data.fill(0xff);
             return;
         }
+        self.halt_if_failed();
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
             self.count_illegal();
@@ -153,9 +155,10 @@ impl Card {
 
     /// Writes BAR 0: registers and doorbells.
     pub fn write_registers(&mut self, offset: u64, data: &[u8]) {
-        if self.space.power() == PowerState::D3Hot {
+        if !self.space.memory_enabled() {
             return;
         }
+        self.halt_if_failed();
         let Some(slots) = decode::split(offset, data.len()) else {
             self.count_illegal();
             return;
@@ -236,7 +239,8 @@ impl Card {
 
     /// Tells the workers which frames the driver wants.
     pub(crate) fn apply_filter(&self) {
-        let filter = self.filter.filter();
+        let table = self.negotiation.accepted().unwrap_or(0) & MAC_FILTER != 0;
+        let filter = self.filter.filter(table);
         for pair in &self.pairs {
             pair.set_rx_filter(filter.clone());
         }

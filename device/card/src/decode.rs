@@ -102,8 +102,8 @@ pub(crate) fn pair_of(queue: u16) -> (usize, queue::Kind) {
 /// Splits an access into the offsets of its 32-bit slots; `None` if width or alignment is illegal.
 pub(crate) fn split(offset: u64, width: usize) -> Option<impl Iterator<Item = u64>> {
     let legal = match width {
-        4 => offset % 4 == 0,
-        8 => offset % 8 == 0,
+        4 => offset.is_multiple_of(4),
+        8 => offset.is_multiple_of(8),
         _ => false,
     };
     // The last aligned slot starts well below 2^64, so the sum cannot overflow.

@@ -4,7 +4,7 @@
 //! Everything here is atomic: a worker that finds a broken ring notes it, raises the control
 //! interrupt and goes on, and the message thread reads the note when the driver asks.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(crate) struct Events {
     faults: Box<[AtomicU64]>,
     /// Per queue: times it stopped with an error since reset.
     errors: Box<[AtomicU64]>,
-    /// Pairs whose backend failed, one bit each.
-    failed: AtomicU32,
+    /// A backend failed.
+    failed: AtomicBool,
     link: AtomicU64,
     notes: SyncSender<Note>,
     lost_notes: AtomicU64,
@@ -53,7 +53,7 @@ impl Events {
             vectors,
             faults: zeros(),
             errors: zeros(),
-            failed: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
             link: AtomicU64::new(pack_link(link)),
             notes,
             lost_notes: AtomicU64::new(0),
@@ -64,7 +64,7 @@ impl Events {
     pub(crate) fn reset(&self) {
         self.enable.store(0, SeqCst);
         self.vector.store(NO_VECTOR, SeqCst);
-        self.failed.store(0, SeqCst);
+        self.failed.store(false, SeqCst);
         for counter in self.faults.iter().chain(&self.errors[..]) {
             counter.store(0, SeqCst);
         }
@@ -85,21 +85,19 @@ impl Events {
 
     /// Sets the enable bits. A cause that was waiting for its bit interrupts at once.
     pub(crate) fn set_enable(&self, bits: u32) {
-        self.enable.store(bits & regs::EVENT_MASK, SeqCst);
-        self.interrupt(self.cause());
+        let before = self.enable.swap(bits & regs::EVENT_MASK, SeqCst);
+        self.interrupt(self.cause() & !before);
     }
 
     pub(crate) fn vector(&self) -> u32 {
         self.vector.load(SeqCst)
     }
 
-    /// Sets the vector, [`NO_VECTOR`] if there is none such. A cause that was waiting for a
-    /// vector interrupts at once.
+    /// Sets the vector, [`NO_VECTOR`] if there is none such.
     pub(crate) fn set_vector(&self, vector: u32) {
         let exists = vector < u32::from(self.vectors.count());
         self.vector
             .store(if exists { vector } else { NO_VECTOR }, SeqCst);
-        self.interrupt(self.cause());
     }
 
     /// Code and info of the error that stopped a queue; the code is zero if there is none.
@@ -125,13 +123,9 @@ impl Events {
         self.errors[usize::from(queue)].load(SeqCst)
     }
 
-    /// True if the backend of this pair failed since reset.
-    pub(crate) fn pair_has_failed(&self, pair: usize) -> bool {
-        self.failed.load(SeqCst) & 1 << pair != 0
-    }
-
+    /// True if a backend failed since reset.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(SeqCst) != 0
+        self.failed.load(SeqCst)
     }
 
     pub(crate) fn link(&self) -> Link {
@@ -153,9 +147,10 @@ impl Events {
         self.lost_notes.swap(0, SeqCst)
     }
 
+    /// A cause interrupts when it is set anew. While it stays set, the driver knows already.
     fn raise(&self, cause: u32) {
-        self.cause.fetch_or(cause, SeqCst);
-        self.interrupt(cause);
+        let before = self.cause.fetch_or(cause, SeqCst);
+        self.interrupt(cause & !before);
     }
 
     fn interrupt(&self, causes: u32) {
@@ -190,7 +185,7 @@ impl Report for Events {
     }
 
     fn pair_failed(&self, pair: u16) {
-        self.failed.fetch_or(1 << pair, SeqCst);
+        self.failed.store(true, SeqCst);
         self.raise(EVENT_FAILED);
         self.note(Note::PairFailed { pair });
     }
@@ -251,19 +246,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_waits_for_enable_bit_and_vector() {
+    fn a_cause_interrupts_once_when_set_and_enabled() {
         let (events, vectors, _receiver) = events();
         events.pair_failed(1);
-        assert!(events.pair_has_failed(1) && !events.pair_has_failed(0));
-        events.set_enable(u32::MAX);
-        assert_eq!((events.enable(), raised(&vectors)), (regs::EVENT_MASK, 0));
+        assert!(events.has_failed());
         events.set_vector(2);
-        assert_eq!((events.vector(), raised(&vectors)), (NO_VECTOR, 0));
+        assert_eq!(events.vector(), NO_VECTOR);
+        events.set_enable(EVENT_FAILED);
         events.set_vector(1);
+        assert_eq!(raised(&vectors), 0);
+        events.set_enable(0);
+        events.set_enable(u32::MAX);
+        assert_eq!((events.enable(), raised(&vectors)), (regs::EVENT_MASK, 1));
+        // The bits were enabled and the cause was set before: nothing is new.
+        events.set_enable(EVENT_FAILED);
+        events.pair_failed(0);
         assert_eq!(raised(&vectors), 1);
         events.clear_cause(EVENT_FAILED);
-        events.set_enable(EVENT_FAILED);
-        assert_eq!(raised(&vectors), 1);
+        events.pair_failed(0);
+        assert_eq!(raised(&vectors), 2);
         events.reset();
         assert!(!events.has_failed());
         assert_eq!((events.enable(), events.vector()), (0, NO_VECTOR));

@@ -116,15 +116,16 @@ impl FilterRegs {
         }
     }
 
-    /// What the workers apply.
-    pub(crate) fn filter(&self) -> RxFilter {
+    /// What the workers apply; the table only if the driver accepted it.
+    pub(crate) fn filter(&self, with_table: bool) -> RxFilter {
+        let entries = if with_table { &self.table[..] } else { &[] };
         RxFilter {
             mac: self.mac,
             promisc: self.mode & RX_MODE_PROMISC != 0,
             allmulti: self.mode & RX_MODE_ALLMULTI != 0,
             broadcast: self.mode & RX_MODE_BROADCAST != 0,
             mtu: self.mtu,
-            table: self.table.iter().filter_map(|e| e.address).collect(),
+            table: entries.iter().filter_map(|e| e.address).collect(),
         }
     }
 }
@@ -140,9 +141,9 @@ mod tests {
         let mut regs = FilterRegs::new(MAC, 9000);
         let (lo, hi) = mac_to_regs([2, 1, 2, 3, 4, 5]);
         regs.set_mac_lo(lo);
-        assert_eq!(regs.filter().mac, MAC);
+        assert_eq!(regs.filter(true).mac, MAC);
         assert!(regs.set_mac_hi(hi | 0xabcd_0000));
-        assert_eq!(regs.filter().mac, [2, 1, 2, 3, 4, 5]);
+        assert_eq!(regs.filter(true).mac, [2, 1, 2, 3, 4, 5]);
         assert_eq!((regs.mac_lo(), regs.mac_hi()), (lo, hi));
 
         for illegal in [[3, 0, 0, 0, 0, 1], [0; 6], [0xff; 6]] {
@@ -160,7 +161,7 @@ mod tests {
             assert_eq!(regs.set_mtu(value), legal, "{value}");
         }
         assert!(!regs.set_mtu(u32::MAX) && !regs.set_mtu(0x1_0000 + 1500));
-        assert_eq!(regs.filter().mtu, 9000);
+        assert_eq!(regs.filter(true).mtu, 9000);
     }
 
     #[test]
@@ -170,14 +171,15 @@ mod tests {
         let (lo, hi) = mac_to_regs(group);
         regs.set_entry_lo(63, lo);
         regs.set_entry_hi(63, hi);
-        assert!(regs.filter().table.is_empty());
+        assert!(regs.filter(true).table.is_empty());
         regs.set_entry_hi(63, hi | MAC_FILTER_VALID);
-        assert_eq!(regs.filter().table, [group]);
+        assert_eq!(regs.filter(true).table, [group]);
+        assert!(regs.filter(false).table.is_empty());
         // A new low half waits for its high half.
         regs.set_entry_lo(63, 0);
-        assert_eq!(regs.filter().table, [group]);
+        assert_eq!(regs.filter(true).table, [group]);
         regs.set_entry_hi(63, 0);
-        assert!(regs.filter().table.is_empty());
+        assert!(regs.filter(true).table.is_empty());
         regs.set_entry_hi(64, MAC_FILTER_VALID);
         assert_eq!(regs.entry(64), (0, 0));
     }
@@ -187,7 +189,7 @@ mod tests {
         let mut regs = FilterRegs::new(MAC, 1500);
         regs.set_mode(u32::MAX);
         assert_eq!(regs.mode(), RX_MODE_MASK);
-        let f = regs.filter();
+        let f = regs.filter(true);
         assert!(f.promisc && f.allmulti && f.broadcast);
     }
 }

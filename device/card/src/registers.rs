@@ -3,7 +3,7 @@
 
 use tracing::debug;
 use vnet_backend::Link;
-use vnet_contract::queue::{Error as Rule, MAX_SIZE, MIN_SIZE};
+use vnet_contract::queue::{size_is_valid, Error as Rule, MAX_SIZE, MIN_SIZE};
 use vnet_contract::regs::{self, Access};
 use vnet_worker::{Fault, Pair, Report};
 
@@ -41,10 +41,7 @@ impl Card {
                     true
                 }
                 Target::Global { reg, index } => self.write_global(reg, index, value),
-                Target::Queue { queue, reg } => {
-                    self.write_queue(queue, reg, value);
-                    true
-                }
+                Target::Queue { queue, reg } => self.write_queue(queue, reg, value),
                 Target::Counter { .. } => false,
             },
         };
@@ -96,10 +93,7 @@ impl Card {
     /// Writes a register of the card as a whole; false if that is illegal.
     fn write_global(&mut self, reg: u32, index: usize, value: u32) -> bool {
         match reg {
-            regs::CTRL => {
-                self.control(value);
-                true
-            }
+            regs::CTRL => self.control(value),
             regs::DRIVER_FEATURES_LO => self.negotiation.write(Half::Low, value),
             regs::DRIVER_FEATURES_HI => self.negotiation.write(Half::High, value),
             regs::MAC_LO => {
@@ -148,15 +142,21 @@ impl Card {
         }
     }
 
-    fn control(&mut self, commands: u32) {
+    /// Obeys commands; false if one is illegal now.
+    fn control(&mut self, commands: u32) -> bool {
         if commands & regs::CTRL_RESET != 0 {
             self.reset_registers();
         } else if commands & regs::CTRL_COMMIT_FEATURES != 0 {
+            if self.negotiation.accepted().is_some() {
+                return false;
+            }
             if let Some(accepted) = self.negotiation.commit() {
                 debug!("driver features {accepted:#x}");
                 lock(&self.endpoint).set_offloads(receive_offloads(accepted));
+                self.apply_filter();
             }
         }
+        true
     }
 
     /// Hands the filter to the workers; true, for the end of a legal write.
@@ -183,9 +183,12 @@ impl Card {
         }
     }
 
-    fn write_queue(&mut self, queue: u16, reg: u32, value: u32) {
+    /// Writes a register of a queue; false if that is illegal.
+    fn write_queue(&mut self, queue: u16, reg: u32, value: u32) -> bool {
         if reg == regs::Q_CTRL {
             match (value & regs::Q_CTRL_ENABLE != 0, self.is_running(queue)) {
+                // Nothing but a reset starts queues of a failed card again.
+                (true, false) if self.events.has_failed() => return false,
                 (true, false) => self.start(queue),
                 (false, _) => self.settle(queue),
                 (true, true) => {}
@@ -198,14 +201,20 @@ impl Card {
             self.settle(queue);
             self.queues[usize::from(queue)].set(reg, value);
         }
+        true
     }
 
-    /// True while the worker serves the queue: it was started, and neither it nor its backend has
-    /// failed since.
+    /// True while the worker serves the queue: it was started and has not failed since.
     fn is_running(&self, queue: u16) -> bool {
-        self.queues[usize::from(queue)].started
-            && self.events.fault(queue).0 == 0
-            && !self.events.pair_has_failed(pair_of(queue).0)
+        self.queues[usize::from(queue)].started && self.events.fault(queue).0 == 0
+    }
+
+    /// Stops all queues if a backend failed. Done before any access is answered, so that a driver
+    /// which sees the failure finds the card at rest.
+    pub(crate) fn halt_if_failed(&mut self) {
+        if self.events.has_failed() {
+            (0..self.queues.len() as u16).for_each(|queue| self.settle(queue));
+        }
     }
 
     /// Checks what the driver programmed and starts the queue. A refusal is an error of the
@@ -225,6 +234,9 @@ impl Card {
             .negotiation
             .accepted()
             .ok_or(Fault::new(Rule::NotNegotiated, 0u16))?;
+        if !size_is_valid(programmed.size) {
+            return Err(Fault::new(Rule::Size, programmed.size));
+        }
         let vector = match programmed.vector() {
             None => None,
             Some(wanted) => {

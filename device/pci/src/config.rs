@@ -95,6 +95,11 @@ impl ConfigSpace {
         self.image.get16(COMMAND) & COMMAND_MASTER != 0 && self.power() == PowerState::D0
     }
 
+    /// Whether the card answers in its BARs: Memory Space Enable is set and the card is in D0.
+    pub fn memory_enabled(&self) -> bool {
+        self.image.get16(COMMAND) & COMMAND_MEMORY != 0 && self.power() == PowerState::D0
+    }
+
     /// The power state now.
     pub fn power(&self) -> PowerState {
         match self.image.get16(PM_CTRL) & PM_CTRL_STATE_MASK {
@@ -277,6 +282,7 @@ mod tests {
         assert!(!config.dma_enabled());
         let on = write16(&mut config, COMMAND, COMMAND_MASTER | COMMAND_MEMORY);
         assert_eq!(on.dma, Some(true));
+        assert!(config.memory_enabled());
         assert_eq!(
             write16(&mut config, COMMAND, COMMAND_MASTER),
             Changes::default()
@@ -290,6 +296,7 @@ mod tests {
         // D1 is not supported: ignored.
         assert_eq!(write16(&mut config, PM_CTRL, 1), Changes::default());
         assert_eq!(config.power(), PowerState::D3Hot);
+        assert!(!config.memory_enabled());
 
         let wake = write16(&mut config, PM_CTRL, 0);
         assert_eq!((wake.dma, wake.power), (Some(true), Some(PowerState::D0)));
