@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the messages of one client do to the card.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use tracing::{debug, warn};
+use vfio_bindings::bindings::vfio::{
+    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK, VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_DATA_TYPE_MASK,
+};
+use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
+use vnet_card::Card;
+use vnet_dma::Mapping;
+
+use crate::error::Error;
+use crate::layout::{self, CONFIG, ERROR_IRQ, MSIX, MSIX_IRQ, REGISTERS};
+use crate::serve::SharedCard;
+
+/// `VFIO_USER_DMA_UNMAP` flag: all ranges, whatever the address. The crate's constant of that name
+/// is off by one bit.
+const UNMAP_ALL: u32 = 1 << 1;
+
+/// Called with what makes it pointless to go on.
+pub(crate) type OnFatal = Box<dyn FnMut(Error) + Send>;
+
+/// The card, in the hands of one client after another.
+pub(crate) struct Device {
+    card: SharedCard,
+    sharing: Sharing,
+    on_fatal: OnFatal,
+    /// A failed mapping was logged for this client. A guest behind an IOMMU can cause any number.
+    map_failure_logged: bool,
+}
+
+/// Whether the client shares its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// It has mapped no memory that would tell.
+    Unknown,
+    /// It mapped memory that the card should be able to write, but gave no file for it. Some
+    /// memory of a guest is never shared, such as that of a display, so this alone is no mistake.
+    Withheld,
+    /// It gave a file for some of its memory.
+    Shared,
+    /// It was found to share nothing, and this was reported.
+    Refused,
+}
+
+impl Device {
+    pub(crate) fn new(card: SharedCard, on_fatal: OnFatal) -> Self {
+        Self {
+            card,
+            sharing: Sharing::Unknown,
+            on_fatal,
+            map_failure_logged: false,
+        }
+    }
+
+    /// The client is gone; take back what it gave.
+    pub(crate) fn disconnect(&mut self) {
+        self.card().disconnect();
+        self.sharing = Sharing::Unknown;
+        self.map_failure_logged = false;
+    }
+
+    fn card(&self) -> MutexGuard<'_, Card> {
+        // After a panic the session ends and the card is reset, which makes it whole again.
+        self.card.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client maps its memory before it looks at the device. One that accesses config space and
+    /// has mapped memory, but shared none, never will: no frame could ever move.
+    fn check_sharing(&mut self) {
+        if self.sharing == Sharing::Withheld {
+            self.sharing = Sharing::Refused;
+            (self.on_fatal)(Error::NoSharedMemory);
+        }
+    }
+
+    fn set_msix(&mut self, flags: u32, start: u32, count: u32, fds: Vec<File>) -> io::Result<()> {
+        if flags & VFIO_IRQ_SET_ACTION_TYPE_MASK != VFIO_IRQ_SET_ACTION_TRIGGER {
+            return Err(Errno::INVAL.into());
+        }
+        let card = self.card();
+        let vectors = card.vectors();
+        let done = match flags & VFIO_IRQ_SET_DATA_TYPE_MASK {
+            // MSI-X was disabled.
+            VFIO_IRQ_SET_DATA_NONE if count == 0 => {
+                vectors.detach_all();
+                Ok(())
+            }
+            VFIO_IRQ_SET_DATA_NONE => vectors.raise(start, count),
+            // No descriptors: these vectors are enabled, but nothing listens to them yet.
+            VFIO_IRQ_SET_DATA_EVENTFD if fds.is_empty() => vectors.detach(start, count),
+            VFIO_IRQ_SET_DATA_EVENTFD if fds.len() == count as usize => {
+                vectors.attach(start, fds.into_iter().map(OwnedFd::from).collect())
+            }
+            _ => return Err(Errno::INVAL.into()),
+        };
+        done.map_err(|_| Errno::INVAL.into())
+    }
+}
+
+/// Refuses an access that does not lie within its region. Clients never send one, and its size
+/// must not decide how much memory the answer takes.
+fn check_range(region: u32, offset: u64, length: usize) -> io::Result<()> {
+    let end = offset.checked_add(length as u64);
+    match end.filter(|&end| end <= layout::region_size(region)) {
+        Some(_) => Ok(()),
+        None => Err(Errno::INVAL.into()),
+    }
+}
+
+impl ServerBackend for Device {
+    fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        check_range(region, offset, data.len())?;
+        match region {
+            REGISTERS => self.card().read_registers(offset, data),
+            MSIX => self.card().read_msix(offset, data),
+            CONFIG => {
+                self.check_sharing();
+                self.card().read_config(offset, data);
+            }
+            // Of size zero: the access is empty.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        check_range(region, offset, data.len())?;
+        match region {
+            REGISTERS => self.card().write_registers(offset, data),
+            CONFIG => {
+                self.check_sharing();
+                self.card().write_config(offset, data);
+            }
+            // Nothing in the MSI-X region is writable here, and other regions are empty.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dma_map(
+        &mut self,
+        flags: DmaMapFlags,
+        offset: u64,
+        address: u64,
+        size: u64,
+        file: Option<File>,
+    ) -> io::Result<()> {
+        debug!(
+            "map {address:#x} size {size:#x} {flags:?}{}",
+            if file.is_some() { "" } else { ", no file" }
+        );
+        let write = flags.contains(DmaMapFlags::WRITE);
+        match (&file, self.sharing) {
+            (Some(_), _) => self.sharing = Sharing::Shared,
+            (None, Sharing::Unknown) if write => self.sharing = Sharing::Withheld,
+            _ => {}
+        }
+        let mapping = Mapping {
+            address,
+            size,
+            file,
+            offset,
+            read: flags.contains(DmaMapFlags::READ),
+            write,
+        };
+        let mapped = self.card().map(mapping);
+        mapped.map_err(|e| {
+            if std::mem::replace(&mut self.map_failure_logged, true) {
+                debug!("client: {e}");
+            } else {
+                warn!("client: {e}");
+            }
+            e.into()
+        })
+    }
+
+    fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
+        debug!("unmap {address:#x} size {size:#x} {flags:?}");
+        if flags.bits() & UNMAP_ALL != 0 {
+            self.card().unmap_all();
+        } else {
+            self.card().unmap(address, size);
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) -> io::Result<()> {
+        debug!("device reset");
+        self.card().reset_function();
+        Ok(())
+    }
+
+    fn set_irqs(
+        &mut self,
+        index: u32,
+        flags: u32,
+        start: u32,
+        count: u32,
+        fds: Vec<File>,
+    ) -> io::Result<()> {
+        debug!(index, flags, start, count, fds = fds.len(), "set irqs");
+        match index {
+            MSIX_IRQ => self.set_msix(flags, start, count, fds),
+            // Never raised, so that there is nothing to keep.
+            ERROR_IRQ => Ok(()),
+            // Taking away what does not exist is no mistake.
+            _ if count == 0 => Ok(()),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The path that clients connect to.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
+use rustix::net::{
+    connect, shutdown, socket_with, AddressFamily, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+
+use crate::error::Error;
+
+/// How often, and how far apart, to try for the lock. Its holder needs it for microseconds.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A listening socket with a path, which is removed when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the path, to recognize it by.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Listens at this path. What a server that died left there is removed; a path that a living
+    /// server uses, or that is no socket, is refused.
+    pub fn bind(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Socket {
+            path: path.to_owned(),
+            source,
+        };
+        // Two servers that start at once must not both find the path stale, or one would remove
+        // the socket that the other has just made.
+        let _lock = lock_parent(path).map_err(failed)?;
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e)),
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(Error::NotASocket(path.to_owned()));
+            }
+            Ok(_) if is_alive(path).map_err(failed)? => {
+                return Err(Error::InUse(path.to_owned()));
+            }
+            Ok(_) => fs::remove_file(path).map_err(failed)?,
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let identity = identity(path).map_err(failed)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity,
+        })
+    }
+
+    /// Makes [`Session::run`](crate::Session::run) return, once its client is gone if it has one.
+    pub fn shutdown(&self) {
+        // Fails only if it was shut down already.
+        let _ = shutdown(&self.listener, Shutdown::Both);
+    }
+
+    /// A second descriptor of the listener.
+    pub(crate) fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Somebody may have removed the path and put another in its place.
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// True if somebody listens at the path.
+fn is_alive(path: &Path) -> io::Result<bool> {
+    let address = SocketAddrUnix::new(path)?;
+    // Without waiting: a server whose backlog is full is alive as well.
+    let probe = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match connect(&probe, &address) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        // The second: its owner has removed it in the meantime.
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Locks the directory that holds the path: a lock that leaves no file behind.
+fn lock_parent(path: &Path) -> io::Result<File> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(parent)?;
+    for _ in 0..LOCK_TRIES {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE),
+            result => return result.map(|()| directory).map_err(io::Error::from),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "its directory stays locked",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Barrier;
+
+    #[test]
+    fn a_path_is_removed_with_its_socket_but_not_what_replaced_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(Socket::bind(&path).unwrap());
+        assert!(!path.exists());
+
+        let socket = Socket::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "other").unwrap();
+        drop(socket);
+        assert!(path.exists());
+        let refused = Socket::bind(&path).unwrap_err();
+        assert!(matches!(refused, Error::NotASocket(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_living_server_keeps_its_path_and_a_dead_one_loses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let living = UnixListener::bind(&path).unwrap();
+        let refused = Socket::bind(&path).unwrap_err();
+        assert!(matches!(refused, Error::InUse(_)), "{refused}");
+        drop(living);
+        let _socket = Socket::bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_server_with_a_full_backlog_is_alive() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        assert!(matches!(Socket::bind(&path), Err(Error::InUse(_))));
+    }
+
+    #[test]
+    fn of_servers_that_start_at_once_one_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let start = Barrier::new(8);
+        let done = Barrier::new(8);
+        let winners = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        let socket = Socket::bind(&path);
+                        done.wait();
+                        socket.is_ok()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|&won| won)
+                .count()
+        });
+        assert_eq!(winners, 1);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let missing = Socket::bind(Path::new("/nonexistent/vnet/s")).unwrap_err();
+        assert!(missing
+            .to_string()
+            .starts_with("socket /nonexistent/vnet/s: "));
+        let long = format!("/tmp/{}", "x".repeat(200));
+        assert!(Socket::bind(Path::new(&long)).is_err());
+    }
+}
