@@ -217,7 +217,7 @@ impl Stack {
                 self.next_advertisement = now + router::ADVERTISE_EVERY;
             }
         }
-        self.serve(now);
+        self.serve();
         for _ in 0..ROUNDS {
             if !self.outbound.is_open(now) {
                 return;
@@ -237,8 +237,7 @@ impl Stack {
         }
     }
 
-    fn serve(&mut self, now: Instant) {
-        let _ = now;
+    fn serve(&mut self) {
         self.status.to_guest = (self.outbound.frames, self.outbound.bytes);
         self.status.lost = self.outbound.lost;
         self.status.connections = self.connections.len();

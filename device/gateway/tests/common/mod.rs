@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A guest of the gateway: a second stack, on the other side of the seam.
 
-#![allow(dead_code)] // Each test file uses its part.
+// Each test file is a crate of its own and uses its part.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod frames;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +15,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
-use vnet_backend::{mock, Checksum, Endpoint, Meta, Queue};
+use vnet_backend::{mock, Checksum, Endpoint, Gso, Meta, Queue};
 use vnet_gateway::{net, Gateway};
 
 pub const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 1, 2, 3]);
@@ -45,11 +48,21 @@ pub struct Wire {
     pub mtu: usize,
     pub waiting: VecDeque<Vec<u8>>,
     pub longest_received: usize,
-    pub meta: Option<Meta>,
+    /// What transmitted frames are said to stand for.
+    pub gso: Option<Gso>,
+}
+
+impl Wire {
+    fn transmit_meta(&self) -> Meta {
+        Meta {
+            checksum: Checksum::Unverified,
+            gso: self.gso,
+        }
+    }
 }
 
 pub struct Rx(Vec<u8>);
-pub struct Tx<'a>(&'a mut dyn Queue);
+pub struct Tx<'a>(&'a mut dyn Queue, Meta);
 
 impl RxToken for Rx {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -61,7 +74,7 @@ impl TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        assert!(mock::transmit(self.0, &frame, Meta::default()));
+        assert!(mock::transmit(self.0, &frame, self.1));
         result
     }
 }
@@ -72,18 +85,19 @@ impl Device for Wire {
 
     fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
         if self.waiting.is_empty() {
-            for (frame, meta) in mock::receive(&mut *self.queue, 256, 16 * 1024) {
+            for (frame, _) in mock::receive(&mut *self.queue, 256, 16 * 1024) {
                 self.longest_received = self.longest_received.max(frame.len());
-                self.meta = Some(meta);
                 self.waiting.push_back(frame);
             }
         }
         let frame = self.waiting.pop_front()?;
-        Some((Rx(frame), Tx(&mut *self.queue)))
+        let meta = self.transmit_meta();
+        Some((Rx(frame), Tx(&mut *self.queue, meta)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        Some(Tx(&mut *self.queue))
+        let meta = self.transmit_meta();
+        Some(Tx(&mut *self.queue, meta))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -114,7 +128,7 @@ impl Guest {
             mtu,
             waiting: VecDeque::new(),
             longest_received: 0,
-            meta: None,
+            gso: None,
         };
         let mut interface = Interface::new(Config::new(MAC.into()), &mut wire, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
@@ -134,8 +148,19 @@ impl Guest {
         }
     }
 
+    /// Sends what there is to send, and receives nothing.
+    pub fn send(&mut self) {
+        let now = self.now();
+        self.interface
+            .poll_egress(now, &mut self.wire, &mut self.sockets);
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.start.elapsed().as_micros() as i64)
+    }
+
     pub fn poll(&mut self) {
-        let now = Instant::from_micros(self.start.elapsed().as_micros() as i64);
+        let now = self.now();
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
     }
 
@@ -161,6 +186,8 @@ impl Guest {
     pub fn connect(&mut self, address: impl Into<IpAddress>, port: u16) -> SocketHandle {
         let buffer = || tcp::SocketBuffer::new(vec![0; 1 << 20]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
+        // Acknowledge at once, also the last segment: the socket may be gone before the delay is.
+        socket.set_ack_delay(None);
         self.next_port += 1;
         socket
             .connect(
@@ -199,15 +226,12 @@ impl Guest {
                     })
                     .unwrap();
             }
+            assert!(socket.is_open() || closed, "refused");
             closed && !socket.may_recv()
         });
+        // The last acknowledgement.
+        self.poll();
         self.sockets.remove(handle);
         received
     }
 }
-
-/// Metadata of a frame whose checksum is in it.
-pub const COMPLETE: Meta = Meta {
-    checksum: Checksum::Unverified,
-    gso: None,
-};

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What a guest needs before it can talk: ARP, DHCP, neighbour and router discovery.
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::frames::{answer_v6, arp_request, ethernet, icmp, ipv6};
+use common::{ask, open, LINK_LOCAL, MAC};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
+    EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet,
+    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscPrefixInfoFlags, NdiscRepr, UdpPacket,
+};
+use vnet_backend::checksum;
+use vnet_gateway::{net, ports};
+
+#[test]
+fn arp() {
+    let mut queue = open(1).remove(0);
+    let answers = ask(&mut *queue, &arp_request());
+    assert_eq!(answers.len(), 1);
+    let frame = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+    assert_eq!(frame.dst_addr(), MAC);
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr,
+        source_protocol_addr,
+        ..
+    } = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).unwrap()).unwrap()
+    else {
+        panic!("not an answer for IPv4");
+    };
+    assert_eq!(operation, ArpOperation::Reply);
+    assert_eq!(source_hardware_addr, net::MAC);
+    assert_eq!(source_protocol_addr, net::IPV4);
+}
+
+/// A client message in a frame, as from a station without an address.
+fn dhcp(kind: DhcpMessageType, requested: Option<Ipv4Addr>) -> Vec<u8> {
+    let mut message = vec![0; 240];
+    message[..4].copy_from_slice(&[1, 1, 6, 0]);
+    message[4..8].copy_from_slice(&0xabcd_0123u32.to_be_bytes());
+    message[28..34].copy_from_slice(&MAC.0);
+    message[236..240].copy_from_slice(&[99, 130, 83, 99]);
+    message.extend_from_slice(&[53, 1, u8::from(kind)]);
+    // A client identifier that is not an Ethernet address, as network managers send it.
+    message.extend_from_slice(&[61, 5, 255, 1, 2, 3, 4]);
+    if let Some(address) = requested {
+        message.extend_from_slice(&[50, 4]);
+        message.extend_from_slice(&address.octets());
+        message.extend_from_slice(&[54, 4]);
+        message.extend_from_slice(&net::IPV4.octets());
+    }
+    message.push(255);
+
+    let len = 8 + message.len();
+    let mut udp = Vec::new();
+    for field in [68, 67, len as u16, 0] {
+        udp.extend_from_slice(&field.to_be_bytes());
+    }
+    udp.extend_from_slice(&message);
+    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0];
+    ip.extend_from_slice(&[255; 4]);
+    ip[2..4].copy_from_slice(&((20 + len) as u16).to_be_bytes());
+    let sum = !checksum::sum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    ip.extend_from_slice(&udp);
+    ethernet(EthernetAddress::BROADCAST, EthernetProtocol::Ipv4, &ip)
+}
+
+#[test]
+fn dhcp_gives_an_address_a_router_and_a_name_server() {
+    let mut queue = open(1).remove(0);
+    let steps = [
+        (DhcpMessageType::Discover, None, DhcpMessageType::Offer),
+        (
+            DhcpMessageType::Request,
+            Some(net::IPV4_FIRST_GUEST),
+            DhcpMessageType::Ack,
+        ),
+    ];
+    for (kind, requested, expected) in steps {
+        let answers = ask(&mut *queue, &dhcp(kind, requested));
+        assert_eq!(answers.len(), 1);
+        let frame = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+        assert_eq!(frame.dst_addr(), MAC);
+        let ip = Ipv4Packet::new_checked(frame.payload()).unwrap();
+        assert!(ip.verify_checksum());
+        assert_eq!(ip.dst_addr(), net::IPV4_FIRST_GUEST);
+        let udp = UdpPacket::new_checked(ip.payload()).unwrap();
+        assert!(udp.verify_checksum(
+            &IpAddress::from(ip.src_addr()),
+            &IpAddress::from(ip.dst_addr())
+        ));
+        assert_eq!(
+            (udp.src_port(), udp.dst_port()),
+            (ports::DHCP_SERVER, ports::DHCP_CLIENT)
+        );
+        let packet = DhcpPacket::new_checked(udp.payload()).unwrap();
+        let reply = DhcpRepr::parse(&packet).unwrap();
+        assert_eq!(reply.message_type, expected);
+        assert_eq!(reply.transaction_id, 0xabcd_0123);
+        assert_eq!(reply.your_ip, net::IPV4_FIRST_GUEST);
+        assert_eq!(reply.server_identifier, Some(net::IPV4));
+        assert_eq!(reply.router, Some(net::IPV4));
+        assert_eq!(reply.subnet_mask, Some(Ipv4Addr::new(255, 255, 255, 0)));
+        assert_eq!(reply.dns_servers.unwrap()[..], [net::IPV4]);
+        assert!(reply.lease_duration.is_some_and(|seconds| seconds >= 600));
+    }
+}
+
+/// Builds an ICMPv6 message of neighbour discovery.
+fn ndisc(message: NdiscRepr<'_>, to: Ipv6Address, mac: EthernetAddress) -> Vec<u8> {
+    let message = Icmpv6Repr::Ndisc(message);
+    let ip = Ipv6Repr {
+        src_addr: LINK_LOCAL,
+        dst_addr: to,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: message.buffer_len(),
+        hop_limit: 255,
+    };
+    let mut bytes = vec![0; ip.buffer_len() + ip.payload_len];
+    let mut packet = Ipv6Packet::new_unchecked(&mut bytes[..]);
+    ip.emit(&mut packet);
+    message.emit(
+        &LINK_LOCAL,
+        &to,
+        &mut Icmpv6Packet::new_unchecked(packet.payload_mut()),
+        &ChecksumCapabilities::default(),
+    );
+    ethernet(mac, EthernetProtocol::Ipv6, &bytes)
+}
+
+fn parse_ndisc<'a>(packet: &'a Ipv6Packet<&'a [u8]>) -> Icmpv6Repr<'a> {
+    assert_eq!(packet.hop_limit(), 255);
+    Icmpv6Repr::parse(
+        &packet.src_addr(),
+        &packet.dst_addr(),
+        &Icmpv6Packet::new_checked(packet.payload()).unwrap(),
+        &ChecksumCapabilities::default(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn neighbour_discovery() {
+    let mut queue = open(1).remove(0);
+    for target in [net::IPV6_LINK_LOCAL, net::IPV6] {
+        let solicitation = NdiscRepr::NeighborSolicit {
+            target_addr: target,
+            lladdr: Some(MAC.into()),
+        };
+        let group = Ipv6Address::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1);
+        let frame = ndisc(
+            solicitation,
+            group,
+            EthernetAddress([0x33, 0x33, 0xff, 0, 0, 1]),
+        );
+        let answers = ask(&mut *queue, &frame);
+        assert_eq!(answers.len(), 1);
+        let ethernet = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+        assert_eq!(ethernet.dst_addr(), MAC);
+        let packet = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
+        let Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+            target_addr,
+            lladdr,
+            ..
+        }) = parse_ndisc(&packet)
+        else {
+            panic!("not an advertisement");
+        };
+        assert_eq!(target_addr, target);
+        assert_eq!(lladdr, Some(net::MAC.into()));
+    }
+}
+
+#[test]
+fn a_router_solicitation_is_answered_with_the_prefix() {
+    let mut queue = open(1).remove(0);
+    let all_routers = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let frame = ndisc(
+        NdiscRepr::RouterSolicit {
+            lladdr: Some(MAC.into()),
+        },
+        all_routers,
+        EthernetAddress([0x33, 0x33, 0, 0, 0, 2]),
+    );
+    let answers = ask(&mut *queue, &frame);
+    assert_eq!(answers.len(), 1);
+    let ethernet = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+    assert_eq!(
+        ethernet.dst_addr(),
+        EthernetAddress([0x33, 0x33, 0, 0, 0, 1])
+    );
+    let packet = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
+    assert_eq!(packet.src_addr(), net::IPV6_LINK_LOCAL);
+    let Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert { prefix_info, .. }) = parse_ndisc(&packet)
+    else {
+        panic!("not an advertisement");
+    };
+    let prefix = prefix_info.unwrap();
+    assert_eq!(prefix.prefix, net::IPV6_PREFIX);
+    assert_eq!(prefix.prefix_len, 64);
+    assert_eq!(
+        prefix.flags,
+        NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF
+    );
+    // From here on it is sent without being asked for.
+    assert!(queue.deadline().is_some());
+}
+
+#[test]
+fn frames_for_others_are_ignored() {
+    let mut queue = open(1).remove(0);
+    let mut frame = ipv6(IpProtocol::Icmpv6, 64, &icmp(128, b"", 0));
+    frame[..6].copy_from_slice(&[0x52, 0x54, 0, 9, 9, 9]);
+    assert!(ask(&mut *queue, &frame).is_empty());
+    assert_eq!(queue.lost(), 0);
+}
+
+#[test]
+fn a_ping_to_all_nodes_is_answered_by_one_of_our_addresses() {
+    let mut queue = open(1).remove(0);
+    // The stack has to know where the answer goes.
+    let solicitation = NdiscRepr::NeighborSolicit {
+        target_addr: net::IPV6_LINK_LOCAL,
+        lladdr: Some(MAC.into()),
+    };
+    ask(
+        &mut *queue,
+        &ndisc(solicitation, net::IPV6_LINK_LOCAL, net::MAC),
+    );
+    let all = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let sum = [
+        checksum::sum(&LINK_LOCAL.octets()),
+        checksum::sum(&all.octets()),
+        58,
+        12,
+    ];
+    let sum = sum.into_iter().fold(0, checksum::add);
+    let mut frame = ipv6(IpProtocol::Icmpv6, 64, &icmp(128, b"ping", sum));
+    frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    frame[38..54].copy_from_slice(&all.octets());
+    let answers = ask(&mut *queue, &frame);
+    assert_eq!(answers.len(), 1);
+    let answer = answer_v6(&answers[0], IpProtocol::Icmpv6);
+    assert_eq!(answer[0], 129);
+    assert_eq!(answer[8..], *b"ping");
+}

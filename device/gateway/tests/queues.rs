@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The gateway as the card's queues see it.
+
+mod common;
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use common::frames::{arp_request, icmp, introduce, ipv4, udp};
+use common::{ask, open, receive, Guest};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use smoltcp::wire::IpProtocol;
+use vnet_backend::{mock, Checksum, Endpoint, Gso, GsoKind, Meta, Offloads, Queue};
+use vnet_gateway::{net, ports, Config, Gateway};
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+}
+
+#[test]
+fn checksums_are_called_valid_only_to_a_driver_that_asked() {
+    let mut gateway = Gateway::new(Config::default());
+    let mut queue = gateway.open(1).unwrap().remove(0);
+    let ping = ipv4(IpProtocol::Icmp, &icmp(8, b"x", 0));
+    let state = |queue: &mut dyn Queue| {
+        assert!(mock::transmit(queue, &ping, Meta::default()));
+        mock::receive(queue, 1, 2000)[0].1.checksum
+    };
+    assert_eq!(state(&mut *queue), Checksum::Unverified);
+    gateway.set_offloads(gateway.capabilities().receive);
+    assert_eq!(state(&mut *queue), Checksum::Valid);
+    gateway.set_offloads(Offloads::default());
+    assert_eq!(state(&mut *queue), Checksum::Unverified);
+}
+
+#[test]
+fn the_mtu_is_brought_into_its_bounds() {
+    for (asked, got) in [(0, 1280), (1500, 1500), (u16::MAX, 9000)] {
+        let gateway = Gateway::new(Config { mtu: asked });
+        assert_eq!(gateway.capabilities().max_mtu, got);
+    }
+}
+
+#[test]
+fn a_flow_is_answered_on_the_queue_that_it_came_from() {
+    let mut queues = open(3);
+    for n in [2, 0, 1, 2] {
+        introduce(&mut *queues[n]);
+        for port in 0..20 {
+            let mut datagram = udp(ports::ECHO, b"x");
+            datagram[..2].copy_from_slice(&(2000 + port * 3 + n as u16).to_be_bytes());
+            datagram[6..8].fill(0);
+            let frame = ipv4(IpProtocol::Udp, &datagram);
+            assert!(!queues[n].has_frames());
+            assert_eq!(ask(&mut *queues[n], &frame).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_another_gave_frames_becomes_readable_until_it_is_served() {
+    let mut queues = open(2);
+    let readiness = |queues: &[Box<dyn Queue>]| -> Vec<bool> {
+        queues
+            .iter()
+            .map(|queue| is_readable(queue.readiness().unwrap()))
+            .collect()
+    };
+    introduce(&mut *queues[1]);
+    assert_eq!(readiness(&queues), [false, false]);
+
+    // A connection is the guest's on queue 1; what the gateway has to say is found on queue 0.
+    let mut guest = Guest::on(queues.remove(1), 1500);
+    let handle = guest.connect(net::IPV4, ports::SOURCE);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    guest.socket(handle).send_slice(b"1000000 1\n").unwrap();
+    guest.send();
+    // The gateway has more to say than may wait, and goes on when some of it was taken.
+    assert_eq!(mock::receive(&mut *guest.wire.queue, 10, 2000).len(), 10);
+    assert!(!is_readable(guest.wire.queue.readiness().unwrap()));
+    // It happens to be the worker of queue 0 that runs it.
+    assert!(receive(&mut *queues[0]).is_empty());
+    assert!(is_readable(guest.wire.queue.readiness().unwrap()));
+    assert!(guest.wire.queue.has_frames());
+    mock::receive(&mut *guest.wire.queue, 0, 2000);
+    assert!(!is_readable(guest.wire.queue.readiness().unwrap()));
+}
+
+#[test]
+fn a_guest_that_does_not_receive_costs_bounded_memory_and_recovers() {
+    let mut queue = open(1).remove(0);
+    introduce(&mut *queue);
+    let ping = ipv4(IpProtocol::Icmp, &icmp(8, &[7; 8000], 0));
+    for _ in 0..5000 {
+        assert!(mock::transmit(&mut *queue, &ping, Meta::default()));
+    }
+    let waiting = receive(&mut *queue).len();
+    assert!((100..600).contains(&waiting), "{waiting}");
+    assert!(queue.lost() > 4000);
+    assert_eq!(ask(&mut *queue, &ping).len(), 1);
+
+    for _ in 0..10 {
+        assert!(mock::transmit(&mut *queue, &ping, Meta::default()));
+    }
+    queue.reset();
+    assert!(!queue.has_frames());
+    assert_eq!(ask(&mut *queue, &arp_request()).len(), 1);
+}
+
+#[test]
+fn a_guest_without_room_is_not_waited_for_in_a_loop() {
+    let mut guest = Guest::new(1500);
+    let handle = guest.connect(net::IPV4, ports::CHARGEN);
+    guest.until("characters", |guest| guest.socket(handle).can_recv());
+    // The guest acknowledges and asks for more, but posts no buffers.
+    let mut queue = guest.wire.queue;
+    let mut soon = 0;
+    for _ in 0..50 {
+        assert!(mock::receive(&mut *queue, 0, 2000).is_empty());
+        let now = Instant::now();
+        soon += u32::from(queue.deadline().is_some_and(|at| at <= now));
+    }
+    assert!(soon < 5, "{soon} of 50 deadlines had passed");
+}
+
+#[test]
+fn a_queue_that_nobody_serves_does_not_stop_the_others() {
+    let mut queues = open(2);
+    let ping = |ident: u8| ipv4(IpProtocol::Icmp, &icmp(8, &[ident; 64], 0));
+    // Fill queue 1 and leave it so.
+    introduce(&mut *queues[1]);
+    for n in 0..600u16 {
+        mock::transmit(&mut *queues[1], &ping(n as u8), Meta::default());
+    }
+    let mut guest = Guest::on(queues.remove(0), 1500);
+    let data = vec![3; 500_000];
+    assert!(guest.exchange(net::IPV4, ports::ECHO, &data) == data);
+}
+
+#[test]
+fn a_large_segment_needs_no_cutting() {
+    let mut guest = Guest::new(9000);
+    let handle = guest.connect(net::IPV4, ports::SINK);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    guest.socket(handle).send_slice(&[5; 4000]).unwrap();
+    guest.socket(handle).close();
+    // Let the frame be taken for one that stands for three.
+    let tso = Gso {
+        kind: GsoKind::TcpV4,
+        ecn: false,
+        size: 1460,
+        hdr_len: 54,
+    };
+    guest.wire.gso = Some(tso);
+    let mut answer = Vec::new();
+    guest.until("answer", |guest| {
+        guest.wire.gso = None;
+        let socket = guest.socket(handle);
+        if socket.can_recv() {
+            socket
+                .recv(|bytes| {
+                    answer.extend_from_slice(bytes);
+                    (bytes.len(), ())
+                })
+                .unwrap();
+        }
+        !socket.may_recv()
+    });
+    assert!(answer.starts_with(b"4000 "));
+}
