@@ -11,7 +11,7 @@ use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping};
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
-use vnet_worker::{Options, Pair, Report};
+use vnet_worker::{Kind, Options, Pair, Report};
 
 use crate::config::{is_station_address, Config, Error};
 use crate::decode::{self, Map};
@@ -223,9 +223,14 @@ impl Card {
 
     /// Resets queues and registers, but not config space: what `CTRL_RESET` does.
     pub(crate) fn reset_registers(&mut self) {
-        self.pairs.iter().for_each(Pair::reset);
-        // Only now can no worker report an error any more.
+        for pair in &self.pairs {
+            pair.stop(Kind::Rx);
+            pair.stop(Kind::Tx);
+        }
+        // With all queues stopped no worker reports an error any more; a backend that fails while
+        // it is reset does, and that must stay.
         self.events.reset();
+        self.pairs.iter().for_each(Pair::reset);
         self.vectors.clear_pending();
         self.negotiation = Negotiation::new(self.negotiation.offered());
         self.filter = FilterRegs::new(self.config.mac, self.config.max_mtu);

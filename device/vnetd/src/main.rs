@@ -1,4 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! The vnet device server.
+//! The vnet device server: one card on one socket.
+//!
+//! What is wrong is said in one line on standard error, and the exit status is 1; for bad
+//! arguments it is 2.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod error;
+mod mac;
+mod net;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(args.log)
+        .with_target(false)
+        .init();
+    match server::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("vnetd: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

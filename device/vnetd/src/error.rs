@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Why the server stopped. Each message is one line for the user.
+
+use std::io;
+
+/// Why the server stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("backend {net}: {source}")]
+    Backend {
+        net: String,
+        source: vnet_backend::Error,
+    },
+    #[error("card: {0}")]
+    Card(vnet_card::Error),
+    #[error(transparent)]
+    Session(#[from] vnet_session::Error),
+    #[error("signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error("starting a thread: {0}")]
+    Thread(#[source] io::Error),
+    #[error("internal error: the message thread panicked")]
+    Panicked,
+}
