@@ -234,7 +234,8 @@ registers! {
     PERM_MAC_HI @ 0x034, Ro, cfg;
     /// MAC address in use, bytes 0…3; takes effect with the write to `MAC_HI`.
     MAC_LO @ 0x038, Rw, cfg;
-    /// MAC address in use, bytes 4 and 5.
+    /// MAC address in use, bytes 4 and 5. A write that would make it a group address or zero is
+    /// illegal.
     MAC_HI @ 0x03c, Rw, cfg;
     /// MTU in use: payload bytes of an untagged frame; a longer received frame is dropped unless
     /// it carries a segment size. A write outside `MTU_LIMITS` is illegal.

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The features that the data sheet says this revision implements are those that it offers to a
+//! backend that can do everything.
+
+use vnet_backend::{Capabilities, Endpoint, Error, Frame, Offloads, Queue, RxRing};
+use vnet_card::{Card, Config};
+use vnet_contract::{features::FEATURES, regs};
+
+/// Claims to be able to do everything.
+struct Able;
+
+impl Endpoint for Able {
+    fn capabilities(&self) -> Capabilities {
+        let all = Offloads {
+            checksum: true,
+            tso4: true,
+            tso6: true,
+            ecn: true,
+            uso: true,
+        };
+        Capabilities {
+            transmit: all,
+            receive: all,
+            max_queues: u16::MAX,
+            max_mtu: u16::MAX,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        Ok((0..queues).map(|_| Box::new(Able) as _).collect())
+    }
+
+    fn set_offloads(&mut self, _receive: Offloads) {}
+}
+
+impl Queue for Able {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        batch.len()
+    }
+
+    fn receive(&mut self, _ring: &mut dyn RxRing) {}
+}
+
+/// What the card offers, as its driver reads it.
+fn offered() -> u64 {
+    let config = Config {
+        mac: [2, 0, 0, 0, 0, 1],
+        queue_pairs: 1,
+        max_mtu: 9000,
+    };
+    let mut card = Card::new(config, Box::new(Able)).unwrap();
+    // Memory space on.
+    card.write_config(0x04, &0x0002u16.to_le_bytes());
+    let mut value = [0; 8];
+    card.read_registers(regs::DEVICE_FEATURES_LO.into(), &mut value);
+    u64::from_le_bytes(value)
+}
+
+/// The "1.0" column of the feature table: bit numbers that have a "yes", and those with a "no".
+fn claimed(datasheet: &str) -> (Vec<u8>, Vec<u8>) {
+    let rows = datasheet
+        .lines()
+        .skip_while(|l| *l != "<!-- contract: features::FEATURES -->")
+        .skip(1);
+    let cells: Vec<Vec<&str>> = rows
+        .take_while(|l| l.starts_with('|'))
+        .map(|l| l.split('|').map(str::trim).collect())
+        .collect();
+    let column = |title| cells[0].iter().position(|c| *c == title).unwrap();
+    let (bit, implemented) = (column("Bit"), column("1.0"));
+    let bits = |answer| {
+        cells
+            .iter()
+            .filter(|row| row[implemented] == answer)
+            .map(|row| row[bit].parse().unwrap())
+            .collect()
+    };
+    (bits("yes"), bits("no"))
+}
+
+#[test]
+fn the_data_sheet_says_what_is_implemented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/datasheet.md");
+    let (yes, no) = claimed(&std::fs::read_to_string(path).unwrap());
+    assert_eq!(yes.len() + no.len(), FEATURES.len());
+    let mask = yes.iter().fold(0u64, |mask, bit| mask | 1 << bit);
+    assert_eq!(mask, offered(), "{mask:#x} claimed");
+}
