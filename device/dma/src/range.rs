@@ -107,7 +107,7 @@ impl Range {
         let last = address
             .checked_add(size - 1)
             .ok_or(MapError::Overflow { address, size })?;
-        if address % PAGE_SIZE != 0 || size % PAGE_SIZE != 0 {
+        if (address | size) & (PAGE_SIZE - 1) != 0 {
             return Err(MapError::Alignment(address));
         }
         let access = match (m.read, m.write) {
@@ -158,7 +158,7 @@ fn map_file(
     write: bool,
 ) -> Result<MmapRegion<()>, MapError> {
     let system = |source| MapError::System { address, source };
-    if offset % PAGE_SIZE != 0 {
+    if offset & (PAGE_SIZE - 1) != 0 {
         return Err(MapError::Alignment(address));
     }
     let end = offset

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The queue engine against drivers good and bad.
+
+mod backend;
+mod hostile;
+mod random;
+mod rx;
+mod tx;
