@@ -86,6 +86,8 @@ struct Pair {
     tx: TxRing,
     /// Buffers for frames to send, each with room for header and frame.
     free: Vec<u64>,
+    /// Receive buffers that are not posted.
+    spare: Vec<(u64, u32)>,
     received: VecDeque<Received>,
     /// The buffers of a frame whose rest is still to come.
     partial: Vec<Vec<u8>>,
@@ -117,7 +119,7 @@ impl Nic {
 
         let per_pair = 3 * 64 * u64::from(options.ring_size)
             + u64::from(options.ring_size)
-                * u64::from(options.rx_buffer + 2 * Self::tx_buffer(&options));
+                * u64::from(options.rx_buffer + Self::tx_buffer(&options) + 128);
         let size = (u64::from(options.pairs) * per_pair + (1 << 20)).next_multiple_of(4096);
         let ram = Arc::new(GuestRam::new(RAM_BASE, size)?);
         card.map(&ram)?;
@@ -164,7 +166,7 @@ impl Nic {
                 return Err(Error::Card(format!("queue {index}: {}", error.name())));
             }
         }
-        pair.fill(&self.ram, &self.options);
+        pair.fill();
         if let Some(value) = pair.rx.publish() {
             self.card.doorbell(queue::rx_index(n), value)?;
         }
@@ -193,7 +195,10 @@ impl Nic {
         self.card.disable(queue)?;
         let pair = &mut self.pairs[usize::from(queue / 2)];
         match queue::kind(queue) {
-            queue::Kind::Rx => pair.rx.reset(drop),
+            queue::Kind::Rx => {
+                let spare = &mut pair.spare;
+                pair.rx.reset(|buffer| spare.push(buffer));
+            }
             queue::Kind::Tx => {
                 let free = &mut pair.free;
                 pair.tx.reset(|buffer| free.push(buffer));
@@ -304,10 +309,17 @@ impl Nic {
             .ok_or_else(|| crate::error::timeout("no frame came"))
     }
 
-    /// Waits until an interrupt comes or `limit` is over, with both queues asking for one.
-    pub fn wait(&mut self, n: u16, limit: Duration) -> Result<()> {
+    /// Takes what the card has done, then asks for an interrupt for more on both queues. False:
+    /// there is more already.
+    pub fn arm(&mut self, n: u16) -> Result<bool> {
+        self.poll(n)?;
         let pair = &mut self.pairs[usize::from(n)];
-        if pair.received.is_empty() && pair.rx.enable_interrupts() && pair.tx.enable_interrupts() {
+        Ok(pair.rx.enable_interrupts() && pair.tx.enable_interrupts())
+    }
+
+    /// Waits until the card has done something or `limit` is over.
+    pub fn wait(&mut self, n: u16, limit: Duration) -> Result<()> {
+        if self.arm(n)? && self.pairs[usize::from(n)].received.is_empty() {
             self.vectors[usize::from(n)].wait(limit)?;
         }
         Ok(())
@@ -344,15 +356,18 @@ impl Pair {
             tx: TxRing::new(ring(), (0..count).map(|_| Slot::new()).collect())
                 .expect("sizes agree"),
             free: (0..size).map(|_| ram.alloc(buffer, 64)).collect(),
+            spare: (0..size)
+                .map(|_| (ram.alloc(options.rx_buffer.into(), 64), options.rx_buffer))
+                .collect(),
             received: VecDeque::new(),
             partial: Vec::new(),
         }
     }
 
-    fn fill(&mut self, ram: &GuestRam, options: &Options) {
-        while self.rx.free() > 0 {
-            let buffer = (ram.alloc(options.rx_buffer.into(), 64), options.rx_buffer);
-            self.rx.post(buffer).expect("one is free");
+    /// Posts all receive buffers.
+    fn fill(&mut self) {
+        for buffer in self.spare.drain(..) {
+            self.rx.post(buffer).expect("there is one per descriptor");
         }
     }
 
@@ -391,14 +406,11 @@ impl Pair {
         Ok(())
     }
 
+    /// Takes everything back from a card that was reset.
     fn take_back(&mut self) {
-        let free = &mut self.free;
+        let (free, spare) = (&mut self.free, &mut self.spare);
         self.tx.reset(|buffer| free.push(buffer));
-        let mut buffers = Vec::new();
-        self.rx.reset(|buffer| buffers.push(buffer));
-        for buffer in buffers {
-            self.rx.post(buffer).expect("the ring is empty");
-        }
+        self.rx.reset(|buffer| spare.push(buffer));
         self.received.clear();
         self.partial.clear();
     }
