@@ -25,7 +25,7 @@ with_lock() {
   shift
   mkdir -p "$CACHE"
   (
-    if ! flock -n 9; then
+    if ! flock -w 3 9; then
       step "waiting for another run that prepares $name"
       flock 9
     fi

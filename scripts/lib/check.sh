@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# For scripts/tests/*.sh: one guest, and checks that print one line each. scripts/test counts the
+# lines that start with "ok ", "not ok " and "skip ".
+
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$REPO/scripts/lib/root.sh"
+. "$REPO/scripts/lib/qemu-args.sh"
+. "$REPO/scripts/lib/guest.sh"
+
+FLAVOUR=${VNET_TEST_FLAVOUR:-cloud-amd64}
+KEEP_LOGS=${VNET_TEST_LOGS:-}
+CHECKS_FAILED=0
+IN_GUEST=$(cat "$REPO/scripts/lib/in-guest.sh")
+
+trap guest_stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+ok() { printf 'ok %s\n' "$*"; }
+not_ok() {
+  printf 'not ok %s\n' "$*"
+  CHECKS_FAILED=$((CHECKS_FAILED + 1))
+}
+skip() { printf 'skip %s\n' "$*"; }
+
+# check NAME CMD...: CMD must succeed. Its output is shown when it does not.
+check() {
+  local name=$1 output
+  shift
+  if output=$("$@" 2>&1); then
+    ok "$name"
+  else
+    not_ok "$name"
+    printf '%s\n' "$output" | sed 's/^/    /'
+  fi
+}
+
+# guest_check NAME SCRIPT [SECONDS]: the same for a script in the guest. The first command that
+# fails ends it. lib/in-guest.sh has functions for it.
+guest_check() {
+  check "$1" guest "set -e
+$IN_GUEST
+$2" "${3:-60}"
+}
+
+# boot [NAME=VALUE...]: a guest with the driver loaded and, from the gateway, addresses; ends the
+# test if that fails. NAME is one of the settings at the head of guest.sh.
+boot() {
+  local setting
+  for setting in "$@"; do
+    printf -v "${setting%%=*}" %s "${setting#*=}"
+  done
+  guest_start
+  local dhcp='' output
+  [ "$(guest_backend 0)" != gateway ] || dhcp=dhcp
+  if ! output=$(guest "vnet-up ${NIC/-/_} $NICS $dhcp" 2>&1); then
+    not_ok "driver loads and interfaces come up"
+    { printf '%s\n' "$output"; tail -n 30 "$GUEST_DIR/console.log"; } | sed 's/^/    /'
+    exit 1
+  fi
+}
+
+# Succeeds if the kernel had nothing to complain about.
+kernel_log_clean() {
+  ! grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting' \
+    "$GUEST_DIR/console.log"
+}
+
+# The device servers must be alive (those that the test left running) and quiet about panics.
+devices_fine() {
+  local n
+  for n in "${!VNETD_PIDS[@]}"; do
+    kill -0 "${VNETD_PIDS[n]}" || return 1
+  done
+  ! grep -H panicked "$GUEST_DIR"/vnetd*.log
+}
+
+# finish: unloads the driver, checks what holds at the end of every test, and ends it.
+finish() {
+  if [ "$NIC" = vnet ]; then
+    check "rmmod at the end" guest 'if [ -e /sys/module/vnet ]; then rmmod vnet; fi'
+    check "device server is alive, no panic" devices_fine
+  fi
+  check "kernel log has no WARN, BUG or Oops" kernel_log_clean
+  guest_off
+  exit $((CHECKS_FAILED > 0))
+}

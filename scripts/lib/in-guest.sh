@@ -1,0 +1,84 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# For checks that run in the guest, before each of them. The gateway's addresses and services
+# are described in device/gateway/src/lib.rs.
+gateway=10.77.0.1 gateway6=fd76:6e65:7400::1 guest=10.77.0.2
+
+# Some pings, every one answered.
+pings() {
+  ping -c 3 -i 0.2 -W 5 "$@" "$gateway"
+}
+
+# The command must fail.
+refused() {
+  if "$@"; then
+    echo "should have been refused: $*"
+    return 1
+  fi
+}
+
+# from_card BYTES SEED [ADDRESS]: receives that much over TCP, compares it with the sender's digest.
+from_card() {
+  want=$(echo "$1 $2 sum" | nc "${3:-$gateway}" 5002)
+  got="$1 $(echo "$1 $2" | nc "${3:-$gateway}" 5002 | sha256sum | cut -d' ' -f1)"
+  echo "sent: $want, arrived: $got"
+  [ "$got" = "$want" ]
+}
+
+# to_card BYTES [ADDRESS]: sends random data over TCP, compares the receiver's digest.
+to_card() {
+  head -c "$1" /dev/urandom >/tmp/to_card
+  want="$1 $(sha256sum </tmp/to_card | cut -d' ' -f1)"
+  got=$(nc "${2:-$gateway}" 5001 </tmp/to_card)
+  rm /tmp/to_card
+  echo "sent: $want, arrived: $got"
+  [ "$got" = "$want" ]
+}
+
+# traffic: pings and a TCP stream in both directions in the background until end_traffic, through
+# all that happens to the interface meanwhile.
+traffic() {
+  rm -f /tmp/stop
+  while [ ! -e /tmp/stop ]; do
+    timeout 2 ping -f -w 1 -s 1000 "$gateway" || usleep 50000
+  done >/dev/null 2>&1 &
+  while [ ! -e /tmp/stop ]; do
+    echo "20000000 9" | timeout 3 nc "$gateway" 5002 || usleep 50000
+    head -c 5000000 /dev/zero | timeout 3 nc "$gateway" 5001 || usleep 50000
+  done >/dev/null 2>&1 &
+}
+end_traffic() {
+  touch /tmp/stop
+  wait
+}
+
+# With addresses again after the interface was gone or down.
+readdress() {
+  ip link set vnet0 up
+  ip addr replace "$guest/24" dev vnet0
+}
+
+# stat_of NAME: one of the interface's standard counters.
+stat_of() {
+  cat "/sys/class/net/vnet0/statistics/$1"
+}
+
+# counter PATTERN: a counter of "ethtool -S".
+counter() {
+  ethtool -S vnet0 | sed -n "s/^ *$1: //p"
+}
+
+# The card's interrupts so far, a line for each vector.
+vectors() {
+  awk -v cpus="$(nproc)" '/vnet/ { n = 0; for (i = 2; i < 2 + cpus; i++) n += $i; print n }' /proc/interrupts
+}
+interrupts() {
+  vectors | awk '{ n += $1 } END { print n }'
+}
+
+# Kilobytes that are free once caches are dropped.
+available() {
+  sync
+  echo 3 >/proc/sys/vm/drop_caches
+  sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# One interrupt vector for each queue pair and one for control; fewer interrupts than packets.
+. "$(dirname "$0")/../lib/check.sh"
+
+boot SMP=2 QUEUES=2 MEM=1G
+guest_check "two queue pairs" '
+  [ -e /sys/class/net/vnet0/queues/tx-1 ]
+  [ -e /sys/class/net/vnet0/queues/rx-1 ]'
+guest_check "three vectors" 'cat /proc/interrupts; [ $(vectors | wc -l) = 3 ]'
+guest_check "a ping raises interrupts" '
+  before=$(interrupts)
+  pings
+  [ $(($(interrupts) - before)) -ge 3 ]'
+guest_check "the vector of each pair rises when both CPUs send" '
+  vectors >/tmp/before
+  for cpu in 0 1; do
+    taskset -c $cpu ping -c 30 -i 0.05 -W 2 $gateway >/dev/null &
+  done
+  wait
+  vectors >/tmp/after
+  cat /proc/interrupts
+  [ $(paste /tmp/before /tmp/after | awk "\$2 > \$1" | wc -l) -ge 2 ]'
+guest_check "fewer interrupts than packets in bulk transfers" '
+  packets=$(($(stat_of rx_packets) + $(stat_of tx_packets))) before=$(interrupts)
+  echo "50000000 1" | nc $gateway 5002 >/dev/null
+  head -c 50000000 /dev/zero | nc $gateway 5001 >/dev/null
+  packets=$(($(stat_of rx_packets) + $(stat_of tx_packets) - packets))
+  raised=$(($(interrupts) - before))
+  echo "$raised interrupts, $packets packets"
+  [ $raised -gt 0 ]
+  [ $raised -lt $packets ]' 120
+finish

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# scripts/run as a user meets it.
+. "$(dirname "$0")/../lib/check.sh"
+
+run=$REPO/scripts/run
+work=$(mktemp -d "${TMPDIR:-/tmp}/vnet-test-run.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+# Runs of this test make their directories here, where they can be counted.
+export TMPDIR=$work
+
+exec_output() {
+  local out
+  out=$("$run" --exec 'echo to stdout; echo to stderr >&2; exit 7' 2>"$work/err")
+  [ $? = 7 ] && [ "$out" = "to stdout" ] && grep -x "to stderr" "$work/err"
+}
+check "--exec: stdout is the command's, status too" exec_output
+
+exec_binary() {
+  head -c 5000000 /dev/urandom >"$work/data"
+  "$run" --file "$work/data" --exec 'cat /root/data' 2>/dev/null | cmp - "$work/data"
+}
+check "--file and --exec carry 5 MB unchanged" exec_binary
+
+exec_timeout() {
+  "$run" --timeout 2 --exec 'sleep 600'
+  [ $? = 124 ]
+}
+check "--timeout ends a command that hangs" exec_timeout
+
+two_at_once() {
+  local first second
+  "$run" --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
+  first=$!
+  "$run" --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
+  second=$!
+  wait $first && wait $second
+}
+check "two runs at once" two_at_once
+
+show() {
+  local since=$SECONDS
+  "$run" </dev/null >"$work/show" 2>&1 || return 1
+  cat "$work/show"
+  echo "$((SECONDS - since)) s"
+  grep "state UP" "$work/show" && grep "3 received" "$work/show" &&
+    grep "ARP, Request" "$work/show" && grep "driver: vnet" "$work/show"
+}
+check "the show shows the card at work" show
+
+every_option() {
+  "$run" --smp 2 --mem 768M --queues 2 --accel tcg --kernel cloud-amd64 --net gateway --nic vnet \
+    --nics 1 --exec '[ $(nproc) = 2 ] && [ -e /sys/class/net/vnet0/queues/tx-1 ]'
+}
+check "options for CPUs, memory, queues, accelerator" every_option
+
+for backend in loopback null; do
+  check "--net $backend" "$run" --net $backend --exec 'ip link show dev vnet0 | grep "[<,]UP"'
+done
+for rival in virtio-net vmxnet3 e1000e; do
+  check "--nic $rival" "$run" --nic $rival --exec 'ping -c 2 -W 5 10.0.2.2'
+done
+
+refused() {
+  "$run" "$@" </dev/null >"$work/out" 2>"$work/err"
+  [ $? = 1 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ]
+}
+check "unknown option: one line" refused --nonsense 1
+check "unknown NIC: one line" refused --nic ne2000
+check "unknown flavour: one line" refused --kernel rt
+check "bad number: one line" refused --smp many
+check "missing file: one line" refused --file /does/not/exist --exec true
+
+# signalled SIGNAL: a run with a guest in it gets the signal; nothing is left of it.
+signalled() {
+  local pid session n=0
+  setsid --fork --wait bash -c 'trap - INT; exec "$@"' bash "$run" --exec 'sleep 600' >"$work/out" 2>&1 &
+  pid=$!
+  until pgrep -f "$work/vnet\..*control" >/dev/null; do
+    sleep 0.5
+    [ $((n += 1)) -lt 60 ] || return 1
+  done
+  sleep 2
+  session=$(pgrep -o -f "$run --exec sleep 600")
+  kill "-$1" -- "-$session"
+  n=0
+  while pgrep -g "$session" >/dev/null; do
+    sleep 0.2
+    [ $((n += 1)) -lt 50 ] || return 1
+  done
+  wait $pid
+  [ -z "$(find "$work" -maxdepth 1 -name 'vnet.*')" ]
+}
+check "SIGINT leaves no process and no file" signalled INT
+check "SIGTERM leaves no process and no file" signalled TERM
+
+check "nothing is left of all these runs" test -z "$(find "$work" -maxdepth 1 -name 'vnet.*')"
+exit $((CHECKS_FAILED > 0))
