@@ -4,7 +4,7 @@
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use tracing::{debug, info};
+use tracing::debug;
 use vnet_backend::{Endpoint, Offloads};
 use vnet_contract::features::MAC_FILTER;
 use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
@@ -115,6 +115,11 @@ impl Card {
     /// The MSI-X vectors, to attach eventfds to.
     pub fn vectors(&self) -> &Vectors {
         &self.vectors
+    }
+
+    /// Whether the card may access guest memory: bus mastering is on, and the card is in D0.
+    pub fn dma_enabled(&self) -> bool {
+        self.space.dma_enabled()
     }
 
     /// Reads config space.
@@ -239,7 +244,7 @@ impl Card {
         self.illegal = 0;
         lock(&self.endpoint).set_offloads(Offloads::default());
         self.apply_filter();
-        info!("reset");
+        debug!("reset");
     }
 
     /// Tells the workers which frames the driver wants.

@@ -72,8 +72,11 @@ impl Device {
         self.card.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client maps its memory before it looks at the device. One that accesses config space and
-    /// has mapped memory, but shared none, never will: no frame could ever move.
+    /// A client maps its memory before it uses the device. One that has mapped memory by now, but
+    /// shared none, never will: no frame could ever move.
+    ///
+    /// Asked when bus mastering is turned on, and not before: QEMU aborts if a device goes away
+    /// while it is set up or reset, which for one that is hot-plugged would end a running guest.
     fn check_sharing(&mut self) {
         if self.sharing == Sharing::Withheld {
             self.sharing = Sharing::Refused;
@@ -121,10 +124,7 @@ impl ServerBackend for Device {
         match region {
             REGISTERS => self.card().read_registers(offset, data),
             MSIX => self.card().read_msix(offset, data),
-            CONFIG => {
-                self.check_sharing();
-                self.card().read_config(offset, data);
-            }
+            CONFIG => self.card().read_config(offset, data),
             // Of size zero: the access is empty.
             _ => {}
         }
@@ -136,8 +136,12 @@ impl ServerBackend for Device {
         match region {
             REGISTERS => self.card().write_registers(offset, data),
             CONFIG => {
-                self.check_sharing();
-                self.card().write_config(offset, data);
+                let mut card = self.card();
+                card.write_config(offset, data);
+                if card.dma_enabled() {
+                    drop(card);
+                    self.check_sharing();
+                }
             }
             // Nothing in the MSI-X region is writable here, and other regions are empty.
             _ => {}
