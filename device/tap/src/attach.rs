@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! From a name to descriptors that carry frames.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{open, Mode, OFlags};
+use rustix::io::Errno;
+use vnet_backend::Error;
+use vnet_contract::hdr;
+
+use crate::name::Name;
+use crate::sys;
+
+// linux/if_tun.h
+const IFF_TAP: u16 = 0x0002;
+const IFF_MULTI_QUEUE: u16 = 0x0100;
+const IFF_NO_PI: u16 = 0x1000;
+const IFF_VNET_HDR: u16 = 0x4000;
+
+/// Opens `queues` queues of the interface `name`.
+pub(crate) fn attach(name: &str, queues: u16) -> Result<(Name, Vec<OwnedFd>), Error> {
+    let checked = Name::new(name)?;
+    let mut mode = if queues > 1 { IFF_MULTI_QUEUE } else { 0 };
+    let mut fds = Vec::with_capacity(queues.into());
+    for _ in 0..queues {
+        let tun = open_tun()?;
+        let mut attached = sys::attach(tun.as_fd(), &checked, flags(mode));
+        if is(&attached, Errno::INVAL) && mode == 0 {
+            // One queue of an interface that was made for several.
+            mode = IFF_MULTI_QUEUE;
+            attached = sys::attach(tun.as_fd(), &checked, flags(mode));
+        }
+        attached.map_err(|error| explain(name, queues, error))?;
+        sys::set_header_len(tun.as_fd(), hdr::SIZE)
+            .and_then(|()| sys::set_little_endian(tun.as_fd()))
+            .map_err(|source| Error::Io {
+                what: format!("cannot set up the packet header of TAP interface {name}"),
+                source,
+            })?;
+        fds.push(tun);
+    }
+    Ok((checked, fds))
+}
+
+fn flags(mode: u16) -> u16 {
+    IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | mode
+}
+
+fn open_tun() -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open("/dev/net/tun", flags, Mode::empty()).map_err(|error| Error::Io {
+        what: match error {
+            Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+                "cannot open /dev/net/tun (is the tun module there?)"
+            }
+            _ => "cannot open /dev/net/tun",
+        }
+        .into(),
+        source: error.into(),
+    })
+}
+
+fn is(result: &io::Result<()>, errno: Errno) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Says what an error of the kernel's means here.
+fn explain(name: &str, queues: u16, error: io::Error) -> Error {
+    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM | Errno::ACCESS) => {
+            " (to make an interface takes CAP_NET_ADMIN; one can be made for a user with ip tuntap)"
+        }
+        Some(Errno::BUSY) => " (another program uses it)",
+        Some(Errno::INVAL) if queues > 1 => " (it exists and is no TAP with multi_queue)",
+        Some(Errno::INVAL) => " (it exists and is no TAP)",
+        Some(Errno::TOOBIG) => " (it has no more queues)",
+        _ => "",
+    };
+    Error::Io {
+        what: format!("cannot attach to TAP interface {name}{hint}"),
+        source: error,
+    }
+}

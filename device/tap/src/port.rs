@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! One queue of a TAP.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use vm_memory::VolatileSlice;
+use vnet_backend::{Frame, Meta, Queue, RxRing, MAX_FRAME};
+use vnet_contract::hdr::{self, NetHdr};
+
+use crate::header;
+use crate::sys::{self, MAX_PARTS};
+
+/// A frame that the host has no room for is offered again after this time. TAP does not say when
+/// it has room, and a frame takes about a microsecond.
+const RETRY: Duration = Duration::from_millis(1);
+/// Frames thrown away by a reset: the queue of a TAP is not longer by default, and a host that
+/// goes on sending must not hold up the reset.
+const RESET_FRAMES: usize = 1024;
+
+pub(crate) struct Port {
+    tun: Arc<OwnedFd>,
+    /// What is asked of the guest's ring before a frame is read, whose length is not known yet.
+    usual: usize,
+    /// A frame that did not fit what was asked for, or a place for it.
+    buffer: Box<[u8]>,
+    /// The frame in `buffer` that waits for the guest.
+    held: Option<(usize, Meta)>,
+    /// When the host is asked again whether it takes a frame.
+    retry: Option<Instant>,
+    lost: u64,
+}
+
+impl Port {
+    pub(crate) fn new(tun: Arc<OwnedFd>, usual: usize) -> Self {
+        Self {
+            tun,
+            usual: usual.min(MAX_FRAME),
+            buffer: vec![0; MAX_FRAME].into_boxed_slice(),
+            held: None,
+            retry: None,
+            lost: 0,
+        }
+    }
+
+    fn write(&mut self, frame: &Frame<'_>) -> io::Result<usize> {
+        let header = header::build(&frame.meta).to_bytes();
+        if frame.parts.len() <= MAX_PARTS {
+            return sys::write(self.tun.as_fd(), &header, frame.parts);
+        }
+        // More buffers than a call takes. If the other place for a frame is taken, this one waits.
+        if self.held.is_some() {
+            return Err(Errno::AGAIN.into());
+        }
+        let len = frame.read(&mut self.buffer[..frame.len]);
+        let whole = [VolatileSlice::from(&mut self.buffer[..len])];
+        sys::write(self.tun.as_fd(), &header, &whole)
+    }
+
+    /// Delivers the frame in the buffer, if there is one. False: the guest has no room for it.
+    fn deliver_held(&mut self, ring: &mut dyn RxRing) -> bool {
+        let Some((len, meta)) = self.held else {
+            return true;
+        };
+        let Some(room) = ring.room(len) else {
+            return false;
+        };
+        room.write(&self.buffer[..len]);
+        ring.commit(len, meta);
+        self.held = None;
+        true
+    }
+
+    /// Reads one frame and delivers it. False: there is none, or the guest has no room.
+    fn deliver_next(&mut self, ring: &mut dyn RxRing) -> bool {
+        let Some(room) = ring.room(self.usual) else {
+            return false;
+        };
+        let mut bytes = [0; hdr::SIZE];
+        let read = sys::read(self.tun.as_fd(), &mut bytes, room.parts, &mut self.buffer);
+        // Any error ends the batch: there is nothing to read, or there never will be again
+        // because the interface was deleted.
+        let Ok(read) = read else {
+            return false;
+        };
+        let meta = read
+            .checked_sub(hdr::SIZE)
+            .and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len)?)));
+        let Some((len, meta)) = meta.filter(|(len, _)| *len <= MAX_FRAME) else {
+            self.lost += 1;
+            return true;
+        };
+        let parts = &room.parts[..room.parts.len().min(MAX_PARTS)];
+        let fits: usize = parts.iter().map(VolatileSlice::len).sum();
+        if len <= fits {
+            ring.commit(len, meta);
+            return true;
+        }
+        // The end is in the buffer. Put the start before it, and ask for more room.
+        self.buffer.copy_within(..len - fits, fits);
+        let mut done = 0;
+        for part in parts {
+            done += part.copy_to(&mut self.buffer[done..fits]);
+        }
+        self.held = Some((len, meta));
+        self.deliver_held(ring)
+    }
+}
+
+impl Queue for Port {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        self.retry = None;
+        for (n, frame) in batch.iter().enumerate() {
+            match self.write(frame) {
+                Ok(_) => {}
+                Err(error) if is_temporary(&error) => {
+                    self.retry = Some(Instant::now() + RETRY);
+                    return n;
+                }
+                // The interface is down or gone, or the host finds fault with the frame.
+                Err(_) => self.lost += 1,
+            }
+        }
+        batch.len()
+    }
+
+    fn receive(&mut self, ring: &mut dyn RxRing) {
+        if self.deliver_held(ring) {
+            while self.deliver_next(ring) {}
+        }
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.tun.as_fd())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    fn has_frames(&self) -> bool {
+        self.held.is_some()
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn reset(&mut self) {
+        self.held = None;
+        self.retry = None;
+        let mut bytes = [0; hdr::SIZE];
+        for _ in 0..RESET_FRAMES {
+            if sys::read(self.tun.as_fd(), &mut bytes, &[], &mut self.buffer).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// True if the same frame may be taken later.
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

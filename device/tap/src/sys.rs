@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The system calls that have no safe wrapper: TUN's ioctls, and vectored reads and writes of
+//! memory that a guest may change meanwhile.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{c_int, c_ulong, iovec};
+use vm_memory::VolatileSlice;
+use vnet_contract::hdr;
+
+use crate::name::Name;
+
+// linux/if_tun.h
+const TUNSETIFF: c_ulong = 0x4004_54ca;
+const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
+const TUNSETVNETLE: c_ulong = 0x4004_54dc;
+
+/// Most buffers that one call takes, besides the header and the spill.
+pub(crate) const MAX_PARTS: usize = 64;
+
+/// `struct ifreq`: a name, and a union of which all members that are used here come first.
+#[repr(C)]
+struct IfReq {
+    name: [u8; 16],
+    value: [u8; 24],
+}
+
+impl IfReq {
+    fn new(name: &Name) -> Self {
+        Self {
+            name: name.bytes(),
+            value: [0; 24],
+        }
+    }
+}
+
+/// Attaches a descriptor of `/dev/net/tun` to an interface, which is made if it does not exist.
+pub(crate) fn attach(tun: BorrowedFd<'_>, name: &Name, flags: u16) -> io::Result<()> {
+    let mut request = IfReq::new(name);
+    request.value[..2].copy_from_slice(&flags.to_ne_bytes());
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, for which `request` has the size.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &mut request) }).map(drop)
+}
+
+/// Sets the length of the header before each frame.
+pub(crate) fn set_header_len(tun: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    set_int(tun, TUNSETVNETHDRSZ, len as c_int)
+}
+
+/// Makes the fields of the header little-endian on every machine.
+pub(crate) fn set_little_endian(tun: BorrowedFd<'_>) -> io::Result<()> {
+    set_int(tun, TUNSETVNETLE, 1)
+}
+
+fn set_int(tun: BorrowedFd<'_>, request: c_ulong, value: c_int) -> io::Result<()> {
+    // SAFETY: both requests that this is called with read one `int` from the address.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), request, &value) }).map(drop)
+}
+
+/// Says what the reader of the TAP can do without (`TUN_F_*`).
+pub(crate) fn set_offload(tun: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETOFFLOAD, c_ulong::from(flags)) }).map(drop)
+}
+
+/// Flags (`IFF_*`) of an interface; `socket` is any socket of its network namespace.
+pub(crate) fn interface_flags(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
+    let value = interface(socket, name, libc::SIOCGIFFLAGS)?;
+    Ok(u16::from_ne_bytes([value[0], value[1]]))
+}
+
+/// MTU of an interface; `socket` is any socket of its network namespace.
+pub(crate) fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
+    let value = interface(socket, name, libc::SIOCGIFMTU)?;
+    Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+}
+
+fn interface(socket: BorrowedFd<'_>, name: &Name, what: c_ulong) -> io::Result<[u8; 24]> {
+    let mut request = IfReq::new(name);
+    // SAFETY: both requests that this is called with read and write one `struct ifreq`, for which
+    // `request` has the size.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), what, &mut request) })?;
+    Ok(request.value)
+}
+
+/// Writes one frame: the header, then the first [`MAX_PARTS`] of `parts`.
+pub(crate) fn write(
+    tun: BorrowedFd<'_>,
+    header: &[u8; hdr::SIZE],
+    parts: &[VolatileSlice<'_>],
+) -> io::Result<usize> {
+    let mut vectors = [EMPTY; 1 + MAX_PARTS];
+    vectors[0] = iovec {
+        iov_base: header.as_ptr().cast_mut().cast(),
+        iov_len: hdr::SIZE,
+    };
+    let parts = &parts[..parts.len().min(MAX_PARTS)];
+    for (vector, part) in vectors[1..].iter_mut().zip(parts) {
+        *vector = vector_of(part);
+    }
+    let count = (1 + parts.len()) as c_int;
+    // SAFETY: the first `count` vectors describe `header`, and memory that `parts` borrows, so
+    // all of it stays mapped during the call. The kernel only reads it. That the guest may write
+    // to it at the same time is nothing to the kernel, and there is no Rust reference to it.
+    let n = unsafe { libc::writev(tun.as_raw_fd(), vectors.as_ptr(), count) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads one frame: the header, then into the first [`MAX_PARTS`] of `parts`, and what they have
+/// no room for into `spill`. Returns the number of bytes, with the header.
+pub(crate) fn read(
+    tun: BorrowedFd<'_>,
+    header: &mut [u8; hdr::SIZE],
+    parts: &[VolatileSlice<'_>],
+    spill: &mut [u8],
+) -> io::Result<usize> {
+    let mut vectors = [EMPTY; 2 + MAX_PARTS];
+    vectors[0] = iovec {
+        iov_base: header.as_mut_ptr().cast(),
+        iov_len: hdr::SIZE,
+    };
+    let parts = &parts[..parts.len().min(MAX_PARTS)];
+    for (vector, part) in vectors[1..].iter_mut().zip(parts) {
+        *vector = vector_of(part);
+    }
+    vectors[1 + parts.len()] = iovec {
+        iov_base: spill.as_mut_ptr().cast(),
+        iov_len: spill.len(),
+    };
+    let count = (2 + parts.len()) as c_int;
+    // SAFETY: the first `count` vectors describe `header` and `spill`, which are borrowed for
+    // writing, and memory that `parts` borrows, so all of it stays mapped during the call, and is
+    // apart from the others. That the guest may access the parts at the same time is nothing to
+    // the kernel, and there is no Rust reference to them.
+    let n = unsafe { libc::readv(tun.as_raw_fd(), vectors.as_ptr(), count) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+const EMPTY: iovec = iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
+
+fn vector_of(part: &VolatileSlice<'_>) -> iovec {
+    iovec {
+        // The guard only matters to memory that is mapped on demand, which guest memory of this
+        // type is not.
+        iov_base: part.ptr_guard_mut().as_ptr().cast(),
+        iov_len: part.len(),
+    }
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The endpoint.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
+use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
+
+use crate::attach::attach;
+use crate::name::Name;
+use crate::port::Port;
+use crate::sys;
+
+// linux/if_tun.h; the last two are newer than some header files.
+const TUN_F_CSUM: u32 = 0x01;
+const TUN_F_TSO4: u32 = 0x02;
+const TUN_F_TSO6: u32 = 0x04;
+const TUN_F_TSO_ECN: u32 = 0x08;
+const TUN_F_USO: u32 = 0x20 | 0x40;
+
+/// `MAX_TAP_QUEUES` of the kernel.
+const MAX_QUEUES: u16 = 256;
+/// The kernel's limit for a TAP.
+const MAX_MTU: u16 = 65_521;
+/// Ethernet header and VLAN tag.
+const FRAME_OVERHEAD: usize = 18;
+
+/// Which interface.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the interface. One that does not exist is made, and goes with the [`Tap`].
+    pub name: String,
+    /// Queues to open, `1..=256`. An interface that exists must have been made for several if
+    /// this is more than one.
+    pub queues: u16,
+}
+
+/// The endpoint.
+#[derive(Debug)]
+pub struct Tap {
+    name: Name,
+    queues: Vec<Arc<OwnedFd>>,
+    /// Most queues, also when the queues were opened.
+    max_queues: u16,
+    /// Controls the interface.
+    control: Arc<OwnedFd>,
+    /// Asks after the interface. The interface may be moved to another namespace; then there is no
+    /// link any more as far as this process can see.
+    socket: OwnedFd,
+    offloads: Offloads,
+}
+
+impl Tap {
+    /// Attaches to the interface or makes it.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let Config { name, queues } = config;
+        if !(1..=MAX_QUEUES).contains(&queues) {
+            return Err(Error::Unsupported(format!(
+                "a TAP interface cannot have {queues} queues, but 1 to {MAX_QUEUES}"
+            )));
+        }
+        let (checked, fds) = attach(&name, queues)?;
+        let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
+        let control = fds[0].clone();
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| Error::Io {
+            what: format!("cannot watch TAP interface {name}"),
+            source: error.into(),
+        })?;
+        let offloads = probe(&control).map_err(|source| Error::Io {
+            what: format!("cannot set the offloads of TAP interface {name}"),
+            source,
+        })?;
+        Ok(Self {
+            name: checked,
+            queues: fds,
+            max_queues: queues,
+            control,
+            socket,
+            offloads,
+        })
+    }
+}
+
+/// Finds out which offloads the kernel has, and leaves them off.
+fn probe(tun: &OwnedFd) -> std::io::Result<Offloads> {
+    let all = Offloads {
+        checksum: true,
+        tso4: true,
+        tso6: true,
+        ecn: true,
+        uso: true,
+    };
+    let without_uso = Offloads { uso: false, ..all };
+    let offloads = if sys::set_offload(tun.as_fd(), flags(all)).is_ok() {
+        all
+    } else {
+        without_uso
+    };
+    sys::set_offload(tun.as_fd(), 0)?;
+    Ok(offloads)
+}
+
+fn flags(offloads: Offloads) -> u32 {
+    let mut flags = 0;
+    for (wanted, flag) in [
+        (offloads.checksum, TUN_F_CSUM),
+        (offloads.tso4, TUN_F_TSO4),
+        (offloads.tso6, TUN_F_TSO6),
+        (
+            offloads.ecn && (offloads.tso4 || offloads.tso6),
+            TUN_F_TSO_ECN,
+        ),
+        (offloads.uso, TUN_F_USO),
+    ] {
+        if wanted {
+            flags |= flag;
+        }
+    }
+    // Segmentation without checksums makes no sense, and the kernel refuses it.
+    if offloads.checksum {
+        flags
+    } else {
+        0
+    }
+}
+
+impl Endpoint for Tap {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            transmit: self.offloads,
+            receive: self.offloads,
+            max_queues: self.max_queues,
+            max_mtu: MAX_MTU,
+        }
+    }
+
+    fn link(&self) -> Link {
+        const UP: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
+        let flags = sys::interface_flags(self.socket.as_fd(), &self.name);
+        Link {
+            // An interface that is gone has no carrier.
+            up: flags.is_ok_and(|flags| flags & UP == UP),
+            speed: None,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        if usize::from(queues) > self.queues.len() {
+            return Err(Error::Unsupported(format!(
+                "the TAP interface was opened with {} queues, not {queues}",
+                self.queues.len()
+            )));
+        }
+        let mtu = sys::interface_mtu(self.socket.as_fd(), &self.name);
+        let usual = FRAME_OVERHEAD + mtu.map_or(usize::from(MAX_MTU), |mtu| mtu as usize);
+        // Queues that are not wanted are closed, so that no frames are sent to them.
+        let fds = std::mem::take(&mut self.queues);
+        Ok(fds
+            .into_iter()
+            .take(queues.into())
+            .map(|tun| Box::new(Port::new(tun, usual)) as Box<dyn Queue>)
+            .collect())
+    }
+
+    fn set_offloads(&mut self, receive: Offloads) {
+        // The kernel took all of them when they were probed. It can only fail now if the interface
+        // is gone, and then no frames come.
+        let _ = sys::set_offload(self.control.as_fd(), flags(receive));
+    }
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! TAP interfaces, between a guest made by hand and the kernel's own network.
+
+mod namespace;
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use namespace::{ip, run, say};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use vm_memory::VolatileSlice;
+use vnet_backend::{
+    checksum, mock, Checksum, Endpoint, Frame, Gso, GsoKind, Meta, Offloads, Queue,
+};
+use vnet_tap::{Config, Tap};
+
+/// A namespace with nothing in it.
+const EMPTY: &str = "-Urn";
+/// The privileges of a user of a new user namespace, on the network of the machine: none.
+const POWERLESS: &str = "-Ur";
+
+const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const GUEST: [u8; 4] = [192, 0, 2, 2];
+const HOST: [u8; 4] = [192, 0, 2, 1];
+
+fn open(name: &str, queues: u16) -> Tap {
+    Tap::open(config(name, queues)).unwrap()
+}
+
+fn config(name: &str, queues: u16) -> Config {
+    Config {
+        name: name.into(),
+        queues,
+    }
+}
+
+/// A TAP whose host side has an address and knows the guest's.
+fn network(queues: u16) -> (Tap, Vec<Box<dyn Queue>>) {
+    let mut tap = open("tap0", queues);
+    // Without IPv6 the host sends only what it is asked to send.
+    ip("link set tap0 addrgenmode none address 02:00:00:00:00:01 mtu 1500 up");
+    ip("addr add 192.0.2.1/24 dev tap0");
+    ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev tap0");
+    let ports = tap.open(queues).unwrap();
+    (tap, ports)
+}
+
+/// Receives `count` frames.
+fn receive(queue: &mut dyn Queue, count: usize, size: usize) -> Vec<(Vec<u8>, Meta)> {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut frames = Vec::new();
+    while frames.len() < count {
+        assert!(Instant::now() < end, "frames: {frames:?}");
+        wait(queue);
+        frames.extend(mock::receive(queue, count - frames.len(), size));
+    }
+    frames
+}
+
+fn wait(queue: &dyn Queue) {
+    let fd = queue.readiness().unwrap();
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    poll(&mut fds, Some(&timeout)).unwrap();
+}
+
+/// Sum of the pseudo header of a UDP datagram of `len` bytes between guest and host.
+fn pseudo(len: usize) -> u16 {
+    [checksum::sum(&GUEST), checksum::sum(&HOST), 17, len as u16]
+        .into_iter()
+        .fold(0, checksum::add)
+}
+
+/// A UDP datagram from the guest to `port` of the host. Its checksum is left to be completed.
+fn datagram(port: u16, data: &[u8]) -> Vec<u8> {
+    let len = 8 + data.len();
+    let mut frame = Vec::new();
+    frame.extend_from_slice(&HOST_MAC);
+    frame.extend_from_slice(&GUEST_MAC);
+    frame.extend_from_slice(&[8, 0]);
+    let mut header = [
+        0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1,
+    ];
+    header[2..4].copy_from_slice(&((20 + len) as u16).to_be_bytes());
+    let sum = !checksum::sum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame.extend_from_slice(&header);
+    for field in [1000, port, len as u16, pseudo(len)] {
+        frame.extend_from_slice(&field.to_be_bytes());
+    }
+    frame.extend_from_slice(data);
+    frame
+}
+
+const PARTIAL: Meta = Meta {
+    checksum: Checksum::Partial {
+        start: 34,
+        offset: 6,
+    },
+    gso: None,
+};
+
+fn socket() -> (UdpSocket, u16) {
+    let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
+#[test]
+fn frames_of_the_guest_reach_the_host() {
+    run("frames_of_the_guest_reach_the_host", EMPTY, || {
+        let (_tap, mut ports) = network(1);
+        let (socket, port) = socket();
+        let mut buffer = [0; 2000];
+
+        assert!(mock::transmit(
+            &mut *ports[0],
+            &datagram(port, b"partial"),
+            PARTIAL
+        ));
+        let len = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"partial");
+
+        let mut complete = datagram(port, b"complete");
+        assert!(checksum::complete(&mut complete, 34, 6));
+        assert!(mock::transmit(&mut *ports[0], &complete, Meta::default()));
+        let len = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"complete");
+
+        // More buffers than one system call takes.
+        let mut bytes = datagram(port, &[9; 1000]);
+        let len = bytes.len();
+        let parts: Vec<_> = bytes.chunks_mut(1).map(VolatileSlice::from).collect();
+        let frame = Frame {
+            meta: PARTIAL,
+            len,
+            parts: &parts,
+        };
+        assert_eq!(ports[0].transmit(&[frame, frame]), 2);
+        for _ in 0..2 {
+            let len = socket.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..len], [9; 1000]);
+        }
+        assert_eq!(ports[0].lost(), 0);
+    });
+}
+
+#[test]
+fn frames_of_the_host_reach_the_guest_with_the_metadata_that_it_takes() {
+    let name = "frames_of_the_host_reach_the_guest_with_the_metadata_that_it_takes";
+    run(name, EMPTY, || {
+        let (mut tap, mut ports) = network(1);
+        let (socket, port) = socket();
+        let checksum_only = Offloads {
+            checksum: true,
+            ..Offloads::default()
+        };
+        for (offloads, expected) in [
+            (Offloads::default(), Meta::default()),
+            (checksum_only, PARTIAL),
+            (Offloads::default(), Meta::default()),
+        ] {
+            tap.set_offloads(offloads);
+            socket.send_to(b"hello guest", "192.0.2.2:77").unwrap();
+            let (mut frame, meta) = receive(&mut *ports[0], 1, 2000).remove(0);
+            assert_eq!(meta, expected);
+            assert_eq!(frame[..6], GUEST_MAC);
+            assert_eq!(frame[34..36], port.to_be_bytes());
+            if let Checksum::Partial { start, offset } = meta.checksum {
+                assert!(checksum::complete(&mut frame, start, offset));
+            }
+            let sum = checksum::sum(&frame[34..]);
+            assert_eq!(checksum::add(sum, pseudo(8 + 11)), 0xffff);
+            assert_eq!(&frame[42..], b"hello guest");
+        }
+        assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+        // Nothing left: not readable.
+        let fd = ports[0].readiness().unwrap();
+        let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&Timespec::default())).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole() {
+    let name = "a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole";
+    run(name, EMPTY, || {
+        let (_tap, mut ports) = network(1);
+        let (socket, _) = socket();
+        ip("link set tap0 mtu 9000");
+        let data: Vec<u8> = (0..8000u32).map(|n| (n * 7) as u8).collect();
+        socket.send_to(&data, "192.0.2.2:77").unwrap();
+        socket.send_to(b"next", "192.0.2.2:77").unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while !ports[0].has_frames() {
+            assert!(Instant::now() < end);
+            wait(&*ports[0]);
+            assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+        }
+        assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+        let frames = receive(&mut *ports[0], 2, 10_000);
+        assert!(frames[0].0[42..] == data[..]);
+        assert_eq!(&frames[1].0[42..], b"next");
+        assert!(!ports[0].has_frames());
+
+        // And in one go, if there is room.
+        socket.send_to(&data, "192.0.2.2:77").unwrap();
+        let frames = receive(&mut *ports[0], 1, 10_000);
+        assert!(frames[0].0[42..] == data[..]);
+    });
+}
+
+#[test]
+fn a_large_frame_is_segmented_by_the_host() {
+    run("a_large_frame_is_segmented_by_the_host", EMPTY, || {
+        let (tap, mut ports) = network(1);
+        let (socket, port) = socket();
+        if !tap.capabilities().transmit.uso {
+            say("SKIPPED a_large_frame_is_segmented_by_the_host: the kernel is too old");
+            return;
+        }
+        let meta = Meta {
+            gso: Some(Gso {
+                kind: GsoKind::Udp,
+                ecn: false,
+                size: 1000,
+                hdr_len: 42,
+            }),
+            ..PARTIAL
+        };
+        let data: Vec<u8> = (0..2500u32).map(|n| (n / 1000) as u8).collect();
+        assert!(mock::transmit(&mut *ports[0], &datagram(port, &data), meta));
+        let mut buffer = [0; 4000];
+        for (n, len) in [1000, 1000, 500].into_iter().enumerate() {
+            assert_eq!(socket.recv(&mut buffer).unwrap(), len);
+            assert!(buffer[..len].iter().all(|byte| *byte == n as u8));
+        }
+    });
+}
+
+#[test]
+fn all_queues_carry_frames() {
+    run("all_queues_carry_frames", EMPTY, || {
+        let (_tap, mut ports) = network(3);
+        assert_eq!(ports.len(), 3);
+        let (socket, port) = socket();
+        let mut buffer = [0; 100];
+        for (n, queue) in ports.iter_mut().enumerate() {
+            let data = [n as u8; 10];
+            assert!(mock::transmit(
+                &mut **queue,
+                &datagram(port, &data),
+                PARTIAL
+            ));
+            let (len, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[..len], data);
+            // The host answers a flow on the queue that it came from.
+            socket.send_to(b"answer", from).unwrap();
+            let frames = receive(&mut **queue, 1, 2000);
+            assert_eq!(&frames[0].0[42..], b"answer");
+        }
+    });
+}
+
+#[test]
+fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
+    let name = "the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames";
+    run(name, EMPTY, || {
+        let (tap, mut ports) = network(1);
+        assert!(tap.link().up);
+        ip("link set tap0 down");
+        assert!(!tap.link().up);
+        assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
+        assert_eq!(ports[0].lost(), 1);
+        ip("link set tap0 up");
+        assert!(tap.link().up);
+        assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
+        assert_eq!(ports[0].lost(), 1);
+
+        // Deleted by somebody else: no more frames, and no more.
+        ip("link delete tap0");
+        assert!(!tap.link().up);
+        assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
+        assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+        assert_eq!(ports[0].lost(), 2);
+    });
+}
+
+#[test]
+fn a_reset_forgets_what_the_host_sent_before() {
+    run("a_reset_forgets_what_the_host_sent_before", EMPTY, || {
+        let (_tap, mut ports) = network(1);
+        let (socket, _) = socket();
+        for _ in 0..20 {
+            socket.send_to(b"old", "192.0.2.2:77").unwrap();
+        }
+        wait(&*ports[0]);
+        ports[0].reset();
+        socket.send_to(b"new", "192.0.2.2:77").unwrap();
+        let frames = receive(&mut *ports[0], 1, 2000);
+        assert_eq!(&frames[0].0[42..], b"new");
+    });
+}
+
+#[test]
+fn an_interface_that_was_made_before_is_adopted_and_stays() {
+    let name = "an_interface_that_was_made_before_is_adopted_and_stays";
+    run(name, EMPTY, || {
+        ip("tuntap add mode tap name one");
+        drop(open("one", 1));
+        ip("link show one");
+        ip("tuntap add mode tap multi_queue name many");
+        drop(open("many", 1));
+        drop(open("many", 4));
+        ip("link show many");
+        let mut tap = open("many", 2);
+        assert_eq!(tap.capabilities().max_queues, 2);
+        assert!(tap.open(3).is_err());
+        assert_eq!(tap.open(1).unwrap().len(), 1);
+    });
+}
+
+/// The message for the user: one line, with the name.
+fn refusal(name: &str, queues: u16) -> String {
+    let error = Tap::open(config(name, queues)).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_in_one_line() {
+    run(
+        "what_cannot_be_attached_is_refused_in_one_line",
+        EMPTY,
+        || {
+            let error = refusal("sixteen-letters-", 1);
+            assert!(error.contains("longer than 15 bytes"), "{error}");
+            let error = refusal("tap0", 0);
+            assert!(error.contains("0 queues"), "{error}");
+            let error = refusal("lo", 1);
+            assert!(error.contains("lo (it exists and is no TAP)"), "{error}");
+            let _used = open("tap0", 1);
+            let error = refusal("tap0", 1);
+            assert!(error.contains("tap0 (another program uses it)"), "{error}");
+            ip("tuntap add mode tap name one");
+            let error = refusal("one", 2);
+            assert!(error.contains("no TAP with multi_queue"), "{error}");
+        },
+    );
+}
+
+#[test]
+fn without_privileges_no_interface_is_made() {
+    run("without_privileges_no_interface_is_made", POWERLESS, || {
+        let error = refusal("vnet-test", 1);
+        assert!(error.contains("CAP_NET_ADMIN"), "{error}");
+    });
+}
