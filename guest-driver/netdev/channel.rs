@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Channels: interrupt vector, NAPI context and the states of a pair of queues.
+
+use core::{
+    cell::UnsafeCell,
+    fmt::Write, //
+};
+use kernel::{
+    bindings,
+    container_of,
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+use crate::{
+    bindings as b,
+    trace,
+    Counter,
+    NetDevice,
+    Operations,
+    TxGuard,
+    TxQueue, //
+};
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// There is, or may be, more to do: poll again.
+    Again,
+    /// All done, with this many frames received; the interrupt is armed.
+    Idle(u32),
+}
+
+/// A channel in the private data of a device.
+///
+/// # Invariants
+///
+/// - `napi` is on the list of the device that owns the channel, at the channel's index.
+/// - `tx` is only accessed under the lock of the transmit queue at the channel's index.
+/// - `rx` is only accessed by the poll callback of `napi`, or under the RTNL lock while `napi` is
+///   disabled; it is enabled exactly while `running` is true.
+/// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
+///   reads the name while `running` is true, when it does not change.
+pub(crate) struct Channel<T: Operations> {
+    napi: Opaque<b::napi_struct>,
+    tx: UnsafeCell<Option<T::Tx>>,
+    rx: UnsafeCell<Option<T::Rx>>,
+    running: UnsafeCell<bool>,
+    irq_name: UnsafeCell<IrqName>,
+    irq: u32,
+    index: u16,
+    pub(crate) interrupts: Counter,
+}
+
+// SAFETY: the states are `Send`, and by the invariants reached by one task at a time.
+unsafe impl<T: Operations> Send for Channel<T> {}
+// SAFETY: as above.
+unsafe impl<T: Operations> Sync for Channel<T> {}
+
+/// Name of an interrupt in /proc/interrupts: that of the interface, a dash, the channel.
+struct IrqName {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Write for IrqName {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        // The last byte stays zero.
+        let room = self.bytes.len() - 1 - self.len;
+        let part = &s.as_bytes()[..s.len().min(room)];
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
+        Ok(())
+    }
+}
+
+impl<T: Operations> Channel<T> {
+    /// A stopped channel. [`Self::add`] must follow before it is used.
+    pub(crate) fn new(index: u16, irq: u32) -> Self {
+        Self {
+            napi: Opaque::zeroed(),
+            tx: UnsafeCell::new(None),
+            rx: UnsafeCell::new(None),
+            running: UnsafeCell::new(false),
+            irq_name: UnsafeCell::new(IrqName {
+                bytes: [0; 24],
+                len: 0,
+            }),
+            irq,
+            index,
+            interrupts: Counter::new(),
+        }
+    }
+
+    /// Adds the NAPI context to the device.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is valid and not yet registered, the channel is in its private data at the
+    /// channel's index, and is not added yet. [`Self::remove`] is called before either goes.
+    pub(crate) unsafe fn add(self: Pin<&Self>, dev: *mut b::net_device) {
+        // SAFETY: by the caller; the context is pinned and zeroed, as the core wants it.
+        unsafe { b::nd_napi_add(dev, self.napi.get(), Some(Self::poll), i32::from(self.index)) }
+    }
+
+    /// Takes the NAPI context off the device.
+    ///
+    /// # Safety
+    ///
+    /// The channel was added, and is stopped.
+    pub(crate) unsafe fn remove(self: Pin<&Self>) {
+        // SAFETY: by the caller.
+        unsafe { b::nd_napi_del(self.napi.get()) }
+    }
+
+    /// See [`crate::Locked::start_channel`].
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held; the channel belongs to `dev`.
+    pub(crate) unsafe fn start(&self, dev: &NetDevice<T>, tx: T::Tx, rx: T::Rx) -> Result {
+        // SAFETY: the RTNL lock is held.
+        let (running, name) = unsafe { (&mut *self.running.get(), &mut *self.irq_name.get()) };
+        let queue = dev.tx_queue(self.index).ok_or(EINVAL)?;
+        if *running {
+            return Err(EBUSY);
+        }
+        name.len = 0;
+        name.bytes = [0; 24];
+        let _ = name.write_str(dev.name().to_str().unwrap_or("vnet"));
+        let _ = core::write!(name, "-{}", self.index);
+
+        // SAFETY: the channel does not run, so NAPI is disabled and the RTNL lock guards the state.
+        unsafe { *self.rx.get() = Some(rx) };
+        {
+            let guard = queue.lock_bh();
+            // SAFETY: the lock of the queue is held.
+            unsafe { *self.tx.get() = Some(tx) };
+            guard.reset();
+        }
+        // SAFETY: `napi` is on the list of `dev`, and disabled; sleeping is allowed.
+        unsafe { b::napi_enable(self.napi.get()) };
+        *running = true;
+
+        // SAFETY: the handler gets a pointer to the channel, which is pinned and outlives the
+        // request: `stop` frees it, and a running channel is always stopped before it is dropped.
+        // So does the name.
+        let requested = to_result(unsafe {
+            bindings::request_threaded_irq(
+                self.irq,
+                Some(Self::interrupt),
+                None,
+                0,
+                name.bytes.as_ptr().cast(),
+                core::ptr::from_ref(self).cast_mut().cast(),
+            )
+        });
+        if let Err(e) = requested {
+            // SAFETY: as for this function; the handler is not registered.
+            drop(unsafe { self.quiesce(&queue) });
+            return Err(e);
+        }
+        // SAFETY: the RTNL lock is held, `napi` belongs to the device, and both queues exist.
+        unsafe {
+            b::nd_napi_set_irq(self.napi.get(), self.irq as c_int);
+            let index = u32::from(self.index);
+            let (rx, tx) = (
+                b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
+                b::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
+            );
+            b::netif_queue_set_napi(dev.as_raw(), index, rx, self.napi.get());
+            b::netif_queue_set_napi(dev.as_raw(), index, tx, self.napi.get());
+        }
+        Ok(())
+    }
+
+    /// See [`crate::Locked::stop_channel`].
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held; the channel belongs to `dev`.
+    pub(crate) unsafe fn stop(&self, dev: &NetDevice<T>) -> Option<(T::Tx, T::Rx)> {
+        // SAFETY: the RTNL lock is held.
+        if unsafe { !*self.running.get() } {
+            return None;
+        }
+        let queue = dev.tx_queue(self.index)?;
+        // SAFETY: the RTNL lock is held, and `start` set what is taken back here.
+        unsafe {
+            let index = u32::from(self.index);
+            let (rx, tx) = (
+                b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
+                b::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
+            );
+            b::netif_queue_set_napi(dev.as_raw(), index, rx, core::ptr::null_mut());
+            b::netif_queue_set_napi(dev.as_raw(), index, tx, core::ptr::null_mut());
+            b::nd_napi_set_irq(self.napi.get(), -1);
+            bindings::free_irq(self.irq, core::ptr::from_ref(self).cast_mut().cast());
+        }
+        // SAFETY: as for this function; the handler is gone.
+        unsafe { self.quiesce(&queue) }
+    }
+
+    /// Disables NAPI and takes the states back.
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held, the channel runs and its interrupt handler is not registered.
+    unsafe fn quiesce(&self, queue: &TxQueue<'_>) -> Option<(T::Tx, T::Rx)> {
+        // SAFETY: NAPI was enabled by `start`; sleeping is allowed.
+        unsafe { b::napi_disable(self.napi.get()) };
+        let tx = {
+            let guard = queue.lock_bh();
+            guard.stop();
+            // SAFETY: the lock of the queue is held.
+            unsafe { (*self.tx.get()).take() }
+        };
+        // SAFETY: NAPI is disabled and the RTNL lock held.
+        let rx = unsafe { (*self.rx.get()).take() };
+        // SAFETY: the RTNL lock is held.
+        unsafe { *self.running.get() = false };
+        tx.zip(rx)
+    }
+
+    /// The state of the transmit queue.
+    ///
+    /// # Safety
+    ///
+    /// The lock of the queue is held for `'a`, and no other reference to the state exists.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn tx<'a>(&self) -> Option<&'a mut T::Tx> {
+        // SAFETY: by the caller.
+        unsafe { (*self.tx.get()).as_mut() }
+    }
+
+    #[inline]
+    pub(crate) fn napi(&self) -> *mut b::napi_struct {
+        self.napi.get()
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Has the poll called. Does nothing for a channel that does not run.
+    pub(crate) fn schedule(&self) {
+        // SAFETY: `napi` is valid; scheduling a disabled context has no effect.
+        unsafe { b::nd_napi_schedule(self.napi.get()) }
+    }
+
+    unsafe extern "C" fn interrupt(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
+        // SAFETY: `start` gave this pointer, valid until `free_irq` returns.
+        let channel = unsafe { &*data.cast::<Self>() };
+        channel.interrupts.add(1);
+        // SAFETY: `dev` was set when the context was added, and interrupts are off in a handler.
+        unsafe {
+            trace::irq((*channel.napi.get()).dev, channel.index);
+            b::nd_napi_schedule_irqoff(channel.napi.get());
+        }
+        bindings::irqreturn::IRQ_HANDLED
+    }
+
+    unsafe extern "C" fn poll(napi: *mut b::napi_struct, budget: c_int) -> c_int {
+        // SAFETY: only the contexts of channels have this callback.
+        let channel = unsafe { &*container_of!(Opaque::cast_from(napi), Self, napi) };
+        // SAFETY: the context was added to a device made for `T`, which outlives it.
+        let dev = unsafe { NetDevice::<T>::from_raw((*napi).dev) };
+        let budget = u32::try_from(budget).unwrap_or(0);
+        // SAFETY: this is the poll callback of `napi`, of which one runs at a time; while it runs,
+        // NAPI is enabled and nobody else touches the state.
+        let Some(rx) = (unsafe { (*channel.rx.get()).as_mut() }) else {
+            // SAFETY: called by the poll callback.
+            unsafe { b::napi_complete_done(napi, 0) };
+            return 0;
+        };
+        let napi_ref = Napi {
+            channel,
+            dev,
+            budget,
+        };
+        let polled = dev.ops().poll(dev, &napi_ref, rx, budget);
+        match polled {
+            // netpoll calls with a budget of zero, for completed transmissions only, and the
+            // context is not to be completed then.
+            _ if budget == 0 => 0,
+            Polled::Idle(done) if done < budget => {
+                // SAFETY: called by the poll callback, which touches nothing of the channel after.
+                unsafe {
+                    trace::poll(dev.as_raw(), channel.index, done, budget, true);
+                    b::napi_complete_done(napi, done as c_int);
+                }
+                done as c_int
+            }
+            _ => {
+                // SAFETY: the device is valid.
+                unsafe { trace::poll(dev.as_raw(), channel.index, budget, budget, false) };
+                budget as c_int
+            }
+        }
+    }
+}
+
+/// The NAPI context of a running poll.
+pub struct Napi<'a, T: Operations> {
+    channel: &'a Channel<T>,
+    dev: &'a NetDevice<T>,
+    budget: u32,
+}
+
+impl<T: Operations> Napi<'_, T> {
+    /// Index of the channel.
+    #[inline]
+    pub fn index(&self) -> u16 {
+        self.channel.index
+    }
+
+    /// Locks the transmit queue of the channel. `None` if it has no state: it is being stopped.
+    #[inline]
+    pub fn lock_tx(&self) -> Option<TxGuard<'_, T>> {
+        TxGuard::lock(self.dev, self.channel)
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut b::napi_struct {
+        self.channel.napi.get()
+    }
+
+    pub(crate) fn budget(&self) -> c_int {
+        self.budget as c_int
+    }
+}

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Net devices and their operations.
+
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    fmt,
+    prelude::*,
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
+};
+
+use crate::{
+    bindings as b,
+    channel::Channel,
+    ethtool,
+    AddressList,
+    LinkStats,
+    Napi,
+    Polled,
+    RxMode,
+    SkBuff,
+    TxQueue, //
+};
+
+/// Behaviour of a network device; implemented by the driver's private data.
+///
+/// Methods take `&self`: many run at the same time. See the crate documentation for the state
+/// that a method may change.
+pub trait Operations: ethtool::Operations + Sized + Send + Sync {
+    /// State of a transmit queue, guarded by the queue's lock.
+    type Tx: Send;
+    /// State of a receive queue, used by one poll at a time.
+    type Rx: Send;
+
+    /// Brings the interface up: starts every channel, or none when it fails.
+    ///
+    /// Process context, RTNL held.
+    fn open(&self, dev: &Locked<'_, Self>) -> Result;
+
+    /// Takes the interface down: stops every channel. It cannot fail, even if the card is gone.
+    ///
+    /// Process context, RTNL held.
+    fn stop(&self, dev: &Locked<'_, Self>);
+
+    /// Sends a frame, which the callee owns; `more` says that another follows at once.
+    ///
+    /// Bottom halves are disabled and the lock of the transmit queue is held.
+    fn start_xmit(
+        &self,
+        dev: &NetDevice<Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Self::Tx,
+        skb: SkBuff,
+        more: bool,
+    );
+
+    /// Takes at most `budget` received frames, and any number of completed transmissions.
+    ///
+    /// Softirq context. A poll that returns [`Polled::Idle`] must have asked the card for an
+    /// interrupt before it looked for work the last time: an interrupt that comes before the poll
+    /// returns schedules the next one.
+    fn poll(
+        &self,
+        dev: &NetDevice<Self>,
+        napi: &Napi<'_, Self>,
+        rx: &mut Self::Rx,
+        budget: u32,
+    ) -> Polled;
+
+    /// Called in a thread for every control interrupt, and once when the device is registered.
+    fn event(&self, dev: &NetDevice<Self>);
+
+    /// Deferred work that [`NetDevice::schedule_work`] asked for; `events` are the bits given to it.
+    ///
+    /// Process context, RTNL held. Not called while the device is detached.
+    fn work(&self, dev: &Locked<'_, Self>, events: usize);
+
+    /// A transmit queue has made no progress for [`Config::watchdog`](crate::Config).
+    ///
+    /// Softirq context: only note it, and schedule work.
+    fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16);
+
+    /// Sets the receive mode. An error makes the core try again later.
+    ///
+    /// Process context, RTNL held.
+    fn set_rx_mode(
+        &self,
+        dev: &Locked<'_, Self>,
+        mode: RxMode,
+        unicast: &AddressList<'_>,
+        multicast: &AddressList<'_>,
+    ) -> Result;
+
+    /// Changes the device's address to one that was checked to be valid for a station.
+    ///
+    /// Process context, RTNL held. On success the core's copy is updated.
+    fn set_mac_address(&self, dev: &Locked<'_, Self>, mac: [u8; 6]) -> Result;
+
+    /// Changes the MTU to one within the limits of the configuration.
+    ///
+    /// Process context, RTNL held. On success the core's copy is updated.
+    fn change_mtu(&self, dev: &Locked<'_, Self>, mtu: u32) -> Result;
+
+    /// Adds up the statistics. Any context; may run at any time.
+    fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>);
+}
+
+/// Offloads that a device offers; all can be switched off by the user.
+#[derive(Clone, Copy, Default)]
+pub struct Features(u64);
+
+impl Features {
+    /// Frames may be scattered over several buffers.
+    pub const SCATTER_GATHER: Self = Self(b::ND_F_SG);
+    /// The device completes any partial checksum of a transmitted frame.
+    pub const TX_CHECKSUM: Self = Self(b::ND_F_HW_CSUM);
+    /// The device tells of the checksums of received frames.
+    pub const RX_CHECKSUM: Self = Self(b::ND_F_RXCSUM);
+
+    /// The features of both.
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn as_raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// What stands in the private area of a `struct net_device`.
+pub(crate) struct Private<T: Operations> {
+    pub(crate) ops: T,
+    pub(crate) channels: KVec<Pin<KBox<Channel<T>>>>,
+}
+
+/// A network device: `struct net_device` with the driver's data `T` in its private area.
+///
+/// # Invariants
+///
+/// The `struct net_device` is valid, and its private area holds an initialized [`Private<T>`].
+#[repr(transparent)]
+pub struct NetDevice<T: Operations>(Opaque<b::net_device>, PhantomData<T>);
+
+// SAFETY: the C part is made for concurrent use, and `T` is `Send` and `Sync`.
+unsafe impl<T: Operations> Send for NetDevice<T> {}
+// SAFETY: as above; state that is not `Sync` is only reachable by the rules of the crate
+// documentation.
+unsafe impl<T: Operations> Sync for NetDevice<T> {}
+
+impl<T: Operations> NetDevice<T> {
+    /// # Safety
+    ///
+    /// `dev` is a net device that [`crate::Registration`] made for `T`, and it and its private data
+    /// stay valid for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(dev: *mut b::net_device) -> &'a Self {
+        // SAFETY: by the caller; the type is transparent.
+        unsafe { &*dev.cast() }
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut b::net_device {
+        self.0.get()
+    }
+
+    /// Where the private data of a `struct net_device` is.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is valid and was allocated with room for [`Private<T>`].
+    pub(crate) unsafe fn private_ptr(dev: *mut b::net_device) -> *mut Private<T> {
+        // SAFETY: by the caller; `priv_` is the flexible array at the end of the allocation.
+        unsafe { (&raw mut (*dev).priv_).cast() }
+    }
+
+    fn private(&self) -> &Private<T> {
+        // SAFETY: by the type invariant.
+        unsafe { &*Self::private_ptr(self.as_raw()) }
+    }
+
+    /// The driver's data.
+    #[inline]
+    pub fn ops(&self) -> &T {
+        &self.private().ops
+    }
+
+    /// Number of channels.
+    #[inline]
+    pub fn channels(&self) -> u16 {
+        // A device has at most as many channels as interrupt vectors.
+        self.private().channels.len() as u16
+    }
+
+    #[inline]
+    pub(crate) fn channel(&self, index: u16) -> Option<&Channel<T>> {
+        self.private().channels.get(usize::from(index)).map(|c| &**c)
+    }
+
+    /// Interrupts that a channel has had since the device was registered.
+    pub fn interrupts(&self, channel: u16) -> u64 {
+        self.channel(channel).map_or(0, |c| c.interrupts.get())
+    }
+
+    /// Name of the interface, such as `vnet0`.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: the name is always terminated; a concurrent change of name may give a mixture of
+        // both names, as it does everywhere in the kernel.
+        unsafe { CStr::from_char_ptr((&raw const (*self.as_raw()).name).cast()) }
+    }
+
+    /// Payload bytes of the longest frame.
+    pub fn mtu(&self) -> u32 {
+        // SAFETY: the field is valid; writers use `WRITE_ONCE()`.
+        unsafe { (&raw const (*self.as_raw()).mtu).read_volatile() }
+    }
+
+    /// The address in use.
+    pub fn mac(&self) -> [u8; 6] {
+        // SAFETY: `dev_addr` points to at least `ETH_ALEN` bytes for an Ethernet device; a
+        // concurrent change may give a mixture, as elsewhere in the kernel.
+        unsafe { (*self.as_raw()).dev_addr.cast::<[u8; 6]>().read_volatile() }
+    }
+
+    /// True while the interface is up.
+    pub fn is_running(&self) -> bool {
+        // SAFETY: the device is valid.
+        unsafe { b::nd_running(self.as_raw()) }
+    }
+
+    /// Tells the stack that the link is up or down.
+    pub fn set_carrier(&self, up: bool) {
+        // SAFETY: the device is valid; both may be called from any context.
+        unsafe {
+            if up {
+                b::netif_carrier_on(self.as_raw())
+            } else {
+                b::netif_carrier_off(self.as_raw())
+            }
+        }
+    }
+
+    /// Has [`Operations::work`] called with these bits set. Not for hard interrupt context.
+    pub fn schedule_work(&self, events: usize) {
+        // SAFETY: the device is valid; the function does nothing unless it is registered.
+        unsafe { b::netdev_work_sched(self.as_raw(), events) }
+    }
+
+    /// Takes the device out of service: the stack no longer uses it until [`Locked::attach`].
+    ///
+    /// The interface still counts as up, and taking it down works.
+    pub fn detach(&self) {
+        // SAFETY: the device is valid.
+        unsafe { b::netif_device_detach(self.as_raw()) }
+    }
+
+    /// True unless the device is detached.
+    pub fn is_present(&self) -> bool {
+        // SAFETY: the device is valid.
+        unsafe { b::nd_present(self.as_raw()) }
+    }
+
+    /// Prints a message with the names of driver, bus device and interface before it. The macros
+    /// [`crate::err`], [`crate::info`] and [`crate::debug`] call this.
+    pub fn print(&self, level: Level, args: fmt::Arguments<'_>) {
+        let level = match level {
+            Level::Error => bindings::KERN_ERR,
+            Level::Info => bindings::KERN_INFO,
+            Level::Debug => bindings::KERN_DEBUG,
+        };
+        // SAFETY: the level is terminated, the device valid, and `%pA` takes a pointer to
+        // `fmt::Arguments`.
+        unsafe {
+            b::netdev_printk(
+                level.as_ptr().cast(),
+                self.as_raw(),
+                c"%pA".as_char_ptr(),
+                core::ptr::from_ref(&args).cast::<c_void>(),
+            )
+        }
+    }
+
+    /// Runs `f` with the RTNL lock held.
+    ///
+    /// Process context, without the lock.
+    pub(crate) fn with_lock<R>(&self, f: impl FnOnce(&Locked<'_, T>) -> R) -> R {
+        // SAFETY: any task may take the lock.
+        unsafe { b::rtnl_lock() };
+        // SAFETY: the lock is held until after `f`.
+        let result = f(&unsafe { Locked::new(self) });
+        // SAFETY: taken above.
+        unsafe { b::rtnl_unlock() };
+        result
+    }
+}
+
+/// How important a message is.
+#[derive(Clone, Copy, Debug)]
+pub enum Level {
+    /// Something is broken.
+    Error,
+    /// Worth knowing.
+    Info,
+    /// For those who want to see the steps.
+    Debug,
+}
+
+/// Prints an error message of a [`NetDevice`].
+#[macro_export]
+macro_rules! err {
+    ($dev:expr, $($f:tt)*) => {
+        $dev.print($crate::Level::Error, ::kernel::prelude::fmt!($($f)*))
+    };
+}
+
+/// Prints a message of a [`NetDevice`].
+#[macro_export]
+macro_rules! info {
+    ($dev:expr, $($f:tt)*) => {
+        $dev.print($crate::Level::Info, ::kernel::prelude::fmt!($($f)*))
+    };
+}
+
+/// Prints a debug message of a [`NetDevice`].
+#[macro_export]
+macro_rules! debug {
+    ($dev:expr, $($f:tt)*) => {
+        $dev.print($crate::Level::Debug, ::kernel::prelude::fmt!($($f)*))
+    };
+}
+
+/// A device under the RTNL lock, held by the current task.
+pub struct Locked<'a, T: Operations> {
+    dev: &'a NetDevice<T>,
+    _task: NotThreadSafe,
+}
+
+impl<'a, T: Operations> Locked<'a, T> {
+    /// # Safety
+    ///
+    /// The current task holds the RTNL lock for `'a`.
+    pub(crate) unsafe fn new(dev: &'a NetDevice<T>) -> Self {
+        Self {
+            dev,
+            _task: NotThreadSafe,
+        }
+    }
+
+    /// Starts a channel: from now on its transmit state is used by
+    /// [`Operations::start_xmit`] once the queue is started, and `rx` by [`Operations::poll`].
+    ///
+    /// Fails with the states dropped: `EBUSY` if the channel runs, or what requesting the interrupt
+    /// gave.
+    pub fn start_channel(&self, index: u16, tx: T::Tx, rx: T::Rx) -> Result {
+        let channel = self.channel(index).ok_or(EINVAL)?;
+        // SAFETY: the RTNL lock is held.
+        unsafe { channel.start(self.dev, tx, rx) }
+    }
+
+    /// Stops a channel and gives its states back; `None` if it does not run. On return neither
+    /// [`Operations::poll`] nor [`Operations::start_xmit`] runs for it, nor its interrupt handler.
+    ///
+    /// May sleep.
+    pub fn stop_channel(&self, index: u16) -> Option<(T::Tx, T::Rx)> {
+        // SAFETY: the RTNL lock is held.
+        unsafe { self.channel(index)?.stop(self.dev) }
+    }
+
+    /// Lets the stack fill all transmit queues.
+    pub fn start_tx(&self) {
+        for i in 0..self.channels() {
+            if let Some(queue) = self.tx_queue(i) {
+                queue.start();
+            }
+        }
+    }
+
+    /// Has the poll of every running channel called once.
+    pub fn schedule_all(&self) {
+        for i in 0..self.channels() {
+            if let Some(channel) = self.channel(i) {
+                channel.schedule();
+            }
+        }
+    }
+
+    /// Puts a detached device back into service and wakes the transmit queues if it is running.
+    pub fn attach(&self) {
+        // SAFETY: the device is valid.
+        unsafe { b::netif_device_attach(self.as_raw()) }
+    }
+}
+
+impl<T: Operations> core::ops::Deref for Locked<'_, T> {
+    type Target = NetDevice<T>;
+
+    fn deref(&self) -> &NetDevice<T> {
+        self.dev
+    }
+}

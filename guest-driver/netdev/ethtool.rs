@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `ethtool` shows and sets.
+//!
+//! C header: [`include/linux/ethtool.h`](srctree/include/linux/ethtool.h)
+
+use core::{
+    fmt::{
+        self,
+        Write, //
+    },
+    slice, //
+};
+use kernel::prelude::*;
+
+use crate::{
+    bindings as b,
+    vtable::{
+        Callbacks,
+        Table, //
+    },
+    NetDevice, //
+};
+
+/// Sizes of the rings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingSizes {
+    /// Descriptors of a receive ring, and the most that it can have.
+    pub rx: (u32, u32),
+    /// Descriptors of a transmit ring, and the most that it can have.
+    pub tx: (u32, u32),
+}
+
+/// State of the link.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Link {
+    /// Speed in Mbit/s, if known.
+    pub speed: Option<u32>,
+    /// Full duplex, if known.
+    pub full_duplex: Option<bool>,
+}
+
+/// What a device tells `ethtool`. All methods run in process context with the RTNL lock held.
+pub trait Operations: Sized {
+    /// Writes the version of the hardware or firmware.
+    fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result;
+
+    /// The message level: a set of `NETIF_MSG_*` bits.
+    fn message_level(&self) -> u32;
+
+    /// Sets the message level.
+    fn set_message_level(&self, level: u32);
+
+    /// Sizes of the rings.
+    fn ring_sizes(&self) -> RingSizes;
+
+    /// Most channels that the device can have.
+    fn max_channels(&self) -> u16;
+
+    /// State of the link.
+    fn link(&self) -> Link;
+
+    /// Number of statistics. It does not change.
+    fn stats_count(&self) -> usize;
+
+    /// Names as many statistics as there are.
+    fn stats_names(&self, names: &mut Names<'_>);
+
+    /// Writes their values.
+    fn stats_values(&self, dev: &NetDevice<Self>, values: &mut Values<'_>)
+    where
+        Self: crate::Operations;
+}
+
+/// Names of statistics, to be written one after the other.
+pub struct Names<'a>(slice::ChunksExactMut<'a, u8>);
+
+impl Names<'_> {
+    /// Writes the next name, cut to 31 bytes. Names beyond the count are ignored.
+    pub fn push(&mut self, name: fmt::Arguments<'_>) {
+        if let Some(out) = self.0.next() {
+            let room = out.len() - 1;
+            // What does not fit is cut off, which `Text` never reports as an error.
+            let _ = Text(&mut out[..room], 0).write_fmt(name);
+        }
+    }
+}
+
+/// Values of statistics, to be written one after the other.
+pub struct Values<'a>(slice::IterMut<'a, u64>);
+
+impl Values<'_> {
+    /// Writes the next value. Values beyond the count are ignored.
+    pub fn push(&mut self, value: u64) {
+        if let Some(out) = self.0.next() {
+            *out = value;
+        }
+    }
+}
+
+/// Text in a buffer of fixed size.
+struct Text<'a>(&'a mut [u8], usize);
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let part = &s.as_bytes()[..s.len().min(self.0.len() - self.1)];
+        self.0[self.1..self.1 + part.len()].copy_from_slice(part);
+        self.1 += part.len();
+        Ok(())
+    }
+}
+
+impl<T: crate::Operations> Callbacks<T> {
+    pub(crate) const ETHTOOL: &'static Table<b::ethtool_ops> = &Table(b::ethtool_ops {
+        get_drvinfo: Some(Self::get_drvinfo),
+        get_link: Some(b::ethtool_op_get_link),
+        get_msglevel: Some(Self::get_msglevel),
+        set_msglevel: Some(Self::set_msglevel),
+        get_ringparam: Some(Self::get_ringparam),
+        get_channels: Some(Self::get_channels),
+        get_sset_count: Some(Self::get_sset_count),
+        get_strings: Some(Self::get_strings),
+        get_ethtool_stats: Some(Self::get_ethtool_stats),
+        get_link_ksettings: Some(Self::get_link_ksettings),
+        ..pin_init::zeroed()
+    });
+
+    unsafe extern "C" fn get_drvinfo(dev: *mut b::net_device, info: *mut b::ethtool_drvinfo) {
+        // SAFETY: the core gives a device that was registered for `T` and a zeroed structure, which
+        // it fills with the names of driver and bus itself.
+        let (dev, info) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *info) };
+        let mut text = [0u8; 31];
+        let _ = dev.ops().firmware_version(&mut Text(&mut text, 0));
+        for (out, byte) in info.fw_version.iter_mut().zip(text) {
+            *out = byte as _;
+        }
+    }
+
+    unsafe extern "C" fn get_msglevel(dev: *mut b::net_device) -> u32 {
+        // SAFETY: the core gives a device that was registered for `T`.
+        unsafe { NetDevice::<T>::from_raw(dev) }.ops().message_level()
+    }
+
+    unsafe extern "C" fn set_msglevel(dev: *mut b::net_device, level: u32) {
+        // SAFETY: the core gives a device that was registered for `T`.
+        unsafe { NetDevice::<T>::from_raw(dev) }.ops().set_message_level(level)
+    }
+
+    unsafe extern "C" fn get_ringparam(
+        dev: *mut b::net_device,
+        ring: *mut b::ethtool_ringparam,
+        _kernel_ring: *mut b::kernel_ethtool_ringparam,
+        _extack: *mut b::netlink_ext_ack,
+    ) {
+        // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
+        let (dev, ring) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *ring) };
+        let sizes = dev.ops().ring_sizes();
+        (ring.rx_pending, ring.rx_max_pending) = sizes.rx;
+        (ring.tx_pending, ring.tx_max_pending) = sizes.tx;
+    }
+
+    unsafe extern "C" fn get_channels(
+        dev: *mut b::net_device,
+        channels: *mut b::ethtool_channels,
+    ) {
+        // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
+        let (dev, channels) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *channels) };
+        channels.combined_count = u32::from(dev.channels());
+        channels.max_combined = u32::from(dev.ops().max_channels());
+    }
+
+    unsafe extern "C" fn get_sset_count(dev: *mut b::net_device, set: c_int) -> c_int {
+        if set != b::ethtool_stringset_ETH_SS_STATS as c_int {
+            return EOPNOTSUPP.to_errno();
+        }
+        // SAFETY: the core gives a device that was registered for `T`.
+        let count = unsafe { NetDevice::<T>::from_raw(dev) }.ops().stats_count();
+        c_int::try_from(count).unwrap_or(0)
+    }
+
+    unsafe extern "C" fn get_strings(dev: *mut b::net_device, set: u32, data: *mut u8) {
+        if set != b::ethtool_stringset_ETH_SS_STATS {
+            return;
+        }
+        // SAFETY: the core gives a device that was registered for `T`.
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        const LEN: usize = b::ETH_GSTRING_LEN as usize;
+        // SAFETY: the core allocated, zeroed, a string per statistic, by `get_sset_count`.
+        let data = unsafe { slice::from_raw_parts_mut(data, dev.ops().stats_count() * LEN) };
+        dev.ops().stats_names(&mut Names(data.chunks_exact_mut(LEN)));
+    }
+
+    unsafe extern "C" fn get_ethtool_stats(
+        dev: *mut b::net_device,
+        stats: *mut b::ethtool_stats,
+        data: *mut u64,
+    ) {
+        // SAFETY: the core gives a device that was registered for `T`, and room, zeroed, for as
+        // many values as `n_stats` says, by `get_sset_count`.
+        let (dev, data) = unsafe {
+            let n = (*stats).n_stats as usize;
+            (NetDevice::<T>::from_raw(dev), slice::from_raw_parts_mut(data, n))
+        };
+        dev.ops().stats_values(dev, &mut Values(data.iter_mut()));
+    }
+
+    unsafe extern "C" fn get_link_ksettings(
+        dev: *mut b::net_device,
+        settings: *mut b::ethtool_link_ksettings,
+    ) -> c_int {
+        // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
+        let (dev, settings) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *settings) };
+        let link = dev.ops().link();
+        settings.base.speed = link.speed.unwrap_or(b::SPEED_UNKNOWN as u32);
+        settings.base.duplex = match link.full_duplex {
+            Some(true) => b::DUPLEX_FULL as u8,
+            Some(false) => b::DUPLEX_HALF as u8,
+            None => b::DUPLEX_UNKNOWN as u8,
+        };
+        settings.base.port = b::PORT_OTHER as u8;
+        settings.base.autoneg = b::AUTONEG_DISABLE as u8;
+        0
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/etherdevice.h>
+#include <linux/netdevice.h>
+#include <linux/skbuff.h>
+#include <net/page_pool/helpers.h>
+
+#include "helpers.h"
+
+void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta)
+{
+	meta->len = skb->len;
+	meta->protocol = be16_to_cpu(skb->protocol);
+	meta->queue = skb_get_queue_mapping(skb);
+	meta->frags = skb_shinfo(skb)->nr_frags;
+	meta->csum_partial = skb->ip_summed == CHECKSUM_PARTIAL;
+	meta->csum_start = meta->csum_partial ? skb_checksum_start_offset(skb) : 0;
+	meta->csum_offset = meta->csum_partial ? skb->csum_offset : 0;
+}
+
+dma_addr_t nd_skb_map_head(struct device *dev, const struct sk_buff *skb, u32 *len)
+{
+	*len = skb_headlen(skb);
+	return dma_map_single(dev, skb->data, *len, DMA_TO_DEVICE);
+}
+
+dma_addr_t nd_skb_map_frag(struct device *dev, const struct sk_buff *skb, u32 i, u32 *len)
+{
+	const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
+
+	*len = skb_frag_size(frag);
+	return skb_frag_dma_map(dev, frag, 0, *len, DMA_TO_DEVICE);
+}
+
+bool nd_dma_mapping_error(struct device *dev, dma_addr_t addr)
+{
+	return dma_mapping_error(dev, addr);
+}
+
+void nd_dma_unmap_head(struct device *dev, dma_addr_t addr, u32 len)
+{
+	dma_unmap_single(dev, addr, len, DMA_TO_DEVICE);
+}
+
+void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len)
+{
+	dma_unmap_page(dev, addr, len, DMA_TO_DEVICE);
+}
+
+struct sk_buff *nd_skb_from_page(struct page *page, u32 headroom, u32 len)
+{
+	struct sk_buff *skb = napi_build_skb(page_address(page), PAGE_SIZE);
+
+	BUILD_BUG_ON(ND_NET_SKB_PAD != NET_SKB_PAD);
+	if (unlikely(!skb))
+		return NULL;
+	skb_mark_for_recycle(skb);
+	skb_reserve(skb, headroom);
+	__skb_put(skb, len);
+	return skb;
+}
+
+void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize)
+{
+	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, page, offset, len, truesize);
+}
+
+u32 nd_skb_frags(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->nr_frags;
+}
+
+void nd_skb_csum_unnecessary(struct sk_buff *skb)
+{
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+}
+
+u16 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue)
+{
+	u16 protocol;
+
+	skb_record_rx_queue(skb, queue);
+	skb->protocol = eth_type_trans(skb, napi->dev);
+	protocol = be16_to_cpu(skb->protocol);
+	napi_gro_receive(napi, skb);
+	return protocol;
+}
+
+struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)
+{
+	const struct page_pool_params pp = {
+		.flags = PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+		.pool_size = params->pages,
+		.nid = NUMA_NO_NODE,
+		.dev = params->dev,
+		.napi = params->napi,
+		.dma_dir = DMA_FROM_DEVICE,
+		.max_len = params->len,
+		.offset = params->offset,
+		.netdev = params->netdev,
+		.queue_idx = params->queue,
+	};
+
+	return page_pool_create(&pp);
+}
+
+struct page *nd_page_pool_alloc(struct page_pool *pool)
+{
+	return page_pool_dev_alloc_pages(pool);
+}
+
+dma_addr_t nd_page_pool_dma_addr(const struct page *page)
+{
+	return page_pool_get_dma_addr(page);
+}
+
+void nd_page_pool_sync_for_cpu(const struct page *page, u32 offset, u32 len)
+{
+	page_pool_dma_sync_for_cpu(pp_page_to_nmdesc(page)->pp, page, offset, len);
+}
+
+void nd_page_pool_put(struct page *page, bool napi)
+{
+	page_pool_put_full_page(pp_page_to_nmdesc(page)->pp, page, napi);
+}
+
+void *nd_page_address(const struct page *page)
+{
+	return page_address(page);
+}
+
+void nd_napi_add(struct net_device *dev, struct napi_struct *napi,
+		 int (*poll)(struct napi_struct *napi, int budget), int index)
+{
+	netif_napi_add_config(dev, napi, poll, index);
+}
+
+void nd_napi_del(struct napi_struct *napi)
+{
+	netif_napi_del(napi);
+}
+
+void nd_napi_set_irq(struct napi_struct *napi, int irq)
+{
+	netif_napi_set_irq(napi, irq);
+}
+
+void nd_napi_schedule(struct napi_struct *napi)
+{
+	/* From process context, softirqs run when bottom halves are enabled again. */
+	local_bh_disable();
+	napi_schedule(napi);
+	local_bh_enable();
+}
+
+void nd_napi_schedule_irqoff(struct napi_struct *napi)
+{
+	napi_schedule_irqoff(napi);
+}
+
+void nd_tx_lock(struct netdev_queue *txq)
+{
+	__netif_tx_lock(txq, smp_processor_id());
+}
+
+void nd_tx_unlock(struct netdev_queue *txq)
+{
+	__netif_tx_unlock(txq);
+}
+
+void nd_tx_lock_bh(struct netdev_queue *txq)
+{
+	__netif_tx_lock_bh(txq);
+}
+
+void nd_tx_unlock_bh(struct netdev_queue *txq)
+{
+	__netif_tx_unlock_bh(txq);
+}
+
+void nd_tx_start(struct netdev_queue *txq)
+{
+	netif_tx_start_queue(txq);
+}
+
+void nd_tx_stop(struct netdev_queue *txq)
+{
+	netif_tx_stop_queue(txq);
+}
+
+void nd_tx_wake(struct netdev_queue *txq)
+{
+	netif_tx_wake_queue(txq);
+}
+
+bool nd_tx_stopped(const struct netdev_queue *txq)
+{
+	return netif_tx_queue_stopped(txq);
+}
+
+bool nd_tx_sent(struct netdev_queue *txq, u32 bytes, bool more)
+{
+	return __netdev_tx_sent_queue(txq, bytes, more);
+}
+
+void nd_tx_completed(struct netdev_queue *txq, u32 frames, u32 bytes)
+{
+	netdev_tx_completed_queue(txq, frames, bytes);
+}
+
+void nd_tx_reset(struct netdev_queue *txq)
+{
+	netdev_tx_reset_queue(txq);
+}
+
+bool nd_xmit_more(void)
+{
+	return netdev_xmit_more();
+}
+
+void nd_set_unicast_filter(struct net_device *dev)
+{
+	dev->priv_flags |= IFF_UNICAST_FLT;
+}
+
+void nd_set_mac(struct net_device *dev, const u8 *mac)
+{
+	eth_hw_addr_set(dev, mac);
+}
+
+u32 nd_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
+bool nd_running(const struct net_device *dev)
+{
+	return netif_running(dev);
+}
+
+bool nd_present(const struct net_device *dev)
+{
+	return netif_device_present(dev);
+}

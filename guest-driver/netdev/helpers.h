@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Callable forms of what the networking headers have as macros and inline functions, and
+ * constants that bindgen cannot evaluate. No logic lives here.
+ */
+#ifndef _NETDEV_HELPERS_H
+#define _NETDEV_HELPERS_H
+
+#include <linux/dma-mapping.h>
+#include <linux/netdevice.h>
+#include <linux/skbuff.h>
+#include <net/page_pool/types.h>
+
+static const netdev_features_t ND_F_SG = NETIF_F_SG;
+static const netdev_features_t ND_F_HW_CSUM = NETIF_F_HW_CSUM;
+static const netdev_features_t ND_F_RXCSUM = NETIF_F_RXCSUM;
+static const netdev_features_t ND_F_HIGHDMA = NETIF_F_HIGHDMA;
+static const unsigned int ND_PAGE_SIZE = PAGE_SIZE;
+static const unsigned int ND_MAX_SKB_FRAGS = MAX_SKB_FRAGS;
+/* NET_SKB_PAD, which is a statement expression; helpers.c checks that it is the same. */
+static const unsigned int ND_NET_SKB_PAD = L1_CACHE_BYTES > 32 ? L1_CACHE_BYTES : 32;
+/* Bytes that an skb keeps for itself at the end of its buffer. */
+static const unsigned int ND_SKB_TAIL = SKB_DATA_ALIGN(sizeof(struct skb_shared_info));
+
+/* What a driver wants to know of a frame to send. */
+struct nd_tx_meta {
+	u32 len;
+	u16 protocol;
+	u16 queue;
+	u16 csum_start;
+	u16 csum_offset;
+	bool csum_partial;
+	u8 frags;
+};
+
+void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta);
+dma_addr_t nd_skb_map_head(struct device *dev, const struct sk_buff *skb, u32 *len);
+dma_addr_t nd_skb_map_frag(struct device *dev, const struct sk_buff *skb, u32 i, u32 *len);
+bool nd_dma_mapping_error(struct device *dev, dma_addr_t addr);
+void nd_dma_unmap_head(struct device *dev, dma_addr_t addr, u32 len);
+void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len);
+
+struct sk_buff *nd_skb_from_page(struct page *page, u32 headroom, u32 len);
+void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize);
+u32 nd_skb_frags(const struct sk_buff *skb);
+void nd_skb_csum_unnecessary(struct sk_buff *skb);
+u16 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue);
+
+/* Pool of single pages for one receive queue, mapped and synced for the device to write. */
+struct nd_page_pool_params {
+	struct device *dev;
+	struct net_device *netdev;
+	struct napi_struct *napi;
+	u32 queue;
+	u32 pages;
+	u32 offset;
+	u32 len;
+};
+
+struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params);
+struct page *nd_page_pool_alloc(struct page_pool *pool);
+dma_addr_t nd_page_pool_dma_addr(const struct page *page);
+void nd_page_pool_sync_for_cpu(const struct page *page, u32 offset, u32 len);
+void nd_page_pool_put(struct page *page, bool napi);
+void *nd_page_address(const struct page *page);
+
+void nd_napi_add(struct net_device *dev, struct napi_struct *napi,
+		 int (*poll)(struct napi_struct *napi, int budget), int index);
+void nd_napi_del(struct napi_struct *napi);
+void nd_napi_set_irq(struct napi_struct *napi, int irq);
+void nd_napi_schedule(struct napi_struct *napi);
+void nd_napi_schedule_irqoff(struct napi_struct *napi);
+
+void nd_tx_lock(struct netdev_queue *txq);
+void nd_tx_unlock(struct netdev_queue *txq);
+void nd_tx_lock_bh(struct netdev_queue *txq);
+void nd_tx_unlock_bh(struct netdev_queue *txq);
+void nd_tx_start(struct netdev_queue *txq);
+void nd_tx_stop(struct netdev_queue *txq);
+void nd_tx_wake(struct netdev_queue *txq);
+bool nd_tx_stopped(const struct netdev_queue *txq);
+bool nd_tx_sent(struct netdev_queue *txq, u32 bytes, bool more);
+void nd_tx_completed(struct netdev_queue *txq, u32 frames, u32 bytes);
+void nd_tx_reset(struct netdev_queue *txq);
+bool nd_xmit_more(void);
+
+void nd_set_unicast_filter(struct net_device *dev);
+void nd_set_mac(struct net_device *dev, const u8 *mac);
+u32 nd_online_cpus(void);
+bool nd_running(const struct net_device *dev);
+bool nd_present(const struct net_device *dev);
+
+#endif

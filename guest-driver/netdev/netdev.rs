@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network device abstractions.
+//!
+//! What `kernel` 7.3 lacks for a network driver: net devices and their operations, socket buffers,
+//! NAPI, transmit queues, the page pool, streaming DMA, ethtool, and the PCI callbacks beyond
+//! probe and remove. All `unsafe` code of the module lives in this crate; the driver above it
+//! forbids it.
+//!
+//! # Shape
+//!
+//! A PCI driver implements [`pci::Driver`]: its `probe` returns a [`Config`], and the crate turns
+//! that into a registered [`NetDevice`] that lives as long as the driver is bound. The device's
+//! behaviour is the [`Operations`] trait, implemented by the driver's private data.
+//!
+//! # Who may touch what
+//!
+//! A device has *channels*: an interrupt vector, a NAPI context, a receive and a transmit queue.
+//! The mutable state of a channel is handed to the crate when the channel starts
+//! ([`Locked::start_channel`]) and returned when it stops ([`Locked::stop_channel`]). In between
+//!
+//! - [`Operations::Tx`] is reachable in [`Operations::start_xmit`], where the core holds the lock of
+//!   the transmit queue, and through [`Napi::lock_tx`], which takes it;
+//! - [`Operations::Rx`] is reachable in [`Operations::poll`] only, which never runs twice at a time
+//!   for one channel.
+//!
+//! Everything else in the private data is shared and immutable, or atomic. Operations that the core
+//! serializes by the RTNL lock get a [`Locked`] device, the proof of holding it.
+//!
+//! C headers: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h),
+//! [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+mod bindings;
+mod channel;
+mod cpu;
+mod device;
+pub mod dma;
+pub mod ethtool;
+mod mac;
+mod page_pool;
+pub mod pci;
+mod queue;
+mod registration;
+mod skb;
+mod stats;
+pub mod trace;
+mod vtable;
+
+pub use channel::{
+    Napi,
+    Polled, //
+};
+pub use cpu::online_cpus;
+pub use device::{
+    Features,
+    Level,
+    Locked,
+    NetDevice,
+    Operations, //
+};
+pub use mac::{
+    AddressList,
+    RxMode, //
+};
+pub use page_pool::{
+    PagePool,
+    PoolPage,
+    PAGE_SIZE, //
+};
+pub use queue::{
+    TxGuard,
+    TxQueue, //
+};
+pub use registration::{
+    Config,
+    Registration, //
+};
+pub use skb::{
+    DropReason,
+    InFlightSkb,
+    PartialChecksum,
+    RxSkb,
+    SkBuff,
+    TxMeta,
+    MAX_FRAGS,
+    RX_HEADROOM,
+    RX_TAIL, //
+};
+pub use stats::{
+    Counter,
+    LinkStats, //
+};
+
+/// Message level bit: interrupts.
+pub const MSG_INTR: u32 = 1 << bindings::NETIF_MSG_INTR_BIT;
+/// Message level bit: frames that are put into a transmit queue.
+pub const MSG_TX_QUEUED: u32 = 1 << bindings::NETIF_MSG_TX_QUEUED_BIT;
+/// Message level bit: polls of a receive queue.
+pub const MSG_RX_STATUS: u32 = 1 << bindings::NETIF_MSG_RX_STATUS_BIT;
+
+/// Prefix of messages that this crate prints without a device.
+const __LOG_PREFIX: &[u8] = b"vnet\0";

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI functions that are one network device each, and the callbacks that `kernel::pci::Driver`
+//! lacks: shutdown, system sleep, and function level reset.
+//!
+//! ```ignore
+//! kernel::module_driver!(<T>, netdev::pci::Adapter<T>, { type: MyDriver, ... });
+//! ```
+
+use kernel::{
+    bindings,
+    container_of,
+    device::{
+        Bound,
+        Core,
+        CoreInternal,
+        Device, //
+    },
+    dma::{
+        Device as _,
+        DmaMask, //
+    },
+    driver,
+    pci,
+    prelude::*,
+    types::Opaque,
+    ThisModule, //
+};
+
+use crate::{
+    vtable::Table,
+    Config,
+    Locked,
+    Operations,
+    Registration, //
+};
+
+/// A driver for PCI functions that are network devices.
+pub trait Driver: 'static {
+    /// The driver's data of one device.
+    type Nic<'bound>: Operations + Power + 'bound;
+
+    /// Devices that the driver knows.
+    const ID_TABLE: pci::IdTable<()>;
+
+    /// Finds out what the device is. Memory decoding and bus mastering are on and the DMA mask is
+    /// set to 64 bits; an error undoes that.
+    fn probe<'bound>(
+        dev: &'bound pci::Device<Core<'_>>,
+    ) -> Result<Config<'bound, Self::Nic<'bound>>>;
+}
+
+/// What a device does when power or reset comes from outside.
+///
+/// Called with the RTNL lock held. The stack does not use the device between the first and the
+/// second of a pair, and [`Operations::work`] does not run.
+pub trait Power: Operations {
+    /// The device is about to lose its state, by sleep or reset: stops it if it is running.
+    fn prepare_loss(&self, dev: &Locked<'_, Self>);
+
+    /// The device has lost its state: sets it up again, and starts it if it was running.
+    fn recover(&self, dev: &Locked<'_, Self>) -> Result;
+
+    /// The system goes down: stops all DMA.
+    fn shutdown(&self, dev: &Locked<'_, Self>);
+}
+
+/// A device with memory decoding and bus mastering on; off when dropped.
+struct Enabled<'bound>(&'bound pci::Device<Bound>);
+
+impl<'bound> Enabled<'bound> {
+    fn new(dev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        dev.enable_device_mem()?;
+        let this = Self(dev);
+        dev.set_master();
+        // SAFETY: the driver is only being bound, so nothing is allocated or mapped yet.
+        unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
+        Ok(this)
+    }
+}
+
+impl Drop for Enabled<'_> {
+    fn drop(&mut self) {
+        let dev: &Device<Bound> = self.0.as_ref();
+        // SAFETY: the device is a PCI device, and was enabled.
+        unsafe {
+            let dev = container_of!(crate::dma::as_raw(dev), bindings::pci_dev, dev);
+            bindings::pci_disable_device(dev);
+        }
+    }
+}
+
+/// What the PCI core keeps for a bound device: dropped top to bottom.
+pub struct Data<'bound, T: Driver> {
+    registration: Registration<'bound, T::Nic<'bound>>,
+    _enabled: Enabled<'bound>,
+}
+
+/// Makes a [`Driver`] one that the PCI core knows.
+pub struct Adapter<T>(T);
+
+impl<T: Driver> pci::Driver for Adapter<T> {
+    type IdInfo = ();
+    type Data<'bound> = Data<'bound, T>;
+    const ID_TABLE: pci::IdTable<()> = T::ID_TABLE;
+
+    fn probe<'bound>(
+        dev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound ()>,
+    ) -> impl PinInit<Data<'bound, T>, Error> + 'bound {
+        Self::bind(dev)
+    }
+}
+
+// SAFETY: `pci_driver` is a C type that embeds a `device_driver` at this offset, and the data are
+// those of the `pci::Driver` above.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::pci_driver;
+    type DriverData<'bound> = Data<'bound, T>;
+    const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(bindings::pci_driver, driver);
+}
+
+// SAFETY: registering and unregistering are left to `pci::Adapter`.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        drv: &Opaque<bindings::pci_driver>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        // SAFETY: fields may be set before registration; the rest is the caller's promise.
+        unsafe {
+            (*drv.get()).shutdown = Some(Self::shutdown);
+            (*drv.get()).err_handler = &Self::RESET.0;
+            (*drv.get()).driver.pm = &Self::SLEEP.0;
+            <pci::Adapter<Self> as driver::RegistrationOps>::register(drv, name, module)
+        }
+    }
+
+    unsafe fn unregister(drv: &Opaque<bindings::pci_driver>) {
+        // SAFETY: by the caller.
+        unsafe { <pci::Adapter<Self> as driver::RegistrationOps>::unregister(drv) }
+    }
+}
+
+impl<T: Driver> Adapter<T> {
+    fn bind<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Data<'bound, T>> {
+        let enabled = Enabled::new(dev)?;
+        let config = T::probe(dev)?;
+        // SAFETY: the value becomes the private data of the bound device, which the driver core
+        // drops when it unbinds the driver.
+        let registration = unsafe { Registration::new(dev.as_ref(), config)? };
+        Ok(Data {
+            registration,
+            _enabled: enabled,
+        })
+    }
+
+    const SLEEP: &'static Table<bindings::dev_pm_ops> = &Table(bindings::dev_pm_ops {
+        suspend: Some(Self::suspend),
+        resume: Some(Self::resume),
+        freeze: Some(Self::suspend),
+        thaw: Some(Self::resume),
+        poweroff: Some(Self::suspend),
+        restore: Some(Self::resume),
+        ..pin_init::zeroed()
+    });
+
+    const RESET: &'static Table<bindings::pci_error_handlers> =
+        &Table(bindings::pci_error_handlers {
+            reset_prepare: Some(Self::reset_prepare),
+            reset_done: Some(Self::reset_done),
+            ..pin_init::zeroed()
+        });
+
+    /// Runs `f` on the device's data under the RTNL lock.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver and stays so meanwhile.
+    unsafe fn with<R>(
+        dev: *mut bindings::device,
+        f: impl FnOnce(&Locked<'_, T::Nic<'_>>) -> R,
+    ) -> R {
+        // SAFETY: `device::Device` is transparent over `struct device`; by the caller the device is
+        // bound, and callbacks of a bound device run between probe and remove.
+        let data = unsafe {
+            (*dev.cast::<Device<CoreInternal<'_>>>()).drvdata_borrow::<Data<'_, T>>()
+        };
+        data.get_ref().registration.device().with_lock(f)
+    }
+
+    fn prepare_loss(dev: &Locked<'_, T::Nic<'_>>) {
+        dev.detach();
+        dev.ops().prepare_loss(dev);
+    }
+
+    fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
+        dev.ops().recover(dev)?;
+        dev.attach();
+        Ok(())
+    }
+
+    unsafe extern "C" fn suspend(dev: *mut bindings::device) -> c_int {
+        // SAFETY: the PM core calls this for bound devices, under the device lock.
+        unsafe { Self::with(dev, |dev| Self::prepare_loss(dev)) };
+        0
+    }
+
+    unsafe extern "C" fn resume(dev: *mut bindings::device) -> c_int {
+        // SAFETY: the PM core calls this for bound devices, under the device lock.
+        kernel::error::from_result(|| unsafe { Self::with(dev, |dev| Self::recover(dev)) }.map(|()| 0))
+    }
+
+    unsafe extern "C" fn shutdown(dev: *mut bindings::pci_dev) {
+        // SAFETY: the driver core calls this for bound devices, under the device lock.
+        unsafe {
+            Self::with(&raw mut (*dev).dev, |dev| {
+                dev.detach();
+                dev.ops().shutdown(dev);
+            })
+        }
+    }
+
+    unsafe extern "C" fn reset_prepare(dev: *mut bindings::pci_dev) {
+        // SAFETY: the PCI core calls this for bound devices, under the device lock.
+        unsafe { Self::with(&raw mut (*dev).dev, |dev| Self::prepare_loss(dev)) }
+    }
+
+    unsafe extern "C" fn reset_done(dev: *mut bindings::pci_dev) {
+        // A device that does not come back stays detached, and `recover` said why.
+        // SAFETY: the PCI core calls this for bound devices, under the device lock.
+        let _ = unsafe { Self::with(&raw mut (*dev).dev, |dev| Self::recover(dev)) };
+    }
+}

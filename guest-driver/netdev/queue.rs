@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Transmit queues of the stack.
+
+use core::{
+    marker::PhantomData,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull,
+};
+
+use crate::{
+    bindings as b,
+    channel::Channel,
+    NetDevice,
+    Operations, //
+};
+
+/// A transmit queue: `struct netdev_queue`.
+///
+/// Stopping and waking are decided by whoever holds the queue's lock, that is in
+/// [`Operations::start_xmit`] and under a [`TxGuard`]. So the two cannot race: who stops the queue
+/// for want of descriptors sees all that were freed, and who frees some sees whether it stopped.
+pub struct TxQueue<'a>(NonNull<b::netdev_queue>, PhantomData<&'a ()>);
+
+impl<T: Operations> NetDevice<T> {
+    /// The transmit queue of a channel.
+    #[inline]
+    pub(crate) fn tx_queue(&self, index: u16) -> Option<TxQueue<'_>> {
+        if index >= self.channels() {
+            return None;
+        }
+        // SAFETY: the device was allocated with a transmit queue per channel.
+        let queue = unsafe { (*self.as_raw())._tx.add(usize::from(index)) };
+        NonNull::new(queue).map(|q| TxQueue(q, PhantomData))
+    }
+}
+
+impl TxQueue<'_> {
+    fn as_raw(&self) -> *mut b::netdev_queue {
+        self.0.as_ptr()
+    }
+
+    pub(crate) fn start(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { b::nd_tx_start(self.as_raw()) }
+    }
+
+    /// Has the stack hold frames back until [`Self::wake`].
+    pub fn stop(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { b::nd_tx_stop(self.as_raw()) }
+    }
+
+    /// Has the stack send the frames that it held back.
+    pub fn wake(&self) {
+        // SAFETY: the queue is valid.
+        unsafe { b::nd_tx_wake(self.as_raw()) }
+    }
+
+    /// True after [`Self::stop`].
+    pub fn is_stopped(&self) -> bool {
+        // SAFETY: the queue is valid.
+        unsafe { b::nd_tx_stopped(self.as_raw()) }
+    }
+
+    /// Tells byte queue limits of a frame that was handed to the card. True: tell the card now,
+    /// because no more frames follow or the queue just reached its limit.
+    #[must_use = "the card may have to be told"]
+    pub fn sent(&self, bytes: u32, more: bool) -> bool {
+        // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
+        unsafe { b::nd_tx_sent(self.as_raw(), bytes, more) }
+    }
+
+    /// Tells byte queue limits of frames that came back from the card.
+    pub fn completed(&self, frames: u32, bytes: u32) {
+        // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
+        unsafe { b::nd_tx_completed(self.as_raw(), frames, bytes) }
+    }
+
+    /// Takes the lock from process context.
+    pub(crate) fn lock_bh(&self) -> LockedBh<'_> {
+        // SAFETY: the queue is valid; the guard unlocks it.
+        unsafe { b::nd_tx_lock_bh(self.as_raw()) };
+        LockedBh(self)
+    }
+}
+
+/// A transmit queue locked from process context.
+pub(crate) struct LockedBh<'a>(&'a TxQueue<'a>);
+
+impl LockedBh<'_> {
+    /// Forgets all frames that byte queue limits knows of.
+    pub(crate) fn reset(&self) {
+        // SAFETY: the queue is valid and locked.
+        unsafe { b::nd_tx_reset(self.0.as_raw()) }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Drop for LockedBh<'_> {
+    fn drop(&mut self) {
+        // SAFETY: locked by `lock_bh`.
+        unsafe { b::nd_tx_unlock_bh(self.0.as_raw()) }
+    }
+}
+
+/// The state of a transmit queue, with its lock held by a poll.
+pub struct TxGuard<'a, T: Operations> {
+    queue: TxQueue<'a>,
+    state: &'a mut T::Tx,
+}
+
+impl<'a, T: Operations> TxGuard<'a, T> {
+    #[inline]
+    pub(crate) fn lock(dev: &'a NetDevice<T>, channel: &'a Channel<T>) -> Option<Self> {
+        let queue = dev.tx_queue(channel.index())?;
+        // SAFETY: the queue is valid, and a poll runs with bottom halves disabled.
+        unsafe { b::nd_tx_lock(queue.as_raw()) };
+        // SAFETY: the lock is held for as long as the guard lives, and whoever else reaches the
+        // state holds it too.
+        match unsafe { channel.tx() } {
+            Some(state) => Some(Self { queue, state }),
+            None => {
+                // SAFETY: locked above.
+                unsafe { b::nd_tx_unlock(queue.as_raw()) };
+                None
+            }
+        }
+    }
+
+    /// The queue, and its state.
+    #[inline]
+    pub fn split(&mut self) -> (&TxQueue<'a>, &mut T::Tx) {
+        (&self.queue, self.state)
+    }
+}
+
+impl<T: Operations> Deref for TxGuard<'_, T> {
+    type Target = T::Tx;
+
+    fn deref(&self) -> &T::Tx {
+        self.state
+    }
+}
+
+impl<T: Operations> DerefMut for TxGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T::Tx {
+        self.state
+    }
+}
+
+impl<T: Operations> Drop for TxGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: locked by `lock`.
+        unsafe { b::nd_tx_unlock(self.queue.as_raw()) }
+    }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registered devices.
+
+use core::{
+    marker::PhantomData,
+    ops::RangeInclusive,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    irq::IrqRequest,
+    pci::IrqVectorRegistration,
+    prelude::*,
+    time::{
+        msecs_to_jiffies,
+        Jiffies, //
+    },
+};
+
+use crate::{
+    bindings as b,
+    channel::Channel,
+    device::Private,
+    vtable::Callbacks,
+    Features,
+    NetDevice,
+    Operations, //
+};
+
+/// What a driver's probe hands over to have a network device registered.
+pub struct Config<'a, T: Operations> {
+    /// The driver's data.
+    pub ops: T,
+    /// Template of the interface's name, such as `c"eth%d"`; at most 15 bytes.
+    pub name: &'static CStr,
+    /// Number of channels.
+    pub channels: u16,
+    /// Interrupt vectors: one per channel, and after those one for control.
+    pub vectors: IrqVectorRegistration<'a>,
+    /// Address of the device.
+    pub mac: [u8; 6],
+    /// MTUs that it can be set to.
+    pub mtu: RangeInclusive<u32>,
+    /// Its offloads.
+    pub features: Features,
+    /// True if it filters unicast addresses; otherwise the core sets promiscuous mode when there
+    /// is more than one.
+    pub unicast_filter: bool,
+    /// Milliseconds without progress after which a stopped transmit queue counts as stuck.
+    pub watchdog: u32,
+}
+
+/// A registered network device. Dropping it takes the interface down and unregisters it.
+///
+/// # Invariants
+///
+/// `dev` is a registered device that [`Self::new`] made, with `control` requested for it.
+pub struct Registration<'a, T: Operations> {
+    dev: NonNull<b::net_device>,
+    control: u32,
+    /// Freed after the interrupts, which `drop` frees.
+    _vectors: IrqVectorRegistration<'a>,
+    _ops: PhantomData<T>,
+}
+
+// SAFETY: a device may be unregistered from any task that may sleep, and `T` is `Send`.
+unsafe impl<T: Operations> Send for Registration<'_, T> {}
+// SAFETY: `&Registration` gives `&NetDevice<T>` only, which is `Sync`.
+unsafe impl<T: Operations> Sync for Registration<'_, T> {}
+
+/// Name of the control interrupt in /proc/interrupts, as the interface may change its own.
+const CONTROL_NAME: &CStr = c"vnet-control";
+
+impl<'a, T: Operations + 'a> Registration<'a, T> {
+    /// Registers a device below `parent`.
+    ///
+    /// # Safety
+    ///
+    /// The value must be dropped while `parent` is bound; it must not be leaked.
+    pub(crate) unsafe fn new(parent: &'a Device<Bound>, config: Config<'a, T>) -> Result<Self> {
+        const { assert!(align_of::<Private<T>>() <= b::NETDEV_ALIGN as usize) };
+
+        let irq = |i: u16| -> Result<u32> {
+            Ok(IrqRequest::from(config.vectors.index(usize::from(i))?).irq())
+        };
+        let control = irq(config.channels)?;
+        let mut channels = KVec::with_capacity(usize::from(config.channels), GFP_KERNEL)?;
+        for i in 0..config.channels {
+            let channel = KBox::pin(Channel::<T>::new(i, irq(i)?), GFP_KERNEL)?;
+            channels.push(channel, GFP_KERNEL)?;
+        }
+
+        let queues = u32::from(config.channels);
+        // SAFETY: the name is terminated and short, as the core checks; `ether_setup` is a set-up
+        // function. "Predictable" says that the kernel's choice is to be kept, which udev does.
+        let dev = NonNull::new(unsafe {
+            b::alloc_netdev_mqs(
+                size_of::<Private<T>>() as c_int,
+                config.name.as_char_ptr(),
+                b::NET_NAME_PREDICTABLE as u8,
+                Some(b::ether_setup),
+                queues,
+                queues,
+            )
+        })
+        .ok_or(ENOMEM)?;
+        let raw = dev.as_ptr();
+        // SAFETY: the device is fresh and nobody else knows it; its private area has the size of
+        // `Private<T>` and, as asserted, its alignment.
+        unsafe {
+            NetDevice::<T>::private_ptr(raw).write(Private {
+                ops: config.ops,
+                channels,
+            });
+            (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
+            (*raw).ethtool_ops = &Callbacks::<T>::ETHTOOL.0;
+            (*raw).dev.parent = crate::dma::as_raw(parent);
+            (*raw).min_mtu = *config.mtu.start();
+            (*raw).max_mtu = *config.mtu.end();
+            (*raw).mtu = (*raw).mtu.min(*config.mtu.end());
+            (*raw).hw_features = config.features.as_raw();
+            (*raw).features = config.features.as_raw() | b::ND_F_HIGHDMA;
+            (*raw).vlan_features = (*raw).features;
+            let watchdog: Jiffies = msecs_to_jiffies(config.watchdog);
+            (*raw).watchdog_timeo = watchdog as c_int;
+            if config.unicast_filter {
+                b::nd_set_unicast_filter(raw);
+            }
+            b::nd_set_mac(raw, config.mac.as_ptr());
+            b::netif_carrier_off(raw);
+            for channel in &(*NetDevice::<T>::private_ptr(raw)).channels {
+                channel.as_ref().add(raw);
+            }
+        }
+        // SAFETY: the device is complete.
+        if let Err(e) = to_result(unsafe { b::register_netdev(raw) }) {
+            // SAFETY: not registered, so nobody else uses it.
+            unsafe { Self::free(raw) };
+            return Err(e);
+        }
+        // SAFETY: the handler gets the device, which outlives the request: `drop` frees it first.
+        let requested = to_result(unsafe {
+            bindings::request_threaded_irq(
+                control,
+                None,
+                Some(Self::control),
+                bindings::IRQF_ONESHOT as _,
+                CONTROL_NAME.as_char_ptr(),
+                raw.cast(),
+            )
+        });
+        if let Err(e) = requested {
+            // SAFETY: registered above, and used by nobody when unregistering returns.
+            unsafe {
+                b::unregister_netdev(raw);
+                Self::free(raw);
+            }
+            return Err(e);
+        }
+        // INVARIANT: registered, and the interrupt requested.
+        let this = Self {
+            dev,
+            control,
+            _vectors: config.vectors,
+            _ops: PhantomData,
+        };
+        this.device().ops().event(this.device());
+        Ok(this)
+    }
+
+    /// The device.
+    pub fn device(&self) -> &NetDevice<T> {
+        // SAFETY: by the type invariant.
+        unsafe { NetDevice::from_raw(self.dev.as_ptr()) }
+    }
+
+    /// Frees a device that is not registered.
+    ///
+    /// # Safety
+    ///
+    /// The device was made by `new`, is not registered and used by nobody.
+    unsafe fn free(dev: *mut b::net_device) {
+        // SAFETY: by the caller. The driver's data may hold page pools that know NAPI contexts,
+        // so it goes before these, which go before the memory that they are in.
+        unsafe {
+            let private = NetDevice::<T>::private_ptr(dev);
+            core::ptr::drop_in_place(&raw mut (*private).ops);
+            for channel in &(*private).channels {
+                channel.as_ref().remove();
+            }
+            core::ptr::drop_in_place(&raw mut (*private).channels);
+            b::free_netdev(dev);
+        }
+    }
+
+    unsafe extern "C" fn control(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
+        // SAFETY: `new` gave this pointer, valid until `free_irq` returns.
+        let dev = unsafe { NetDevice::<T>::from_raw(data.cast()) };
+        dev.ops().event(dev);
+        bindings::irqreturn::IRQ_HANDLED
+    }
+}
+
+impl<T: Operations> Drop for Registration<'_, T> {
+    fn drop(&mut self) {
+        let dev = self.dev.as_ptr();
+        // SAFETY: by the type invariant. Unregistering takes the interface down, waits for all
+        // users, and returns when no callback runs any more.
+        unsafe {
+            bindings::free_irq(self.control, dev.cast());
+            b::unregister_netdev(dev);
+            Registration::<'_, T>::free(dev);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Socket buffers and who owns them.
+//!
+//! A frame to send passes through two types: [`SkBuff`] is in the driver's hands, which must say
+//! what becomes of it, and [`InFlightSkb`] waits in a ring while the card reads its memory. A
+//! received frame is an [`RxSkb`] from the first page to the stack.
+
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    prelude::*, //
+};
+
+use crate::{
+    bindings as b,
+    dma::Segment,
+    Napi,
+    Operations,
+    PoolPage, //
+};
+
+/// Most fragments that an skb has beside its linear part.
+pub const MAX_FRAGS: u32 = b::ND_MAX_SKB_FRAGS;
+/// Bytes to leave free at the start of a page that becomes the linear part of a received skb.
+pub const RX_HEADROOM: u32 = b::ND_NET_SKB_PAD;
+/// Bytes to leave free at its end.
+pub const RX_TAIL: u32 = b::ND_SKB_TAIL;
+
+/// Why a frame was dropped: what `dropwatch` and the `skb:kfree_skb` event show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum DropReason {
+    /// The device is not ready to send.
+    DeviceNotReady = b::skb_drop_reason_SKB_DROP_REASON_DEV_READY,
+    /// No descriptor was free.
+    RingFull = b::skb_drop_reason_SKB_DROP_REASON_FULL_RING,
+    /// Memory or a DMA mapping was not to be had.
+    NoMemory = b::skb_drop_reason_SKB_DROP_REASON_NOMEM,
+    /// What the device said of the frame contradicts itself.
+    BadDeviceHeader = b::skb_drop_reason_SKB_DROP_REASON_DEV_HDR,
+    /// The frame is shorter than an Ethernet header.
+    TooSmall = b::skb_drop_reason_SKB_DROP_REASON_PKT_TOO_SMALL,
+    /// The queue was emptied.
+    Purged = b::skb_drop_reason_SKB_DROP_REASON_QUEUE_PURGE,
+}
+
+/// Where the device has to put the checksum of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialChecksum {
+    /// Offset in the frame at which the sum starts.
+    pub start: u16,
+    /// Offset from there at which it is stored.
+    pub offset: u16,
+}
+
+/// What a driver wants to know of a frame to send.
+#[derive(Clone, Copy, Debug)]
+pub struct TxMeta {
+    /// Bytes.
+    pub len: u32,
+    /// EtherType, in CPU byte order.
+    pub protocol: u16,
+    /// Index of the transmit queue.
+    pub(crate) queue: u16,
+    /// Fragments beside the linear part.
+    pub frags: u8,
+    /// The checksum that is still to be completed.
+    pub checksum: Option<PartialChecksum>,
+}
+
+/// A frame to send, owned by the driver.
+///
+/// It must be disposed of by one of the methods that take `self`, so that each freed frame says
+/// why: a path that merely drops it does not link.
+#[must_use]
+pub struct SkBuff(NonNull<b::sk_buff>);
+
+// SAFETY: an owned skb may be handed to another context.
+unsafe impl Send for SkBuff {}
+
+impl SkBuff {
+    /// # Safety
+    ///
+    /// `skb` is valid, and the caller passes it on.
+    #[inline]
+    pub(crate) unsafe fn from_raw(skb: NonNull<b::sk_buff>) -> Self {
+        Self(skb)
+    }
+
+    #[inline]
+    fn into_raw(self) -> *mut b::sk_buff {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Length, protocol, checksum and so on.
+    #[inline]
+    pub fn meta(&self) -> TxMeta {
+        let mut m = b::nd_tx_meta::default();
+        // SAFETY: the skb is valid.
+        unsafe { b::nd_skb_tx_meta(self.0.as_ptr(), &mut m) };
+        TxMeta {
+            len: m.len,
+            protocol: m.protocol,
+            queue: m.queue,
+            frags: m.frags,
+            checksum: m.csum_partial.then_some(PartialChecksum {
+                start: m.csum_start,
+                offset: m.csum_offset,
+            }),
+        }
+    }
+
+    /// Maps the frame for the device to read, part by part: the linear part, then the fragments.
+    /// Parts without bytes are left out.
+    ///
+    /// The skb must stay alive until the segments are dropped, or the device would read memory
+    /// that has another owner: keep it as [`InFlightSkb`].
+    #[inline]
+    pub fn segments<'a>(
+        &self,
+        dev: &'a Device<Bound>,
+    ) -> impl Iterator<Item = Result<Segment<'a>>> + use<'a> {
+        let skb = self.0;
+        // SAFETY: the skb is valid.
+        let parts = 1 + unsafe { b::nd_skb_frags(skb.as_ptr()) };
+        (0..parts).filter_map(move |part| Segment::map(dev, skb, part).transpose())
+    }
+
+    /// Frees the frame as dropped. Any context.
+    pub fn drop_with(self, reason: DropReason) {
+        // SAFETY: ownership is passed on.
+        unsafe { b::dev_kfree_skb_any_reason(self.into_raw(), reason as u32) }
+    }
+
+    /// Hands the frame to the card.
+    #[inline]
+    pub fn into_flight(self) -> InFlightSkb {
+        let this = ManuallyDrop::new(self);
+        InFlightSkb(this.0)
+    }
+
+    /// Frees the frame as sent, in a poll, where freeing is batched.
+    #[inline]
+    pub fn consume<T: Operations>(self, napi: &Napi<'_, T>) {
+        // SAFETY: ownership is passed on; the budget is that of the running poll.
+        unsafe { b::napi_consume_skb(self.into_raw(), napi.budget()) }
+    }
+}
+
+impl Drop for SkBuff {
+    #[inline(always)]
+    fn drop(&mut self) {
+        kernel::build_error!("an skb must be disposed of explicitly");
+    }
+}
+
+/// A frame that the card may be reading. Dropped, it counts as purged from the queue.
+pub struct InFlightSkb(NonNull<b::sk_buff>);
+
+// SAFETY: as for `SkBuff`.
+unsafe impl Send for InFlightSkb {}
+
+impl InFlightSkb {
+    /// The card is done with the frame.
+    #[inline]
+    pub fn complete(self) -> SkBuff {
+        let this = ManuallyDrop::new(self);
+        SkBuff(this.0)
+    }
+}
+
+impl Drop for InFlightSkb {
+    fn drop(&mut self) {
+        // SAFETY: the skb is owned.
+        unsafe { b::dev_kfree_skb_any_reason(self.0.as_ptr(), DropReason::Purged as u32) }
+    }
+}
+
+/// A received frame under construction.
+pub struct RxSkb(NonNull<b::sk_buff>);
+
+// SAFETY: as for `SkBuff`.
+unsafe impl Send for RxSkb {}
+
+impl RxSkb {
+    /// Makes an skb whose linear part is `len` bytes of a page at `offset`. Gives the page back if
+    /// there is no memory.
+    ///
+    /// `EINVAL` in effect, as the page comes back, if the bytes do not lie between
+    /// [`RX_HEADROOM`] and [`RX_TAIL`].
+    #[inline]
+    pub fn from_page<T: Operations>(
+        _napi: &Napi<'_, T>,
+        page: PoolPage,
+        offset: u32,
+        len: u32,
+    ) -> Result<Self, PoolPage> {
+        let end = u64::from(offset) + u64::from(len);
+        if offset < RX_HEADROOM || end > u64::from(b::ND_PAGE_SIZE - RX_TAIL) {
+            return Err(page);
+        }
+        // SAFETY: the page is owned and belongs to a page pool; the bytes leave room for the skb's
+        // own data at its end, as just checked. A poll is softirq context.
+        let skb = unsafe { b::nd_skb_from_page(page.as_raw(), offset, len) };
+        match NonNull::new(skb) {
+            Some(skb) => {
+                // The skb returns the page to its pool when it is freed.
+                let _ = page.into_raw();
+                Ok(Self(skb))
+            }
+            None => Err(page),
+        }
+    }
+
+    /// Adds `len` bytes of a page at `offset` as a fragment. Gives the page back if the skb has no
+    /// room for another, or the bytes are not inside the page.
+    #[inline]
+    pub fn add_page(&mut self, page: PoolPage, offset: u32, len: u32) -> Result<(), PoolPage> {
+        let end = u64::from(offset) + u64::from(len);
+        // SAFETY: the skb is valid.
+        let frags = unsafe { b::nd_skb_frags(self.0.as_ptr()) };
+        if frags >= MAX_FRAGS || end > u64::from(b::ND_PAGE_SIZE) {
+            return Err(page);
+        }
+        // SAFETY: the skb is owned, has room for a fragment, and takes the page over; it is marked
+        // for recycling, so it returns the page to its pool.
+        unsafe {
+            b::nd_skb_add_page(self.0.as_ptr(), page.into_raw(), offset, len, b::ND_PAGE_SIZE)
+        };
+        Ok(())
+    }
+
+    /// Marks the checksum as verified by the device.
+    #[inline]
+    pub fn set_checksum_valid(&mut self) {
+        // SAFETY: the skb is owned.
+        unsafe { b::nd_skb_csum_unnecessary(self.0.as_ptr()) }
+    }
+
+    /// Marks the checksum as not yet completed. False if the offsets lie outside the frame.
+    #[must_use]
+    #[inline]
+    pub fn set_checksum_partial(&mut self, checksum: PartialChecksum) -> bool {
+        // SAFETY: the skb is owned; the function checks the offsets.
+        unsafe { b::skb_partial_csum_set(self.0.as_ptr(), checksum.start, checksum.offset) }
+    }
+
+    /// Hands the frame to the stack and returns its EtherType. The linear part must hold at least
+    /// the Ethernet header; shorter frames are dropped, with `None`.
+    #[inline]
+    pub fn receive<T: Operations>(self, napi: &Napi<'_, T>) -> Option<u16> {
+        const ETH_HLEN: u32 = 14;
+        // SAFETY: the skb is owned.
+        let (len, data_len) = unsafe { (self.0.as_ref().len, self.0.as_ref().data_len) };
+        if len.wrapping_sub(data_len) < ETH_HLEN {
+            self.drop_with(DropReason::TooSmall);
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: ownership is passed on, within a poll of the context.
+        Some(unsafe { b::nd_skb_receive(napi.as_raw(), this.0.as_ptr(), napi.index()) })
+    }
+
+    /// Frees the frame as dropped.
+    pub fn drop_with(self, reason: DropReason) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: ownership is passed on.
+        unsafe { b::dev_kfree_skb_any_reason(this.0.as_ptr(), reason as u32) }
+    }
+}
+
+impl Drop for RxSkb {
+    fn drop(&mut self) {
+        // SAFETY: the skb is owned.
+        unsafe { b::dev_kfree_skb_any_reason(self.0.as_ptr(), DropReason::Purged as u32) }
+    }
+}

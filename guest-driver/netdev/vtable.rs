@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations of a device as C sees them.
+//!
+//! Every callback gets a device that was registered for `T`; that is the safety argument of each
+//! `from_raw` here, and none of them outlives the call.
+
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
+
+use crate::{
+    bindings as b,
+    skb::DropReason,
+    AddressList,
+    LinkStats,
+    Locked,
+    NetDevice,
+    Operations,
+    RxMode,
+    SkBuff, //
+};
+
+/// A table of callbacks: immutable, so it may be shared.
+pub(crate) struct Table<C>(pub(crate) C);
+// SAFETY: immutable.
+unsafe impl<C> Sync for Table<C> {}
+
+pub(crate) struct Callbacks<T>(PhantomData<T>);
+
+impl<T: Operations> Callbacks<T> {
+    pub(crate) const NETDEV: &'static Table<b::net_device_ops> = &Table(b::net_device_ops {
+        ndo_open: Some(Self::open),
+        ndo_stop: Some(Self::stop),
+        ndo_start_xmit: Some(Self::start_xmit),
+        ndo_validate_addr: Some(b::eth_validate_addr),
+        ndo_set_mac_address: Some(Self::set_mac_address),
+        ndo_set_rx_mode_async: Some(Self::set_rx_mode),
+        ndo_change_mtu: Some(Self::change_mtu),
+        ndo_tx_timeout: Some(Self::tx_timeout),
+        ndo_get_stats64: Some(Self::get_stats64),
+        ndo_work: Some(Self::work),
+        ..pin_init::zeroed()
+    });
+
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held for `'a`.
+    unsafe fn locked<'a>(dev: *mut b::net_device) -> Locked<'a, T> {
+        // SAFETY: by the caller.
+        unsafe { Locked::new(NetDevice::from_raw(dev)) }
+    }
+
+    unsafe extern "C" fn open(dev: *mut b::net_device) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        from_result(|| {
+            dev.ops().open(&dev)?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn stop(dev: *mut b::net_device) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        dev.ops().stop(&dev);
+        0
+    }
+
+    unsafe extern "C" fn start_xmit(
+        skb: *mut b::sk_buff,
+        dev: *mut b::net_device,
+    ) -> b::netdev_tx_t {
+        // SAFETY: see the module.
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        if let Some(skb) = NonNull::new(skb) {
+            // SAFETY: the core passes the skb on.
+            let skb = unsafe { SkBuff::from_raw(skb) };
+            let index = skb.meta().queue;
+            match dev.tx_queue(index).zip(dev.channel(index)) {
+                Some((queue, channel)) => {
+                    // SAFETY: the core holds the lock of the queue that the skb is mapped to, as
+                    // the device does not claim to do without (`lltx`), and calls this function
+                    // once at a time under it.
+                    match unsafe { channel.tx() } {
+                        Some(tx) => {
+                            // SAFETY: within a transmit callback, on the same CPU.
+                            let more = unsafe { b::nd_xmit_more() };
+                            dev.ops().start_xmit(dev, &queue, tx, skb, more);
+                        }
+                        None => skb.drop_with(DropReason::DeviceNotReady),
+                    }
+                }
+                None => skb.drop_with(DropReason::DeviceNotReady),
+            }
+        }
+        b::netdev_tx_NETDEV_TX_OK
+    }
+
+    unsafe extern "C" fn set_mac_address(dev: *mut b::net_device, addr: *mut c_void) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        from_result(|| {
+            // SAFETY: `addr` is a `struct sockaddr_storage` in effect, whose data of at least
+            // the address length follow the 16-bit family.
+            let mac = unsafe { addr.cast::<u8>().add(2).cast::<[u8; 6]>().read() };
+            // Valid for a station: neither zero nor multicast.
+            if mac == [0; 6] || mac[0] & 1 != 0 {
+                return Err(EADDRNOTAVAIL);
+            }
+            dev.ops().set_mac_address(&dev, mac)?;
+            // SAFETY: the device is valid and the RTNL lock held.
+            unsafe { b::nd_set_mac(dev.as_raw(), mac.as_ptr()) };
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn set_rx_mode(
+        dev: *mut b::net_device,
+        unicast: *mut b::netdev_hw_addr_list,
+        multicast: *mut b::netdev_hw_addr_list,
+    ) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock, and the lists are snapshots.
+        let (dev, unicast, multicast, flags) = unsafe {
+            (
+                Self::locked(dev),
+                AddressList::from_raw(unicast),
+                AddressList::from_raw(multicast),
+                (*dev).flags,
+            )
+        };
+        from_result(|| {
+            let mode = RxMode::from_flags(flags);
+            dev.ops().set_rx_mode(&dev, mode, &unicast, &multicast)?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn change_mtu(dev: *mut b::net_device, mtu: c_int) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock and checked the limits.
+        let dev = unsafe { Self::locked(dev) };
+        from_result(|| {
+            let mtu = u32::try_from(mtu)?;
+            dev.ops().change_mtu(&dev, mtu)?;
+            // SAFETY: the field is valid; readers use `READ_ONCE()`.
+            unsafe { (&raw mut (*dev.as_raw()).mtu).write_volatile(mtu) };
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn tx_timeout(dev: *mut b::net_device, queue: c_uint) {
+        // SAFETY: see the module.
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        dev.ops().tx_timeout(dev, queue as u16);
+    }
+
+    unsafe extern "C" fn get_stats64(
+        dev: *mut b::net_device,
+        stats: *mut b::rtnl_link_stats64,
+    ) {
+        // SAFETY: see the module; `stats` is zeroed by the core and not shared.
+        let (dev, stats) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *stats) };
+        dev.ops().stats(dev, &mut LinkStats::new(stats));
+    }
+
+    unsafe extern "C" fn work(dev: *mut b::net_device, events: c_ulong) {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        dev.ops().work(&dev, events as usize);
+    }
+}

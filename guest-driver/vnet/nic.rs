@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of one card, and the operations of its network device.
+
+use kernel::{
+    device::Bound,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+};
+use netdev::{
+    AddressList,
+    LinkStats,
+    Locked,
+    Napi,
+    NetDevice,
+    Operations,
+    Polled,
+    RxMode,
+    SkBuff,
+    TxQueue, //
+};
+use vnet_contract::regs;
+
+use crate::{
+    events,
+    filter::Filter,
+    poll,
+    probe::Identity,
+    regs::Registers,
+    rx::Rx,
+    stats::{
+        CardCounters,
+        RxStats,
+        TxStats, //
+    },
+    tx::Tx, //
+};
+
+/// A card. Shared by everything that uses it: fields are immutable, atomic or locked.
+pub(crate) struct Nic<'a> {
+    pub(crate) dev: &'a pci::Device<Bound>,
+    pub(crate) regs: Registers<'a>,
+    pub(crate) identity: Identity,
+    /// Queue pairs in use: pair `i` has interrupt vector `i`, and control the one after the last.
+    pub(crate) pairs: u16,
+    pub(crate) queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
+    pub(crate) counters: CardCounters,
+    /// `NETIF_MSG_*`: which debug messages are printed.
+    pub(crate) message_level: Atomic<u32>,
+    /// Speed of the link in Mbit/s as the card last told.
+    pub(crate) link_speed: Atomic<u32>,
+    /// `LINK` as the card last told.
+    pub(crate) link: Atomic<u32>,
+    /// Set when the card was found not to answer. Nothing is expected of it from then on.
+    pub(crate) gone: AtomicFlag,
+    /// What the stack asked for, kept for when the card forgets it. Ordered after the RTNL lock.
+    pub(crate) filter: Pin<KBox<Mutex<Filter>>>,
+    /// When the driver last reset the card because something failed.
+    pub(crate) last_reset: Pin<KBox<Mutex<Option<events::Time>>>>,
+}
+
+impl<'a> Nic<'a> {
+    pub(crate) fn new(
+        dev: &'a pci::Device<Bound>,
+        regs: Registers<'a>,
+        identity: Identity,
+        pairs: u16,
+        queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
+    ) -> Result<Self> {
+        Ok(Self {
+            dev,
+            regs,
+            identity,
+            pairs,
+            queue_stats,
+            counters: CardCounters::default(),
+            message_level: Atomic::new(0),
+            link_speed: Atomic::new(regs::LINK_SPEED_UNKNOWN),
+            link: Atomic::new(0),
+            gone: AtomicFlag::new(false),
+            filter: KBox::pin_init(new_mutex!(Filter::default()), GFP_KERNEL)?,
+            last_reset: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
+        })
+    }
+
+    /// True if this kind of debug message is wanted.
+    #[inline]
+    pub(crate) fn wants(&self, message: u32) -> bool {
+        self.message_level.load(Relaxed) & message != 0
+    }
+
+    /// True while the card is thought to answer.
+    #[inline]
+    pub(crate) fn present(&self) -> bool {
+        !self.gone.load(Relaxed)
+    }
+}
+
+impl Drop for Nic<'_> {
+    fn drop(&mut self) {
+        // Whoever gets the card next finds it silent, whatever state this driver left it in.
+        if self.present() {
+            self.regs.write(regs::CTRL, regs::CTRL_RESET);
+        }
+    }
+}
+
+impl<'a> Operations for Nic<'a> {
+    type Tx = Tx<'a>;
+    type Rx = Rx<'a>;
+
+    fn open(&self, dev: &Locked<'_, Self>) -> Result {
+        self.start_queues(dev)
+    }
+
+    fn stop(&self, dev: &Locked<'_, Self>) {
+        self.stop_queues(dev);
+    }
+
+    #[inline]
+    fn start_xmit(
+        &self,
+        dev: &NetDevice<Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Tx<'a>,
+        skb: SkBuff,
+        more: bool,
+    ) {
+        tx.send(self, dev, queue, skb, more);
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        dev: &NetDevice<Self>,
+        napi: &Napi<'_, Self>,
+        rx: &mut Rx<'a>,
+        budget: u32,
+    ) -> Polled {
+        poll::poll(self, dev, napi, rx, budget)
+    }
+
+    fn event(&self, dev: &NetDevice<Self>) {
+        self.handle_events(dev);
+    }
+
+    fn work(&self, dev: &Locked<'_, Self>, events: usize) {
+        self.handle_work(dev, events);
+    }
+
+    fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16) {
+        self.counters.tx_timeouts.add(1);
+        netdev::err!(dev, "transmit queue {queue} is stuck\n");
+        dev.schedule_work(events::WORK_CHECK | events::WORK_RESET);
+    }
+
+    fn set_rx_mode(
+        &self,
+        _dev: &Locked<'_, Self>,
+        mode: RxMode,
+        unicast: &AddressList<'_>,
+        multicast: &AddressList<'_>,
+    ) -> Result {
+        self.change_filter(mode, unicast, multicast);
+        Ok(())
+    }
+
+    fn set_mac_address(&self, _dev: &Locked<'_, Self>, mac: [u8; 6]) -> Result {
+        self.write_mac(mac);
+        Ok(())
+    }
+
+    fn change_mtu(&self, _dev: &Locked<'_, Self>, mtu: u32) -> Result {
+        // Receive buffers do not depend on the MTU: a frame takes as many as it needs.
+        self.regs.write(regs::MTU, mtu);
+        Ok(())
+    }
+
+    fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
+        for (tx, rx) in &self.queue_stats {
+            let (tx, rx) = (&tx.queue, &rx.queue);
+            stats.tx_packets(tx.packets.get());
+            stats.tx_bytes(tx.bytes.get());
+            stats.tx_dropped(tx.dropped.get());
+            stats.tx_errors(tx.errors.get());
+            stats.rx_packets(rx.packets.get());
+            stats.rx_bytes(rx.bytes.get());
+            stats.rx_dropped(rx.dropped.get());
+            stats.rx_errors(rx.errors.get() + rx.bad_frames.get());
+            stats.rx_length_errors(rx.bad_frames.get());
+            stats.multicast(rx.multicast.get());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The NAPI poll of a channel: completed transmissions first, then received frames.
+//!
+//! While a channel is polled, the card is asked for no interrupts, by way of the rings. Before a
+//! poll ends, it asks for them again and then looks once more: so either the poll sees the
+//! card's last buffer, or the card sees that an interrupt is wanted.
+
+use netdev::{
+    trace,
+    Napi,
+    NetDevice,
+    Polled, //
+};
+
+use crate::{
+    nic::Nic,
+    rx::Rx, //
+};
+
+pub(crate) fn poll<'a>(
+    nic: &Nic<'a>,
+    dev: &NetDevice<Nic<'a>>,
+    napi: &Napi<'_, Nic<'a>>,
+    rx: &mut Rx<'a>,
+    budget: u32,
+) -> Polled {
+    rx.stats().queue.polls.add(1);
+
+    if let Some(mut guard) = napi.lock_tx() {
+        let (queue, tx) = guard.split();
+        tx.disable_interrupts();
+        if let Err(violation) = tx.reclaim(dev, queue, napi) {
+            if tx.fail(queue) {
+                nic.queue_broken(dev, tx.index(), format_args!("{violation}"));
+            }
+        }
+    }
+
+    rx.disable_interrupts();
+    let mut done = 0;
+    if let Err(failure) = rx.receive(napi, budget, &mut done) {
+        if rx.fail() {
+            nic.queue_broken(dev, rx.index, format_args!("{failure}"));
+        }
+    }
+    if let Some(avail) = rx.refill(rx.starved()) {
+        trace::doorbell(dev, rx.index, avail);
+        rx.stats().queue.doorbells.add(1);
+        nic.regs.ring_doorbell(rx.index, avail);
+    }
+    if nic.wants(netdev::MSG_RX_STATUS) {
+        netdev::debug!(dev, "polled channel {}: {done} of {budget}\n", napi.index());
+    }
+    if done >= budget || rx.starved() {
+        return Polled::Again;
+    }
+
+    let idle = rx.enable_interrupts()
+        && napi
+            .lock_tx()
+            .is_none_or(|mut tx| tx.enable_interrupts());
+    if idle {
+        Polled::Idle(done)
+    } else {
+        Polled::Again
+    }
+}

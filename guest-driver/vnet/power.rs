@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sleep, function level reset and shutdown.
+
+use kernel::prelude::*;
+use netdev::{
+    pci::Power,
+    Locked, //
+};
+
+use crate::nic::Nic;
+
+impl Power for Nic<'_> {
+    fn prepare_loss(&self, dev: &Locked<'_, Self>) {
+        if dev.is_running() {
+            self.stop_queues(dev);
+        }
+        if self.present() {
+            // Silent until `recover`: no control interrupt on the way down.
+            self.regs.write(vnet_contract::regs::EVENT_ENABLE, 0);
+        }
+    }
+
+    fn recover(&self, dev: &Locked<'_, Self>) -> Result {
+        if !self.present() || !self.regs.alive() {
+            self.card_gone(dev);
+            return Err(ENODEV);
+        }
+        self.set_up()?;
+        if dev.is_running() {
+            self.start_queues(dev)?;
+        }
+        self.update_link(dev);
+        Ok(())
+    }
+
+    fn shutdown(&self, dev: &Locked<'_, Self>) {
+        self.stop_queues(dev);
+        if self.present() {
+            self.regs.reset();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bringing queues up and down.
+
+use kernel::prelude::*;
+use netdev::Locked;
+use vnet_contract::{
+    queue,
+    regs, //
+};
+
+use crate::{
+    memory::RingMemory,
+    nic::Nic,
+    rx::Rx,
+    tx::Tx, //
+};
+
+impl<'a> Nic<'a> {
+    /// Starts all queues; none when it fails.
+    pub(crate) fn start_queues(&self, dev: &Locked<'_, Self>) -> Result {
+        self.write_mac(dev.mac());
+        self.regs.write(regs::MTU, dev.mtu());
+        self.restore_filter();
+        for pair in 0..self.pairs {
+            if let Err(e) = self.start_pair(dev, pair) {
+                netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");
+                self.stop_queues(dev);
+                return Err(e);
+            }
+        }
+        dev.start_tx();
+        // An interrupt that came before its handler was there is made up for.
+        dev.schedule_all();
+        Ok(())
+    }
+
+    fn start_pair(&self, dev: &Locked<'_, Self>, pair: u16) -> Result {
+        let (tx_index, rx_index) = (queue::tx_index(pair), queue::rx_index(pair));
+        let tx = Tx::new(self, pair)?;
+        let mut rx = Rx::new(self, dev, pair)?;
+        rx.fill()?;
+
+        self.program(tx_index, pair, self.identity.tx_ring, tx.memory());
+        self.program(rx_index, pair, self.identity.rx_ring, rx.memory());
+        let posted = rx.publish();
+        dev.start_channel(pair, tx, rx)?;
+
+        for index in [rx_index, tx_index] {
+            self.regs.write_queue(index, regs::Q_CTRL, regs::Q_CTRL_ENABLE);
+            let status = self.regs.read_queue(index, regs::Q_STATUS);
+            if status & regs::Q_STATUS_RUNNING == 0 || status == u32::MAX {
+                self.report_queue(dev, index, status);
+                return Err(EIO);
+            }
+        }
+        // The ring was filled before the card looked at it.
+        self.regs.ring_doorbell(rx_index, posted);
+        Ok(())
+    }
+
+    /// Tells the card where the ring of a queue is.
+    fn program(&self, index: u16, vector: u16, size: u16, memory: &RingMemory) {
+        let [desc, avail, used] = memory.addresses();
+        let r = &self.regs;
+        r.write_queue(index, regs::Q_SIZE, u32::from(size));
+        r.write_queue(index, regs::Q_VECTOR, u32::from(vector));
+        r.write_queue_addr(index, regs::Q_DESC_LO, regs::Q_DESC_HI, desc);
+        r.write_queue_addr(index, regs::Q_AVAIL_LO, regs::Q_AVAIL_HI, avail);
+        r.write_queue_addr(index, regs::Q_USED_LO, regs::Q_USED_HI, used);
+        r.write_queue(index, regs::Q_INDEX, 0);
+    }
+
+    /// Stops all queues that run and frees what they hold.
+    pub(crate) fn stop_queues(&self, dev: &Locked<'_, Self>) {
+        if self.present() {
+            for pair in 0..self.pairs {
+                self.regs.write_queue(queue::rx_index(pair), regs::Q_CTRL, 0);
+                self.regs.write_queue(queue::tx_index(pair), regs::Q_CTRL, 0);
+            }
+            // When this read is answered, the card no longer touches rings or buffers.
+            let status = self.regs.read(regs::STATUS);
+            if status == u32::MAX && !self.regs.alive() {
+                self.card_gone(dev);
+            }
+        }
+        for pair in 0..self.pairs {
+            drop(dev.stop_channel(pair));
+        }
+    }
+}

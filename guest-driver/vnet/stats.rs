@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters.
+//!
+//! Each has one writer at a time: those of a transmit queue count under its lock, those of a
+//! receive queue in its poll, and those of the card under the RTNL lock or in the control
+//! interrupt's thread.
+
+use netdev::Counter;
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $type:ident { $($(#[$field_doc:meta])* $name:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(crate) struct $type {
+            $($(#[$field_doc])* pub(crate) $name: Counter,)*
+        }
+
+        impl $type {
+            /// Names, in the order of [`Self::values`].
+            pub(crate) const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// Values, in the order of [`Self::NAMES`].
+            pub(crate) fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$name.get(),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames by protocol.
+    Protocols {
+        arp,
+        ipv4,
+        ipv6,
+        other,
+    }
+}
+
+impl Protocols {
+    /// Counts a frame with this EtherType.
+    #[inline]
+    pub(crate) fn count(&self, ethertype: u16) {
+        match ethertype {
+            0x0800 => &self.ipv4,
+            0x86dd => &self.ipv6,
+            0x0806 => &self.arp,
+            _ => &self.other,
+        }
+        .add(1);
+    }
+}
+
+counters! {
+    /// Counters of a transmit queue.
+    TxCounters {
+        packets,
+        bytes,
+        /// Frames whose checksum was left to the card.
+        csum,
+        /// Frames dropped for want of memory or descriptors.
+        dropped,
+        doorbells,
+        /// Times that the stack was held back for want of descriptors.
+        stops,
+        wakes,
+        /// Times that the queue failed.
+        errors,
+    }
+}
+
+counters! {
+    /// Counters of a receive queue.
+    RxCounters {
+        packets,
+        bytes,
+        /// Frames whose checksum the card vouched for.
+        csum,
+        multicast,
+        /// Frames dropped for want of memory.
+        dropped,
+        /// Frames dropped because the header or length that the card gave is impossible.
+        bad_frames,
+        /// Times that no page was to be had for the ring.
+        alloc_failed,
+        doorbells,
+        polls,
+        /// Times that the queue failed.
+        errors,
+    }
+}
+
+counters! {
+    /// Counters of the card as a whole.
+    CardCounters {
+        /// Resets that the driver did because something failed.
+        resets,
+        /// Queue errors that the card reported.
+        queue_errors,
+        /// Transmit queues found stuck.
+        tx_timeouts,
+        link_changes,
+    }
+}
+
+/// Counters of a transmit queue, with frames by protocol.
+#[derive(Default)]
+pub(crate) struct TxStats {
+    pub(crate) queue: TxCounters,
+    pub(crate) protocols: Protocols,
+}
+
+/// Counters of a receive queue, with frames by protocol.
+#[derive(Default)]
+pub(crate) struct RxStats {
+    pub(crate) queue: RxCounters,
+    pub(crate) protocols: Protocols,
+}
