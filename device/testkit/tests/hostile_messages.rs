@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Clients that send nonsense. What the server answers is its own affair, as long as it goes on:
+//! after each of them the next client is served as if nothing had been.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use common::{options, round_trip};
+use vnet_testkit::{command, irq, region, Card, GuestRam, Server, Wire, NO_REPLY};
+
+/// A message of a hostile client.
+struct Message {
+    bytes: Vec<u8>,
+    fds: usize,
+}
+
+fn raw(bytes: impl Into<Vec<u8>>) -> Message {
+    Message {
+        bytes: bytes.into(),
+        fds: 0,
+    }
+}
+
+fn message(command: u16, payload: &[u8]) -> Message {
+    let size = 16 + payload.len() as u32;
+    sized(command, size, payload)
+}
+
+/// A message whose header tells another size than it has.
+fn sized(command: u16, size: u32, payload: &[u8]) -> Message {
+    raw([&Wire::header(7, command, size, 0)[..], payload].concat())
+}
+
+fn with_fds(message: Message, fds: usize) -> Message {
+    Message { fds, ..message }
+}
+
+fn words(list: &[u32]) -> Vec<u8> {
+    list.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+fn version(json: &[u8]) -> Message {
+    message(command::VERSION, &[&[0, 0, 0, 0], json].concat())
+}
+
+fn access(command: u16, offset: u64, region: u32, count: u32, data: &[u8]) -> Message {
+    let fixed = [
+        &offset.to_le_bytes()[..],
+        &region.to_le_bytes(),
+        &count.to_le_bytes(),
+        data,
+    ];
+    message(command, &fixed.concat())
+}
+
+fn set_irqs(flags: u32, index: u32, start: u32, count: u32) -> Message {
+    message(command::SET_IRQS, &words(&[20, flags, index, start, count]))
+}
+
+fn map(flags: u32, offset: u64, addr: u64, size: u64) -> Message {
+    let payload = Card::map_message(flags, offset, addr, size);
+    with_fds(message(command::DMA_MAP, &payload), 1)
+}
+
+/// Sends each message on a connection of its own, with and without a version exchange before,
+/// then lets a well-behaved client have a go.
+fn check(messages: Vec<Message>) {
+    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
+    let ram = GuestRam::new(0, 0x4000).unwrap();
+    for (n, message) in messages.iter().enumerate() {
+        for negotiate in [false, true] {
+            let mut wire = Wire::connect(server.socket()).unwrap();
+            if negotiate {
+                wire.version().unwrap();
+            }
+            let fds: Vec<BorrowedFd<'_>> = (0..message.fds).map(|_| ram.fd()).collect();
+            // The server may have hung up on the first bytes.
+            let _ = wire.send_raw(&message.bytes, &fds);
+            let _ = wire.finish();
+            // It reads what there is, answers or not, and sees the end.
+            assert!(wire.is_closed(), "message {n}: the server holds on");
+        }
+        let mut nic = server.nic_with(options()).unwrap();
+        round_trip(&mut nic, 0, n as u64);
+    }
+}
+
+#[test]
+fn torn_and_nonsensical_headers() {
+    check(vec![
+        raw([]),
+        raw([1]),
+        raw([0; 15]),
+        raw([0; 16]),
+        raw([0xff; 16]),
+        raw([0xff; 4096]),
+        sized(command::VERSION, 0, &[]),
+        sized(command::VERSION, 15, &[]),
+        sized(command::GET_INFO, 0, &[]),
+        sized(command::GET_INFO, 17, &[0]),
+        sized(command::GET_INFO, u32::MAX, &[0; 64]),
+        sized(command::REGION_WRITE, u32::MAX, &[0; 64]),
+        sized(command::REGION_READ, 16, &[]),
+        message(0, &[]),
+        message(0, &[0; 64]),
+        message(99, &[0; 64]),
+        message(0xffff, &[]),
+        // Replies to what nobody asked.
+        raw(Wire::header(1, command::GET_INFO, 16, 1)),
+        raw(Wire::header(1, command::DMA_READ, 16, 1 | 1 << 5)),
+        raw(Wire::header(1, command::GET_INFO, 16, 0xffff_fffe)),
+    ]);
+}
+
+#[test]
+fn versions_that_are_none() {
+    let nested = [vec![b'['; 100_000], vec![0]].concat();
+    let long = [
+        b"{\"x\":\"".to_vec(),
+        vec![b'y'; 500_000],
+        b"\"}\0".to_vec(),
+    ]
+    .concat();
+    check(vec![
+        sized(command::VERSION, 16, &[]),
+        message(command::VERSION, &[0]),
+        message(command::VERSION, &[0, 0, 0]),
+        message(command::VERSION, &[0, 0, 0, 0]),
+        message(command::VERSION, &[9, 0, 9, 0, b'{', b'}', 0]),
+        version(b"\0"),
+        version(b"{}\0"),
+        version(b"{}"),
+        version(b"null\0"),
+        version(b"{\0"),
+        version(b"\xff\xfe\0"),
+        version(b"{\"capabilities\":{}}\0"),
+        version(b"{\"capabilities\":7}\0"),
+        version(b"{\"capabilities\":{\"max_msg_fds\":-1}}\0"),
+        version(b"{\"capabilities\":{\"max_data_xfer_size\":1e99}}\0"),
+        version(&nested),
+        version(&long),
+        with_fds(version(b"{}\0"), 16),
+    ]);
+}
+
+#[test]
+fn regions_and_interrupts_that_do_not_exist() {
+    check(vec![
+        access(command::REGION_READ, 0, 99, 4, &[]),
+        access(command::REGION_READ, u64::MAX, region::BAR0, 4, &[]),
+        access(command::REGION_READ, 0, region::BAR0, u32::MAX, &[]),
+        access(command::REGION_READ, 0, region::CONFIG, 1 << 31, &[]),
+        access(command::REGION_WRITE, 0, 99, 4, &[0; 4]),
+        access(command::REGION_WRITE, u64::MAX, region::BAR0, 4, &[0; 4]),
+        access(command::REGION_WRITE, 0, region::BAR0, u32::MAX, &[0; 4]),
+        access(command::REGION_WRITE, 0, region::BAR0, 0, &[]),
+        access(command::REGION_WRITE, 0, region::BAR0, 4, &[0; 64]),
+        message(command::GET_REGION_INFO, &words(&[32, 0, 9, 0, 0, 0, 0, 0])),
+        message(
+            command::GET_REGION_INFO,
+            &words(&[0, 0, u32::MAX, 0, 0, 0, 0, 0]),
+        ),
+        message(command::GET_REGION_INFO, &[]),
+        message(command::GET_IRQ_INFO, &words(&[16, 0, 5, 0])),
+        message(command::GET_IRQ_INFO, &words(&[16, 0, u32::MAX, 0])),
+        message(command::GET_REGION_IO_FDS, &words(&[16, 0, 0, 0])),
+        message(command::DMA_READ, &[0; 16]),
+        message(command::DMA_WRITE, &[0; 64]),
+        message(14, &[0; 64]),
+        message(15, &[0; 64]),
+    ]);
+}
+
+#[test]
+fn interrupts_set_in_every_wrong_way() {
+    let eventfd = irq::DATA_EVENTFD | irq::ACTION_TRIGGER;
+    check(vec![
+        set_irqs(eventfd, irq::MSIX, 0, u32::MAX),
+        set_irqs(eventfd, irq::MSIX, u32::MAX, 1),
+        set_irqs(eventfd, irq::MSIX, u32::MAX, u32::MAX),
+        set_irqs(eventfd, irq::MSIX, 2, 1),
+        set_irqs(eventfd, 5, 0, 1),
+        set_irqs(eventfd, u32::MAX, 0, 1),
+        set_irqs(0, irq::MSIX, 0, 1),
+        set_irqs(u32::MAX, irq::MSIX, 0, 1),
+        set_irqs(irq::DATA_BOOL | irq::ACTION_TRIGGER, irq::MSIX, 0, 2),
+        set_irqs(irq::DATA_NONE | irq::ACTION_TRIGGER, irq::MSIX, 0, 1),
+        set_irqs(irq::DATA_NONE | irq::ACTION_TRIGGER, irq::MSIX, 0, 1 << 30),
+        set_irqs(irq::DATA_NONE | irq::ACTION_MASK, irq::MSIX, 0, 1),
+        set_irqs(irq::DATA_NONE | irq::ACTION_UNMASK, irq::MSIX, 0, 1),
+        // More and fewer descriptors than vectors, and memory where an eventfd belongs.
+        with_fds(set_irqs(eventfd, irq::MSIX, 0, 1), 1),
+        with_fds(set_irqs(eventfd, irq::MSIX, 0, 2), 1),
+        with_fds(set_irqs(eventfd, irq::MSIX, 0, 1), 16),
+        with_fds(set_irqs(eventfd, irq::MSIX, 0, 0), 16),
+        with_fds(set_irqs(eventfd, irq::ERR, 0, 1), 1),
+        with_fds(set_irqs(eventfd, 0, 0, 1), 1),
+        message(command::SET_IRQS, &[]),
+    ]);
+}
+
+#[test]
+fn mappings_that_cannot_be() {
+    check(vec![
+        map(3, 0, 0, 0),
+        map(3, 0, 1, 0x1000),
+        map(3, 0, 0, 0x1001),
+        map(3, 1, 0, 0x1000),
+        map(3, 0, u64::MAX, 0x1000),
+        map(3, 0, u64::MAX - 0xfff, 0x2000),
+        map(3, 0, 0, u64::MAX),
+        map(3, 0, 0, u64::MAX - 0xfff),
+        map(3, u64::MAX - 0xfff, 0, 0x1000),
+        // Longer than its file: touching the end would be fatal.
+        map(3, 0, 0, 0x5000),
+        map(3, 0x4000, 0, 0x1000),
+        map(0, 0, 0, 0x1000),
+        map(u32::MAX, 0, 0, 0x1000),
+        with_fds(map(3, 0, 0, 0x1000), 16),
+        message(command::DMA_MAP, &[]),
+        message(command::DMA_UNMAP, &[]),
+        message(command::DMA_UNMAP, &[0xff; 24]),
+        message(command::DMA_UNMAP, &[0xff; 64]),
+    ]);
+}
+
+#[test]
+fn files_that_are_no_memory() {
+    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
+    let mut card = server.card().unwrap();
+    let not_memory = [
+        File::open("/dev/null").unwrap(),
+        File::open("/proc/self/status").unwrap(),
+        File::open("/").unwrap(),
+    ];
+    for file in &not_memory {
+        let payload = Card::map_message(3, 0, 0, 0x1000);
+        let reply = card
+            .wire
+            .request(command::DMA_MAP, &payload, &[file.as_fd()])
+            .unwrap();
+        assert!(reply.error.is_some(), "{file:?}");
+    }
+    drop(card);
+    let mut nic = server.nic_with(options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+}
+
+#[test]
+fn random_bytes() {
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut byte = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    let mut list: Vec<Message> = (0..40)
+        .map(|n| raw((0..n * n * 20).map(|_| byte()).collect::<Vec<_>>()))
+        .collect();
+    // And random payloads behind good headers.
+    for command in 0..16 {
+        for len in [4, 16, 20, 24, 32, 100] {
+            let payload: Vec<u8> = (0..len).map(|_| byte()).collect();
+            list.push(message(command, &payload));
+        }
+    }
+    check(list);
+}
+
+/// A client that floods the server with requests and never reads an answer.
+#[test]
+fn a_client_that_does_not_read() {
+    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
+    for _ in 0..3 {
+        let mut card = server.card().unwrap();
+        let request = access(command::REGION_READ, 0, region::CONFIG, 4096, &[]);
+        // Fits into the socket's buffers in this direction, but not the answers.
+        for _ in 0..200 {
+            card.wire.send_raw(&request.bytes, &[]).unwrap();
+        }
+        drop(card);
+        let mut nic = server.nic_with(options()).unwrap();
+        round_trip(&mut nic, 0, 1);
+    }
+}
+
+#[test]
+fn posted_writes_without_end() {
+    let server = Server::start("loopback").unwrap();
+    let mut nic = server.nic_with(options()).unwrap();
+    let doorbell = vnet_contract::regs::doorbell_reg(1);
+    let start = Instant::now();
+    let mut sent = 0;
+    while start.elapsed() < Duration::from_millis(300) {
+        nic.card
+            .post(region::BAR0, doorbell.into(), &[0; 4])
+            .unwrap();
+        sent += 1;
+    }
+    assert!(sent > 1000, "only {sent} doorbells");
+    round_trip(&mut nic, 0, 1);
+    // Requests that must not be answered are not.
+    let get_info = words(&[16, 0, 0, 0]);
+    let wire = &mut nic.card.wire;
+    wire.send(command::DEVICE_RESET, NO_REPLY, &[], &[])
+        .unwrap();
+    let reply = wire.request(command::GET_INFO, &get_info, &[]).unwrap();
+    assert_eq!(reply.command, command::GET_INFO);
+}
+
+#[test]
+fn clients_that_come_and_go() {
+    let server = Server::start("loopback").unwrap();
+    for n in 0..300 {
+        let mut wire = Wire::connect(server.socket()).unwrap();
+        if n % 3 == 0 {
+            wire.version().unwrap();
+        }
+        if n % 5 == 0 {
+            wire.send_raw(&[3; 7], &[]).unwrap();
+        }
+    }
+    let mut nic = server.nic_with(options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+}
