@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Queue pairs with their threads, driven as the message thread and a driver do.
+
+mod backends;
+mod faults;
+mod rig;
+mod service;
+mod wakeups;
