@@ -3,8 +3,10 @@
 
 mod namespace;
 
+use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use namespace::{ip, run, say};
@@ -19,6 +21,8 @@ use vnet_tap::{Config, Tap};
 const EMPTY: &str = "-Urn";
 /// The privileges of a user of a new user namespace, on the network of the machine: none.
 const POWERLESS: &str = "-Ur";
+
+const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
 
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -38,9 +42,12 @@ fn config(name: &str, queues: u16) -> Config {
 
 /// A TAP whose host side has an address and knows the guest's.
 fn network(queues: u16) -> (Tap, Vec<Box<dyn Queue>>) {
-    let mut tap = open("tap0", queues);
     // Without IPv6 the host sends only what it is asked to send.
-    ip("link set tap0 addrgenmode none address 02:00:00:00:00:01 mtu 1500 up");
+    if Path::new(NO_IPV6).exists() {
+        fs::write(NO_IPV6, "1").unwrap();
+    }
+    let mut tap = open("tap0", queues);
+    ip("link set tap0 address 02:00:00:00:00:01 mtu 1500 up");
     ip("addr add 192.0.2.1/24 dev tap0");
     ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev tap0");
     let ports = tap.open(queues).unwrap();
