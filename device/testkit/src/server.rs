@@ -2,6 +2,7 @@
 //! vnetd with a socket of its own.
 
 use std::ffi::OsStr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -93,10 +94,10 @@ fn build() -> PathBuf {
     profile.join("vnetd")
 }
 
-/// Waits until something listens at `socket`.
+/// Waits until something listens at `socket`: a path is there a moment before that.
 pub(crate) fn wait_for(socket: &Path, process: &mut Process) -> Result<()> {
     let end = Instant::now() + LIMIT;
-    while !socket.exists() {
+    while UnixStream::connect(socket).is_err() {
         if !process.is_running() {
             process.wait()?;
             return Err(Error::Answer(format!("ended: {}", process.stderr())));
