@@ -45,7 +45,8 @@ impl Shared {
         })
     }
 
-    /// Reports what went wrong in a round. Called without the lock.
+    /// Reports what went wrong in a round. Called with the lock held, so that a
+    /// queue that was stopped or reset meanwhile is not blamed for what went wrong before.
     pub(crate) fn report(&self, round: &Round) {
         if let Some(fault) = round.rx_fault {
             self.report.queue_failed(rx_index(self.index), fault);

@@ -27,9 +27,9 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
             let mut state = shared.gate.lock();
             let round = shared.serve(&mut state, true);
             state.sleep = round.sleep;
+            shared.report(&round);
             round
         };
-        shared.report(&round);
         if round.progress {
             idle = 0;
         }
