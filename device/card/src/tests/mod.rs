@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The card through its bus: nothing but accesses, and what they answer.
+
+mod bench;
+mod failure;
+mod queues;
+mod random;
+mod registers;
