@@ -158,6 +158,10 @@ impl Queue for Port {
             match waiting.front() {
                 Some((frame, _)) => {
                     let Some(room) = ring.room(frame.len()) else {
+                        // Timers run out also while the guest has no room.
+                        if !worked {
+                            stack.work();
+                        }
                         return;
                     };
                     let len = room.write(frame);
