@@ -8,11 +8,11 @@ use vnet_queue::Outcome;
 /// The counters of one queue, as the `QUEUE_STATS` registers show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Frames carried.
+    /// Frames carried; of transmitted ones, those that the backend took.
     pub frames: u64,
     /// Bytes carried, without per-packet headers.
     pub bytes: u64,
-    /// Frames dropped.
+    /// Frames dropped by the card, or lost by the backend while it served this queue.
     pub drops: u64,
     /// Times the queue stopped with an error.
     pub errors: u64,
@@ -44,6 +44,13 @@ impl Tally {
             if n != 0 {
                 counter.fetch_add(n, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Adds frames that the backend lost.
+    pub(crate) fn lost(&self, frames: u64) {
+        if frames != 0 {
+            self.drops.fetch_add(frames, Ordering::Relaxed);
         }
     }
 

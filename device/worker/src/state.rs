@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
     starved: bool,
+    /// Frames that the backend had lost when it was last asked.
+    lost: u64,
     /// What the worker sleeps on, when it sleeps.
     pub(crate) sleep: Sleep,
 }
@@ -89,6 +91,7 @@ impl State {
             filter: RxFilter::default(),
             failed: false,
             starved: false,
+            lost: 0,
             sleep: Sleep::default(),
         }
     }
@@ -122,6 +125,7 @@ impl State {
         };
         let outcome = tx.run(mem, self.backend.as_mut(), Budget::default());
         tally.batch(&outcome);
+        tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
         round.progress |= moved(&outcome);
         round.tx_fault = outcome.fault;
         match outcome.waits {
@@ -152,6 +156,7 @@ impl State {
         self.starved = false;
         let outcome = rx.run(mem, self.backend.as_mut(), &self.filter, Budget::default());
         tally.batch(&outcome);
+        tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
         round.rx_fault = outcome.fault;
         match outcome.waits {
             _ if outcome.fault.is_some() => {}
@@ -206,6 +211,11 @@ impl State {
             }
         }
     }
+}
+
+fn newly_lost(before: &mut u64, backend: &dyn Queue) -> u64 {
+    let now = backend.lost();
+    now.saturating_sub(std::mem::replace(before, now))
 }
 
 fn moved(outcome: &Outcome) -> bool {

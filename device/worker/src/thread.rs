@@ -33,7 +33,9 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
         if round.progress {
             idle = 0;
         }
-        if round.again {
+        // A backend with more to do says so by a deadline that has come.
+        let now = Instant::now();
+        if round.again || round.progress && round.sleep.deadline.is_some_and(|d| d <= now) {
             continue;
         }
         // A descriptor that stays readable (a TAP that was deleted) or a deadline that stays in
@@ -44,13 +46,12 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
                 let nap = NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
                 Sleep {
                     readiness: false,
-                    deadline: Some(Instant::now() + nap),
+                    deadline: Some(now + nap),
                 }
             }
         };
-        let before = Instant::now();
-        let kicked = wait(shared, readiness, sleep, before);
-        if kicked || before.elapsed() >= SHORT && idle < PATIENCE {
+        let kicked = wait(shared, readiness, sleep, now);
+        if kicked || now.elapsed() >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {
             idle = idle.saturating_add(1);

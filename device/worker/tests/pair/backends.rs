@@ -65,6 +65,8 @@ pub(crate) struct Wire {
     ready: OwnedFd,
     /// Frames that the guest sent.
     pub(crate) sent: AtomicU64,
+    /// Frames that it lost.
+    pub(crate) lost: AtomicU64,
     /// `transmit` takes nothing.
     pub(crate) full: AtomicBool,
     /// `transmit` panics.
@@ -88,6 +90,7 @@ impl Wire {
             inbox: Mutex::default(),
             ready: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
             sent: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             full: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             slow: AtomicU64::new(0),
@@ -157,6 +160,10 @@ impl Queue for Tap {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.ready.as_fd())
+    }
+
+    fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::SeqCst)
     }
 
     fn deadline(&self) -> Option<Instant> {

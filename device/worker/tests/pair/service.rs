@@ -41,6 +41,24 @@ fn frames_travel_both_ways_and_are_counted() {
 }
 
 #[test]
+fn frames_that_the_backend_lost_count_as_dropped() {
+    let wire = Wire::new();
+    let mut rig = Rig::running(Tap(wire.clone()), true);
+    eventually("the worker sleeps", || {
+        wire.received.load(Ordering::SeqCst) > 0
+    });
+    rig.pair.quiesce();
+    wire.lost.store(3, Ordering::SeqCst);
+    for head in 0..2 {
+        rig.send(head, &[0; 60]);
+    }
+    eventually("frames are sent", || wire.sent() == 2);
+    rig.pair.quiesce();
+    let drops = [Kind::Rx, Kind::Tx].map(|kind| rig.pair.counters(kind).drops);
+    assert_eq!(drops.iter().sum::<u64>(), 3);
+}
+
+#[test]
 fn entries_that_wait_when_the_queue_starts_need_no_doorbell() {
     let wire = Wire::new();
     let mut rig = Rig::new(Tap(wire.clone()), true);
