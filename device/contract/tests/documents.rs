@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the documents point at exists: links, headings, and files named in code style.
+
+use std::path::{Path, PathBuf};
+
+/// Folders of the repository whose files the documents name.
+const ROOMS: [&str; 6] = [
+    "device/",
+    "docs/",
+    "guest-driver/",
+    "images/",
+    "qemu-config/",
+    "scripts/",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The documents: the README and all of docs/, with paths from the root.
+fn documents() -> Vec<(PathBuf, String)> {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap();
+    let mut paths: Vec<_> = docs
+        .map(|entry| Path::new("docs").join(entry.unwrap().file_name()))
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+        .collect();
+    paths.push("README.md".into());
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(root().join(&path)).unwrap();
+            (path, text)
+        })
+        .collect()
+}
+
+/// Targets of links to places in the repository.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://"))
+}
+
+/// Files and folders in code style.
+fn files(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|code| ROOMS.iter().any(|room| code.starts_with(room)) && !code.contains(' '))
+}
+
+/// The anchor that a heading gets: lower case, without punctuation, blanks as dashes.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// What `text`, a document at `path`, points at that does not exist.
+fn broken(path: &Path, text: &str) -> Vec<String> {
+    let folder = path.parent().unwrap();
+    let mut broken = Vec::new();
+    for link in links(text) {
+        let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+        let target = root().join(folder).join(file);
+        let exists = match (file, fragment) {
+            (_, "") => target.exists(),
+            ("", _) => has_heading(text, fragment),
+            _ => std::fs::read_to_string(target).is_ok_and(|t| has_heading(&t, fragment)),
+        };
+        if !exists {
+            broken.push(format!("{}: link to {link}", path.display()));
+        }
+    }
+    for file in files(text).filter(|file| !root().join(file).exists()) {
+        broken.push(format!("{}: names {file}", path.display()));
+    }
+    broken
+}
+
+fn has_heading(text: &str, fragment: &str) -> bool {
+    text.lines()
+        .any(|line| line.starts_with('#') && anchor(line) == fragment)
+}
+
+#[test]
+fn links_and_file_names_lead_somewhere() {
+    let broken: Vec<_> = documents()
+        .iter()
+        .flat_map(|(path, text)| broken(path, text))
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn what_leads_nowhere_is_noticed() {
+    let text = "# One: two\n\
+        [a](#one-two) [b](../README.md) [c](https://example.org/x) `docs/datasheet.md`\n\
+        [d](#two) [e](../NO.md) [f](../README.md#none) `docs/none.md`\n";
+    let path = Path::new("docs/x.md");
+    assert_eq!(broken(path, text).len(), 4, "{:?}", broken(path, text));
+}
