@@ -165,6 +165,23 @@ guest() {
   return "$status"
 }
 
+# guest_suspend [SECONDS]: suspends the guest to RAM, stays there that long (default 1), wakes it.
+guest_suspend() {
+  local n=0
+  guest vnet-suspend || return
+  until qmp '{"execute":"query-status"}' | grep -q '"suspended"'; do
+    [ $((n += 1)) -le 100 ] || { echo "the guest does not suspend" >&2 && return 1; }
+    sleep 0.2
+  done
+  sleep "${1:-1}"
+  qmp '{"execute":"system_wakeup"}' >/dev/null || return
+  if ! guest_answer 30 || [ "$ANSWER" != ready ]; then
+    echo "the guest does not resume" >&2
+    return 1
+  fi
+  guest '[ "$(cat /run/suspended)" = 0 ]'
+}
+
 # guest_stream CMD [SECONDS]: the same, with output as it comes. Once per guest: the guest is
 # off when it returns, which is how the end of the output is known.
 guest_stream() {
