@@ -27,6 +27,7 @@ fn frames_travel_both_ways_and_are_counted() {
             rig.rx.rearm();
             rig.tx.rearm();
         }
+        rig.pair.quiesce();
         for kind in [Kind::Rx, Kind::Tx] {
             let c = rig.pair.counters(kind);
             assert_eq!((c.frames, c.bytes, c.drops, c.errors), (2, 1560, 0, 0));
