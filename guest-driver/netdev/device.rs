@@ -17,6 +17,7 @@ use crate::{
     bindings as b,
     channel::Channel,
     ethtool,
+    ticker::Ticker,
     AddressList,
     LinkStats,
     Napi,
@@ -84,6 +85,12 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Softirq context: only note it, and schedule work.
     fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16);
 
+    /// Called every [`Config::tick`](crate::Config) milliseconds while the device is registered and
+    /// not in the hands of [`crate::pci::Power`].
+    ///
+    /// Softirq context.
+    fn tick(&self, dev: &NetDevice<Self>);
+
     /// Sets the receive mode. An error makes the core try again later.
     ///
     /// Process context, RTNL held.
@@ -135,6 +142,7 @@ impl Features {
 pub(crate) struct Private<T: Operations> {
     pub(crate) ops: T,
     pub(crate) channels: KVec<Pin<KBox<Channel<T>>>>,
+    pub(crate) ticker: Pin<KBox<Ticker>>,
 }
 
 /// A network device: `struct net_device` with the driver's data `T` in its private area.
@@ -279,6 +287,10 @@ impl<T: Operations> NetDevice<T> {
                 core::ptr::from_ref(&args).cast::<c_void>(),
             )
         }
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.private().ticker
     }
 
     /// Runs `f` with the RTNL lock held.

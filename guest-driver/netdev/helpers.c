@@ -227,6 +227,16 @@ void nd_set_mac(struct net_device *dev, const u8 *mac)
 	eth_hw_addr_set(dev, mac);
 }
 
+void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list *))
+{
+	timer_setup(timer, function, 0);
+}
+
+void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now)
+{
+	mod_timer(timer, jiffies + jiffies_from_now);
+}
+
 u32 nd_online_cpus(void)
 {
 	return num_online_cpus();

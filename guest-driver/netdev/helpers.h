@@ -9,6 +9,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
+#include <linux/timer.h>
 #include <net/page_pool/types.h>
 
 static const netdev_features_t ND_F_SG = NETIF_F_SG;
@@ -86,6 +87,10 @@ bool nd_xmit_more(void);
 
 void nd_set_unicast_filter(struct net_device *dev);
 void nd_set_mac(struct net_device *dev, const u8 *mac);
+/* The callback is set once; starting a timer that runs defers it. */
+void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list *));
+void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
+
 u32 nd_online_cpus(void);
 bool nd_running(const struct net_device *dev);
 bool nd_present(const struct net_device *dev);

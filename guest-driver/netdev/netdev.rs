@@ -43,6 +43,7 @@ mod queue;
 mod registration;
 mod skb;
 mod stats;
+mod ticker;
 pub mod trace;
 mod vtable;
 

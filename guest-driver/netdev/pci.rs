@@ -190,6 +190,7 @@ impl<T: Driver> Adapter<T> {
     }
 
     fn prepare_loss(dev: &Locked<'_, T::Nic<'_>>) {
+        dev.ticker().stop();
         dev.detach();
         dev.ops().prepare_loss(dev);
     }
@@ -197,6 +198,7 @@ impl<T: Driver> Adapter<T> {
     fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
         dev.ops().recover(dev)?;
         dev.attach();
+        dev.ticker().start();
         Ok(())
     }
 
@@ -215,6 +217,7 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: the driver core calls this for bound devices, under the device lock.
         unsafe {
             Self::with(&raw mut (*dev).dev, |dev| {
+                dev.ticker().stop();
                 dev.detach();
                 dev.ops().shutdown(dev);
             })

@@ -27,6 +27,7 @@ use crate::{
     bindings as b,
     channel::Channel,
     device::Private,
+    ticker::Ticker,
     vtable::Callbacks,
     Features,
     NetDevice,
@@ -54,6 +55,8 @@ pub struct Config<'a, T: Operations> {
     pub unicast_filter: bool,
     /// Milliseconds without progress after which a stopped transmit queue counts as stuck.
     pub watchdog: u32,
+    /// Milliseconds between calls of [`Operations::tick`].
+    pub tick: u32,
 }
 
 /// A registered network device. Dropping it takes the interface down and unregisters it.
@@ -77,7 +80,7 @@ unsafe impl<T: Operations> Sync for Registration<'_, T> {}
 /// Name of the control interrupt in /proc/interrupts, as the interface may change its own.
 const CONTROL_NAME: &CStr = c"vnet-control";
 
-impl<'a, T: Operations + 'a> Registration<'a, T> {
+impl<'a, T: Operations> Registration<'a, T> {
     /// Registers a device below `parent`.
     ///
     /// # Safety
@@ -111,12 +114,22 @@ impl<'a, T: Operations + 'a> Registration<'a, T> {
         })
         .ok_or(ENOMEM)?;
         let raw = dev.as_ptr();
+        // SAFETY: started when the device is registered, and stopped before it is unregistered.
+        let ticker = match unsafe { Ticker::new::<T>(raw, msecs_to_jiffies(config.tick)) } {
+            Ok(ticker) => ticker,
+            Err(e) => {
+                // SAFETY: allocated above, with nothing in its private area yet.
+                unsafe { b::free_netdev(raw) };
+                return Err(e);
+            }
+        };
         // SAFETY: the device is fresh and nobody else knows it; its private area has the size of
         // `Private<T>` and, as asserted, its alignment.
         unsafe {
             NetDevice::<T>::private_ptr(raw).write(Private {
                 ops: config.ops,
                 channels,
+                ticker,
             });
             (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
             (*raw).ethtool_ops = &Callbacks::<T>::ETHTOOL.0;
@@ -171,6 +184,7 @@ impl<'a, T: Operations + 'a> Registration<'a, T> {
             _ops: PhantomData,
         };
         this.device().ops().event(this.device());
+        this.device().ticker().start();
         Ok(this)
     }
 
@@ -195,6 +209,7 @@ impl<'a, T: Operations + 'a> Registration<'a, T> {
                 channel.as_ref().remove();
             }
             core::ptr::drop_in_place(&raw mut (*private).channels);
+            core::ptr::drop_in_place(&raw mut (*private).ticker);
             b::free_netdev(dev);
         }
     }
@@ -209,6 +224,7 @@ impl<'a, T: Operations + 'a> Registration<'a, T> {
 
 impl<T: Operations> Drop for Registration<'_, T> {
     fn drop(&mut self) {
+        self.device().ticker().stop();
         let dev = self.dev.as_ptr();
         // SAFETY: by the type invariant. Unregistering takes the interface down, waits for all
         // users, and returns when no callback runs any more.

@@ -164,6 +164,12 @@ impl<'a> Operations for Nic<'a> {
         dev.schedule_work(events::WORK_CHECK | events::WORK_RESET);
     }
 
+    fn tick(&self, dev: &NetDevice<Self>) {
+        if self.present() && !self.regs.alive() {
+            self.card_gone(dev);
+        }
+    }
+
     fn set_rx_mode(
         &self,
         _dev: &Locked<'_, Self>,

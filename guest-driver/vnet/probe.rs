@@ -50,6 +50,9 @@ const MAX_MTU: u32 = 9000;
 /// Time without progress after which a transmit queue counts as stuck, in milliseconds.
 const WATCHDOG: u32 = 5000;
 
+/// Time between looks whether the card still answers, in milliseconds. A look is one register read.
+const TICK: u32 = 1000;
+
 /// What a card said of itself, checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Identity {
@@ -208,6 +211,7 @@ impl netdev::pci::Driver for Vnet {
             features: offloads,
             unicast_filter: identity.mac_filters > 0,
             watchdog: WATCHDOG,
+            tick: TICK,
         })
     }
 }
