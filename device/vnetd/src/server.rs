@@ -25,7 +25,11 @@ pub(crate) fn run(args: &Args) -> End {
     // First, so that from here on no signal leaves anything behind.
     watch_signals(end.clone())?;
 
-    let endpoint = args.net.open(args)?;
+    let unusable = |source| Error::Backend {
+        net: args.net.to_string(),
+        source,
+    };
+    let endpoint = args.net.open(args).map_err(unusable)?;
     let mac = args.mac.unwrap_or_else(|| Mac::for_socket(&args.socket));
     let config = Config {
         mac: mac.0,
@@ -33,10 +37,7 @@ pub(crate) fn run(args: &Args) -> End {
         max_mtu: args.mtu_max,
     };
     let card = Card::new(config, endpoint).map_err(|e| match e {
-        vnet_card::Error::Backend(source) => Error::Backend {
-            net: args.net.to_string(),
-            source,
-        },
+        vnet_card::Error::Backend(source) => unusable(source),
         e => Error::Card(e),
     })?;
     let card = Arc::new(Mutex::new(card));
