@@ -221,3 +221,6 @@ impl ServerBackend for Device {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

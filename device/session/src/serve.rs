@@ -90,3 +90,66 @@ fn is_transient(e: &io::Error) -> bool {
     e.raw_os_error()
         .is_some_and(|code| transient.iter().any(|t| t.raw_os_error() == code))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::thread;
+    use vfio_user::Client;
+    use vnet_card::Config;
+    use vnet_contract::regs::ID_VALUE;
+    use vnet_loopback::Null;
+
+    /// Runs a session while `test` talks to it, and returns how it ended.
+    fn with_session(test: impl FnOnce(&Path)) -> Error {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let socket = Socket::bind(&path).unwrap();
+        let config = Config {
+            mac: [2, 0, 0, 0, 0, 1],
+            queue_pairs: 1,
+            max_mtu: 1500,
+        };
+        let card = Card::new(config, Box::new(Null::new())).unwrap();
+        let on_fatal = |e| panic!("{e}");
+        let mut session = Session::new(&socket, Arc::new(Mutex::new(card)), on_fatal).unwrap();
+        let thread = thread::spawn(move || session.run());
+        test(&path);
+        socket.shutdown();
+        thread.join().unwrap()
+    }
+
+    fn use_card(path: &Path) {
+        let mut client = Client::new(path).unwrap();
+        let mut id = [0; 4];
+        client.region_read(layout::REGISTERS, 0, &mut id).unwrap();
+        assert_eq!(id, [0xff; 4], "the former client left memory space enabled");
+        client.region_write(layout::CONFIG, 4, &[2, 0]).unwrap();
+        client.region_read(layout::REGISTERS, 0, &mut id).unwrap();
+        assert_eq!(u32::from_le_bytes(id), ID_VALUE);
+        client.shutdown().unwrap();
+    }
+
+    #[test]
+    fn one_client_after_another_finds_a_fresh_card() {
+        let end = with_session(|path| (0..3).for_each(|_| use_card(path)));
+        assert!(matches!(end, Error::Accept(_)), "{end}");
+    }
+
+    #[test]
+    fn a_client_that_makes_the_loop_panic_harms_nobody_else() {
+        with_session(|path| {
+            // VERSION with a size that leaves no room for the version.
+            let header = [0u8, 0, 1, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(&header).unwrap();
+            stream.write_all(&[0; 4]).unwrap();
+            // The server hangs up without an answer.
+            assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+            use_card(path);
+        });
+    }
+}
