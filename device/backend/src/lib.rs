@@ -89,7 +89,8 @@ pub enum Error {
     Unsupported(String),
 }
 
-/// A factory of queues, and the control side of a backend. Used by the message thread only.
+/// A factory of queues, and the control side of a backend. Used by one
+/// thread at a time: the message thread, or the one that watches the link.
 pub trait Endpoint: Send {
     /// What the endpoint can do.
     fn capabilities(&self) -> Capabilities;

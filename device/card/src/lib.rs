@@ -6,11 +6,11 @@
 //!
 //! One thread, the message thread, owns the card and calls it; every call returns in bounded
 //! time. Two kinds of thread work beside it. Workers, one per queue pair, move the frames; they
-//! tell what went wrong through [`Events`](events::Events), which is all that they share with the
+//! tell what went wrong through `events::Events`, which is all that they share with the
 //! registers. The monitor watches the link and writes the log, so that neither of the others ever
 //! waits for a system call of a backend or for whoever reads the log.
 //!
-//! An access to BAR 0 is first decoded ([`decode`]): offset, width and direction either name a
+//! An access to BAR 0 is first decoded (module `decode`): offset, width and direction either name a
 //! register of the contract that allows the access, or the access is illegal, which is counted
 //! and otherwise harmless.
 
