@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
@@ -25,6 +26,8 @@ const CARD: Function = Function {
     device: 0,
     function: 0,
 };
+/// The machine's memory, handed to the card by descriptor.
+const SHARED_MEMORY: &str = "memory-backend-memfd,id=mem,size=64M,share=on";
 /// Memory window of the root port: 1 MiB.
 const WINDOW: u32 = 0xe000_0000;
 
@@ -42,15 +45,32 @@ pub struct Qemu {
 impl Qemu {
     /// The QEMU that `VNET_QEMU` names. Without one a test has nothing to run: it says so and ends.
     pub fn program() -> Option<OsString> {
+        static SAID: Once = Once::new();
         let program = std::env::var_os("VNET_QEMU");
         if program.is_none() {
-            eprintln!("skipped: VNET_QEMU does not name a QEMU with vfio-user-pci");
+            // Past the harness, which shows what a test prints only if it fails.
+            SAID.call_once(|| {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "skipped: VNET_QEMU does not name a QEMU with vfio-user-pci"
+                );
+            });
         }
         program
     }
 
     /// Starts QEMU with the card behind `socket` in the root port, or with an empty port.
     pub fn start(program: &OsString, socket: Option<&Path>, more: &[&str]) -> Result<Self> {
+        let memory = ["-object", SHARED_MEMORY, "-machine", "memory-backend=mem"];
+        Self::start_raw(program, socket, &[&memory, more].concat())
+    }
+
+    /// Like [`Self::start`], with memory that QEMU keeps to itself.
+    pub fn start_unshared(program: &OsString, socket: &Path) -> Result<Self> {
+        Self::start_raw(program, Some(socket), &[])
+    }
+
+    fn start_raw(program: &OsString, socket: Option<&Path>, more: &[&str]) -> Result<Self> {
         let dir = TempDir::new()?;
         let qtest = UnixListener::bind(dir.path().join("qtest"))?;
         let monitor = UnixListener::bind(dir.path().join("qmp"))?;
@@ -58,9 +78,9 @@ impl Qemu {
         let mut command = Command::new(program);
         command
             .args(["-S", "-accel", "tcg", "-nodefaults", "-display", "none"])
-            .args(["-object", "memory-backend-memfd,id=mem,size=64M,share=on"])
-            .args(["-machine", "q35,memory-backend=mem", "-m", "64M"])
-            .args(["-qtest", &path("qtest"), "-qmp", &path("qmp")])
+            .args(["-machine", "q35", "-m", "64M"])
+            .args(["-qtest", &path("qtest"), "-qtest-log", "/dev/null"])
+            .args(["-qmp", &path("qmp")])
             .args(more)
             .args([
                 "-device",

@@ -175,6 +175,24 @@ fn the_function_level_reset_does_as_much() {
 }
 
 #[test]
+fn in_d3hot_the_card_is_silent_and_keeps_its_state() {
+    let server = Server::start("loopback").unwrap();
+    let mut nic = server.nic_with(options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+    let power = capability(&mut nic.card, 0x01) + 4;
+    nic.card.write(region::CONFIG, power, &[3, 0]).unwrap();
+    assert_eq!(nic.card.reg(regs::ID).unwrap(), u32::MAX);
+    nic.card.set_reg(regs::MTU, 4000).unwrap();
+    let frame = own(&nic, 100, 2);
+    nic.send(0, &frame).unwrap();
+    common::silence(&mut nic, 0);
+    nic.card.write(region::CONFIG, power, &[0, 0]).unwrap();
+    assert_eq!(nic.card.reg(regs::MTU).unwrap(), 1500);
+    assert_eq!(nic.expect(0).unwrap().frame, frame);
+    round_trip(&mut nic, 0, 3);
+}
+
+#[test]
 fn an_interrupt_that_nobody_listens_to_becomes_pending() {
     let server = Server::start("loopback").unwrap();
     let mut nic = server.nic_with(options()).unwrap();
