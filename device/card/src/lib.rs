@@ -10,8 +10,8 @@
 //! registers. The monitor watches the link and writes the log, so that neither of the others ever
 //! waits for a system call of a backend or for whoever reads the log.
 //!
-//! An access to BAR 0 is first decoded (module `decode`): offset, width and direction either name a
-//! register of the contract that allows the access, or the access is illegal, which is counted
+//! An access to BAR 0 is first decoded (module `decode`): offset, width and direction either name
+//! a register of the contract that allows the access, or the access is illegal, which is counted
 //! and otherwise harmless.
 
 #![forbid(unsafe_code)]
