@@ -180,10 +180,10 @@ impl<'a> Rx<'a> {
     /// Replaces the buffers that were taken. `Some`: ring the doorbell with this value.
     #[inline]
     pub(crate) fn refill(&mut self, force: bool) -> Option<u16> {
-        if self.ring.free() < REFILL && !force {
-            return None;
+        if self.ring.free() >= REFILL || force {
+            self.post();
         }
-        self.post();
+        // Also what was posted in the middle of the poll.
         self.ring.publish()
     }
 
