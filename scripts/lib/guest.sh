@@ -136,7 +136,8 @@ guest_start() {
 guest_answer() {
   local part until=$((SECONDS + $1))
   ANSWER=''
-  while ! read -r -t 0.5 -u "$CONTROL_OUT" part; do
+  # Without IFS= the blanks at a part's ends would be lost.
+  while ! IFS= read -r -t 0.5 -u "$CONTROL_OUT" part; do
     ANSWER+=$part
     kill -0 "$QEMU_PID" 2>/dev/null || return 1
     [ "$SECONDS" -lt "$until" ] || return 1
