@@ -46,3 +46,45 @@ impl AsFd for Kick {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{poll, PollFd, PollFlags, Timespec};
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn a_kick_while_the_last_one_is_cleared_is_not_lost() {
+        const ROUNDS: u32 = 20_000;
+        let kick = Kick::new().unwrap();
+        let (work, seen) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let patience = Timespec {
+                    tv_sec: 10,
+                    tv_nsec: 0,
+                };
+                while seen.load(Ordering::Acquire) < 2 * ROUNDS {
+                    let mut fds = [PollFd::new(&kick, PollFlags::IN)];
+                    let woken = poll(&mut fds, Some(&patience)).unwrap();
+                    kick.clear();
+                    seen.store(work.load(Ordering::Relaxed), Ordering::Release);
+                    assert!(woken > 0, "a kick was lost");
+                }
+            });
+            for round in 1..=ROUNDS {
+                // The second kick finds the worker somewhere on its way from the first.
+                work.store(2 * round - 1, Ordering::Relaxed);
+                kick.kick();
+                for _ in 0..round % 128 * 32 {
+                    std::hint::spin_loop();
+                }
+                work.store(2 * round, Ordering::Relaxed);
+                kick.kick();
+                while seen.load(Ordering::Acquire) < 2 * round {
+                    std::thread::yield_now();
+                }
+            }
+        });
+    }
+}

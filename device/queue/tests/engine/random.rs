@@ -2,6 +2,7 @@
 //! Drivers that do anything, and drivers that do right in every order.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -312,17 +313,76 @@ proptest! {
     }
 }
 
+/// A driver that looks at the ring while the device works never sees part of a frame.
+#[test]
+fn the_buffers_of_a_frame_become_visible_together() {
+    const FRAMES: usize = 20_000;
+    let mem = memory();
+    let mut driver = driver(&mem, SIZE, MRG_RXBUF);
+    let mut rx = Rx::start(&driver.config, &mem.device()).unwrap();
+    let at = |head: u16| BUFFERS + u64::from(head) * 0x400;
+    for head in 0..SIZE {
+        driver.chain(head, &[(at(head), 0x100)], true);
+        driver.offer(head);
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let device = mem.device();
+            let mut backend = Backend::default();
+            let mut frames = 0;
+            while frames < FRAMES && !done.load(Ordering::Relaxed) {
+                backend.waiting.push_back((frame(1000, 0), Meta::default()));
+                let budget = Budget {
+                    frames: 1,
+                    ..Budget::default()
+                };
+                let outcome = rx.run(&device, &mut backend, &everything(), budget);
+                assert_eq!(outcome.fault, None);
+                frames += outcome.frames as usize;
+                backend.waiting.truncate(1);
+            }
+        });
+        let mut torn = 0;
+        for _ in 0..FRAMES {
+            let mut first = driver.take_used();
+            while first.is_none() {
+                std::thread::yield_now();
+                first = driver.take_used();
+            }
+            let head = first.map_or(0, |(head, _)| head as u16);
+            let header = mem.read(at(head), hdr::SIZE);
+            let header = NetHdr::from_bytes(header[..].try_into().unwrap());
+            assert_eq!(header.num_buffers, 4);
+            driver.offer(head);
+            for _ in 1..header.num_buffers {
+                match driver.take_used() {
+                    Some((head, _)) => {
+                        driver.offer(head as u16);
+                    }
+                    None => torn += 1,
+                }
+            }
+            if torn > 0 {
+                break;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(torn, 0);
+    });
+}
+
 /// A guest that scribbles over ring and buffers while the device works cannot make it panic,
 /// hang, or write outside the buffers.
 #[test]
 fn a_guest_that_scribbles() {
     let mem = memory();
     let driver = driver(&mem, SIZE, MRG_RXBUF);
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|s| {
         s.spawn(|| {
             let mut x = 0x1234_5678_9abc_def1u64;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 x ^= x << 13;
                 x ^= x >> 7;
                 x ^= x << 17;
@@ -349,7 +409,7 @@ fn a_guest_that_scribbles() {
             let mut backend = Backend::with_frames([frame(60, 0), frame(300, 1)]);
             rx.run(&device, &mut backend, &everything(), Budget::default());
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
     });
     driver.set_avail_idx(0);
     let mut tx = Tx::start(&driver.start_at(0).config, &mem.device()).unwrap();

@@ -79,6 +79,8 @@ pub(crate) struct Wire {
     pub(crate) received: AtomicU64,
     /// The descriptor stays readable whatever is done.
     pub(crate) noisy: AtomicBool,
+    /// A round, which asks for the deadline last, takes this many microseconds more.
+    pub(crate) lingers: AtomicU64,
     pub(crate) deadline: Mutex<Option<Instant>>,
     /// The deadline stays when it has passed.
     pub(crate) insists: AtomicBool,
@@ -97,6 +99,7 @@ impl Wire {
             busy: AtomicBool::new(false),
             received: AtomicU64::new(0),
             noisy: AtomicBool::new(false),
+            lingers: AtomicU64::new(0),
             deadline: Mutex::default(),
             insists: AtomicBool::new(false),
         })
@@ -167,6 +170,12 @@ impl Queue for Tap {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        let lingers = self.0.lingers.load(Ordering::SeqCst);
+        if lingers > 0 {
+            self.0.busy.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_micros(lingers));
+            self.0.busy.store(false, Ordering::SeqCst);
+        }
         *self.0.deadline.lock().unwrap()
     }
 }

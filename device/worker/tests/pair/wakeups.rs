@@ -2,6 +2,10 @@
 //! Nobody sleeps on work: a driver that rings only when it is asked to, and that sleeps until it
 //! is interrupted, never waits for ever.
 
+use std::sync::atomic::Ordering;
+
+use vnet_contract::queue::Kind;
+
 use crate::backends::{Echo, Tap, Wire};
 use crate::rig::{eventually, Rig, SIZE};
 
@@ -42,6 +46,21 @@ fn transmit() {
         }
         eventually("all are sent", || wire.sent() == u64::from(FRAMES));
         assert_eq!(rig.reports.queues.lock().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn a_doorbell_between_the_last_look_and_the_sleep() {
+    for inline in [false, true] {
+        let wire = Wire::new();
+        let mut rig = Rig::running(Tap(wire.clone()), inline);
+        wire.lingers.store(100_000, Ordering::SeqCst);
+        rig.pair.wake();
+        // The worker has asked for a doorbell, found the ring empty, and holds the pair.
+        eventually("the round ends slowly", || wire.busy.load(Ordering::SeqCst));
+        rig.send(0, &[0; 60]);
+        assert_eq!(rig.pair.counters(Kind::Tx).doorbells, 1);
+        eventually("sent", || wire.sent() == 1);
     }
 }
 
