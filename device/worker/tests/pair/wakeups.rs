@@ -3,6 +3,7 @@
 //! is interrupted, never waits for ever.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use vnet_contract::queue::Kind;
 
@@ -54,6 +55,8 @@ fn a_doorbell_between_the_last_look_and_the_sleep() {
     for inline in [false, true] {
         let wire = Wire::new();
         let mut rig = Rig::running(Tap(wire.clone()), inline);
+        // Time for the worker to fall asleep, so that one round is all that the kick causes.
+        std::thread::sleep(Duration::from_millis(20));
         wire.lingers.store(100_000, Ordering::SeqCst);
         rig.pair.wake();
         // The worker has asked for a doorbell, found the ring empty, and holds the pair.
