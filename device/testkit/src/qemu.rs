@@ -52,7 +52,7 @@ impl Qemu {
             SAID.call_once(|| {
                 let _ = writeln!(
                     std::io::stderr(),
-                    "skipped: VNET_QEMU does not name a QEMU with vfio-user-pci"
+                    "skip qtest: VNET_QEMU does not name a QEMU with vfio-user-pci"
                 );
             });
         }

@@ -735,7 +735,7 @@ fn a_ring_that_changes_all_the_time() {
     let addresses = [page, base, NOWHERE, READ_ONLY, u64::MAX - 100, 0];
     let lengths = [12, 60, 72, 1500, 0, u32::MAX, 65_565];
     let mut failures = 0;
-    for _ in 0..20_000 {
+    for _ in 0..common::rounds(20_000) {
         for _ in 0..4 {
             let addr = addresses[next() as usize % addresses.len()];
             let len = lengths[next() as usize % lengths.len()];

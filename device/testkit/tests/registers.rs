@@ -242,7 +242,7 @@ fn value() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: common::rounds(64), failure_persistence: None, ..Default::default() })]
 
     /// Any accesses to the registers and configuration space, in any order: the server answers
     /// each, and after a reset the card works.

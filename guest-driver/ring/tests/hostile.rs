@@ -189,7 +189,7 @@ fn moves() -> impl Strategy<Value = Move> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: common::rounds(2000), failure_persistence: None, ..Default::default() })]
 
     /// Whatever the card writes: no panic, no cookie lost or given twice, no descriptor lost.
     #[test]

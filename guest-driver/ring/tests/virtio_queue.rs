@@ -338,7 +338,7 @@ fn play(size: u16, start: u32, list: &[Step]) {
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
+        cases: common::rounds(cases),
         failure_persistence: None,
         ..Default::default()
     }

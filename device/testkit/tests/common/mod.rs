@@ -75,3 +75,11 @@ pub fn options() -> Options {
         ..options
     }
 }
+
+/// Rounds of a property test: many more in a long run of all tests.
+pub fn rounds(usual: u32) -> u32 {
+    match std::env::var_os("VNET_LONG") {
+        Some(_) => usual * 20,
+        None => usual,
+    }
+}

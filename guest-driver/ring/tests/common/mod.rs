@@ -95,6 +95,14 @@ impl Memory for HeapRing {
     }
 }
 
+/// Rounds of a property test: many more in a long run of all tests.
+pub(crate) fn rounds(usual: u32) -> u32 {
+    match std::env::var_os("VNET_LONG") {
+        Some(_) => usual * 20,
+        None => usual,
+    }
+}
+
 /// What a card, honest or not, does to the memory.
 impl Shared {
     pub(crate) fn avail_index(&self) -> u16 {
