@@ -19,7 +19,14 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn
 )]
-#![allow(clippy::undocumented_unsafe_blocks)]
+// Part of no group that `clippy::all` covers; the kernel asks for them.
+#![allow(
+    clippy::as_underscore,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks
+)]
 
 use kernel::ffi;
 use pin_init::{MaybeZeroable, Zeroable};

@@ -102,7 +102,14 @@ impl<T: Operations> Channel<T> {
     /// channel's index, and is not added yet. [`Self::remove`] is called before either goes.
     pub(crate) unsafe fn add(self: Pin<&Self>, dev: *mut b::net_device) {
         // SAFETY: by the caller; the context is pinned and zeroed, as the core wants it.
-        unsafe { b::nd_napi_add(dev, self.napi.get(), Some(Self::poll), i32::from(self.index)) }
+        unsafe {
+            b::nd_napi_add(
+                dev,
+                self.napi.get(),
+                Some(Self::poll),
+                i32::from(self.index),
+            )
+        }
     }
 
     /// Takes the NAPI context off the device.
@@ -251,18 +258,28 @@ impl<T: Operations> Channel<T> {
         unsafe { b::nd_napi_schedule(self.napi.get()) }
     }
 
+    /// The interrupt of the channel.
+    ///
+    /// # Safety
+    ///
+    /// `data` points to a channel that is valid and added to a device.
     unsafe extern "C" fn interrupt(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: `start` gave this pointer, valid until `free_irq` returns.
         let channel = unsafe { &*data.cast::<Self>() };
         channel.interrupts.add(1);
-        // SAFETY: `dev` was set when the context was added, and interrupts are off in a handler.
-        unsafe {
-            trace::irq((*channel.napi.get()).dev, channel.index);
-            b::nd_napi_schedule_irqoff(channel.napi.get());
-        }
+        // SAFETY: the context was added to a device made for `T`, which outlives it.
+        let dev = unsafe { NetDevice::<T>::from_raw((*channel.napi.get()).dev) };
+        trace::irq(dev, channel.index);
+        // SAFETY: the context is valid, and interrupts are off in a handler.
+        unsafe { b::nd_napi_schedule_irqoff(channel.napi.get()) };
         bindings::irqreturn::IRQ_HANDLED
     }
 
+    /// The poll callback of the NAPI context.
+    ///
+    /// # Safety
+    ///
+    /// `napi` is the context of a channel of a device made for `T`, and polled by the core.
     unsafe extern "C" fn poll(napi: *mut b::napi_struct, budget: c_int) -> c_int {
         // SAFETY: only the contexts of channels have this callback.
         let channel = unsafe { &*container_of!(Opaque::cast_from(napi), Self, napi) };
@@ -287,16 +304,13 @@ impl<T: Operations> Channel<T> {
             // context is not to be completed then.
             _ if budget == 0 => 0,
             Polled::Idle(done) if done < budget => {
+                trace::poll(dev, channel.index, done, budget, true);
                 // SAFETY: called by the poll callback, which touches nothing of the channel after.
-                unsafe {
-                    trace::poll(dev.as_raw(), channel.index, done, budget, true);
-                    b::napi_complete_done(napi, done as c_int);
-                }
+                unsafe { b::napi_complete_done(napi, done as c_int) };
                 done as c_int
             }
             _ => {
-                // SAFETY: the device is valid.
-                unsafe { trace::poll(dev.as_raw(), channel.index, budget, budget, false) };
+                trace::poll(dev, channel.index, budget, budget, false);
                 budget as c_int
             }
         }

@@ -4,8 +4,7 @@
 
 use core::marker::PhantomData;
 use kernel::{
-    bindings,
-    fmt,
+    bindings, fmt,
     prelude::*,
     types::{
         NotThreadSafe,
@@ -203,7 +202,10 @@ impl<T: Operations> NetDevice<T> {
 
     #[inline]
     pub(crate) fn channel(&self, index: u16) -> Option<&Channel<T>> {
-        self.private().channels.get(usize::from(index)).map(|c| &**c)
+        self.private()
+            .channels
+            .get(usize::from(index))
+            .map(|c| &**c)
     }
 
     /// Interrupts that a channel has had since the device was registered.

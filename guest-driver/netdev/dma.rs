@@ -122,15 +122,23 @@ impl SharedMemory {
         if offset.checked_add(size_of::<T>())? > self.bytes || offset % align_of::<T>() != 0 {
             return None;
         }
-        Some(self.memory.as_mut_ptr().cast::<u8>().wrapping_add(offset).cast())
+        Some(
+            self.memory
+                .as_mut_ptr()
+                .cast::<u8>()
+                .wrapping_add(offset)
+                .cast(),
+        )
     }
 
     /// Reads a 16-bit value.
     #[inline]
     pub fn read16(&self, offset: usize) -> u16 {
-        // SAFETY: the pointer is valid and aligned; the access is volatile, as the device may write.
-        let v = self.at(offset).map_or(0, |p: *mut u16| unsafe { p.read_volatile() });
-        u16::from_le(v)
+        let Some(p) = self.at::<u16>(offset) else {
+            return 0;
+        };
+        // SAFETY: the pointer is valid and aligned; volatile, as the device may write.
+        u16::from_le(unsafe { p.read_volatile() })
     }
 
     /// Writes a 16-bit value.
@@ -145,9 +153,11 @@ impl SharedMemory {
     /// Reads a 32-bit value.
     #[inline]
     pub fn read32(&self, offset: usize) -> u32 {
+        let Some(p) = self.at::<u32>(offset) else {
+            return 0;
+        };
         // SAFETY: as in `read16`.
-        let v = self.at(offset).map_or(0, |p: *mut u32| unsafe { p.read_volatile() });
-        u32::from_le(v)
+        u32::from_le(unsafe { p.read_volatile() })
     }
 
     /// Writes a 32-bit value.

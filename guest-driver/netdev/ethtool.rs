@@ -125,27 +125,49 @@ impl<T: crate::Operations> Callbacks<T> {
         ..pin_init::zeroed()
     });
 
+    /// Version of the device.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `info` is zeroed and not shared.
     unsafe extern "C" fn get_drvinfo(dev: *mut b::net_device, info: *mut b::ethtool_drvinfo) {
         // SAFETY: the core gives a device that was registered for `T` and a zeroed structure, which
         // it fills with the names of driver and bus itself.
         let (dev, info) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *info) };
         let mut text = [0u8; 31];
         let _ = dev.ops().firmware_version(&mut Text(&mut text, 0));
-        for (out, byte) in info.fw_version.iter_mut().zip(text) {
-            *out = byte as _;
-        }
+        info.fw_version[..text.len()].copy_from_slice(&text);
     }
 
+    /// Message level.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`.
     unsafe extern "C" fn get_msglevel(dev: *mut b::net_device) -> u32 {
         // SAFETY: the core gives a device that was registered for `T`.
-        unsafe { NetDevice::<T>::from_raw(dev) }.ops().message_level()
+        unsafe { NetDevice::<T>::from_raw(dev) }
+            .ops()
+            .message_level()
     }
 
+    /// Sets the message level.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`.
     unsafe extern "C" fn set_msglevel(dev: *mut b::net_device, level: u32) {
         // SAFETY: the core gives a device that was registered for `T`.
-        unsafe { NetDevice::<T>::from_raw(dev) }.ops().set_message_level(level)
+        unsafe { NetDevice::<T>::from_raw(dev) }
+            .ops()
+            .set_message_level(level)
     }
 
+    /// Ring sizes.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `ring` is zeroed and not shared.
     unsafe extern "C" fn get_ringparam(
         dev: *mut b::net_device,
         ring: *mut b::ethtool_ringparam,
@@ -159,16 +181,23 @@ impl<T: crate::Operations> Callbacks<T> {
         (ring.tx_pending, ring.tx_max_pending) = sizes.tx;
     }
 
-    unsafe extern "C" fn get_channels(
-        dev: *mut b::net_device,
-        channels: *mut b::ethtool_channels,
-    ) {
+    /// Numbers of channels.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `channels` is zeroed and not shared.
+    unsafe extern "C" fn get_channels(dev: *mut b::net_device, channels: *mut b::ethtool_channels) {
         // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
         let (dev, channels) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *channels) };
         channels.combined_count = u32::from(dev.channels());
         channels.max_combined = u32::from(dev.ops().max_channels());
     }
 
+    /// Number of strings in a set.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`.
     unsafe extern "C" fn get_sset_count(dev: *mut b::net_device, set: c_int) -> c_int {
         if set != b::ethtool_stringset_ETH_SS_STATS as c_int {
             return EOPNOTSUPP.to_errno();
@@ -178,6 +207,12 @@ impl<T: crate::Operations> Callbacks<T> {
         c_int::try_from(count).unwrap_or(0)
     }
 
+    /// The strings of a set.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `data` is zeroed room for as many strings as
+    /// [`Self::get_sset_count`] said.
     unsafe extern "C" fn get_strings(dev: *mut b::net_device, set: u32, data: *mut u8) {
         if set != b::ethtool_stringset_ETH_SS_STATS {
             return;
@@ -187,9 +222,15 @@ impl<T: crate::Operations> Callbacks<T> {
         const LEN: usize = b::ETH_GSTRING_LEN as usize;
         // SAFETY: the core allocated, zeroed, a string per statistic, by `get_sset_count`.
         let data = unsafe { slice::from_raw_parts_mut(data, dev.ops().stats_count() * LEN) };
-        dev.ops().stats_names(&mut Names(data.chunks_exact_mut(LEN)));
+        dev.ops()
+            .stats_names(&mut Names(data.chunks_exact_mut(LEN)));
     }
 
+    /// Values of the statistics.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `data` is zeroed room for as many values as `stats` says.
     unsafe extern "C" fn get_ethtool_stats(
         dev: *mut b::net_device,
         stats: *mut b::ethtool_stats,
@@ -199,11 +240,19 @@ impl<T: crate::Operations> Callbacks<T> {
         // many values as `n_stats` says, by `get_sset_count`.
         let (dev, data) = unsafe {
             let n = (*stats).n_stats as usize;
-            (NetDevice::<T>::from_raw(dev), slice::from_raw_parts_mut(data, n))
+            (
+                NetDevice::<T>::from_raw(dev),
+                slice::from_raw_parts_mut(data, n),
+            )
         };
         dev.ops().stats_values(dev, &mut Values(data.iter_mut()));
     }
 
+    /// State of the link.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `settings` is zeroed and not shared.
     unsafe extern "C" fn get_link_ksettings(
         dev: *mut b::net_device,
         settings: *mut b::ethtool_link_ksettings,

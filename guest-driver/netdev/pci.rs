@@ -183,9 +183,8 @@ impl<T: Driver> Adapter<T> {
     ) -> R {
         // SAFETY: `device::Device` is transparent over `struct device`; by the caller the device is
         // bound, and callbacks of a bound device run between probe and remove.
-        let data = unsafe {
-            (*dev.cast::<Device<CoreInternal<'_>>>()).drvdata_borrow::<Data<'_, T>>()
-        };
+        let data =
+            unsafe { (*dev.cast::<Device<CoreInternal<'_>>>()).drvdata_borrow::<Data<'_, T>>() };
         data.get_ref().registration.device().with_lock(f)
     }
 
@@ -202,17 +201,33 @@ impl<T: Driver> Adapter<T> {
         Ok(())
     }
 
+    /// The system goes to sleep, or its memory is saved.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn suspend(dev: *mut bindings::device) -> c_int {
         // SAFETY: the PM core calls this for bound devices, under the device lock.
         unsafe { Self::with(dev, |dev| Self::prepare_loss(dev)) };
         0
     }
 
+    /// The system wakes up.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn resume(dev: *mut bindings::device) -> c_int {
         // SAFETY: the PM core calls this for bound devices, under the device lock.
-        kernel::error::from_result(|| unsafe { Self::with(dev, |dev| Self::recover(dev)) }.map(|()| 0))
+        let recovered = unsafe { Self::with(dev, |dev| Self::recover(dev)) };
+        kernel::error::from_result(|| recovered.map(|()| 0))
     }
 
+    /// The system goes down.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn shutdown(dev: *mut bindings::pci_dev) {
         // SAFETY: the driver core calls this for bound devices, under the device lock.
         unsafe {
@@ -224,11 +239,21 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
+    /// The function is about to be reset.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn reset_prepare(dev: *mut bindings::pci_dev) {
         // SAFETY: the PCI core calls this for bound devices, under the device lock.
         unsafe { Self::with(&raw mut (*dev).dev, |dev| Self::prepare_loss(dev)) }
     }
 
+    /// The function was reset.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn reset_done(dev: *mut bindings::pci_dev) {
         // A device that does not come back stays detached, and `recover` said why.
         // SAFETY: the PCI core calls this for bound devices, under the device lock.

@@ -163,7 +163,7 @@ impl<'a, T: Operations> Registration<'a, T> {
                 control,
                 None,
                 Some(Self::control),
-                bindings::IRQF_ONESHOT as _,
+                bindings::IRQF_ONESHOT as usize,
                 CONTROL_NAME.as_char_ptr(),
                 raw.cast(),
             )
@@ -214,6 +214,11 @@ impl<'a, T: Operations> Registration<'a, T> {
         }
     }
 
+    /// The thread of the control interrupt.
+    ///
+    /// # Safety
+    ///
+    /// `data` points to a device that was registered for `T`.
     unsafe extern "C" fn control(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: `new` gave this pointer, valid until `free_irq` returns.
         let dev = unsafe { NetDevice::<T>::from_raw(data.cast()) };

@@ -232,7 +232,13 @@ impl RxSkb {
         // SAFETY: the skb is owned, has room for a fragment, and takes the page over; it is marked
         // for recycling, so it returns the page to its pool.
         unsafe {
-            b::nd_skb_add_page(self.0.as_ptr(), page.into_raw(), offset, len, b::ND_PAGE_SIZE)
+            b::nd_skb_add_page(
+                self.0.as_ptr(),
+                page.into_raw(),
+                offset,
+                len,
+                b::ND_PAGE_SIZE,
+            )
         };
         Ok(())
     }

@@ -67,6 +67,11 @@ impl Ticker {
         unsafe { b::timer_delete_sync(self.timer.get()) };
     }
 
+    /// The callback of the timer.
+    ///
+    /// # Safety
+    ///
+    /// `timer` is in a ticker of a device that was registered for `T`.
     unsafe extern "C" fn expire<T: Operations>(timer: *mut b::timer_list) {
         // SAFETY: only timers in a `Ticker` have this callback, and while it runs the ticker and
         // its device are valid, as `stop` waits for it.

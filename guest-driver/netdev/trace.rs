@@ -42,26 +42,26 @@ pub fn complete<T: Operations>(dev: &NetDevice<T>, channel: u16, frames: u32, by
     }
 }
 
-/// The interrupt of a channel arrived. `dev` must be valid.
+/// The interrupt of a channel arrived.
 #[inline(always)]
-pub(crate) unsafe fn irq(dev: *mut b::net_device, channel: u16) {
+pub(crate) fn irq<T: Operations>(dev: &NetDevice<T>, channel: u16) {
     if enabled!(__tracepoint_vnet_irq) {
-        // SAFETY: by the caller.
-        unsafe { b::rust_do_trace_vnet_irq(dev, channel) }
+        // SAFETY: the device is valid.
+        unsafe { b::rust_do_trace_vnet_irq(dev.as_raw(), channel) }
     }
 }
 
-/// A poll ended. `dev` must be valid.
+/// A poll ended.
 #[inline(always)]
-pub(crate) unsafe fn poll(
-    dev: *mut b::net_device,
+pub(crate) fn poll<T: Operations>(
+    dev: &NetDevice<T>,
     channel: u16,
     done: u32,
     budget: u32,
     idle: bool,
 ) {
     if enabled!(__tracepoint_vnet_poll) {
-        // SAFETY: by the caller.
-        unsafe { b::rust_do_trace_vnet_poll(dev, channel, done, budget, idle) }
+        // SAFETY: the device is valid.
+        unsafe { b::rust_do_trace_vnet_poll(dev.as_raw(), channel, done, budget, idle) }
     }
 }

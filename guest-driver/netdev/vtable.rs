@@ -56,6 +56,11 @@ impl<T: Operations> Callbacks<T> {
         unsafe { Locked::new(NetDevice::from_raw(dev)) }
     }
 
+    /// `ndo_open`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
     unsafe extern "C" fn open(dev: *mut b::net_device) -> c_int {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
@@ -65,6 +70,11 @@ impl<T: Operations> Callbacks<T> {
         })
     }
 
+    /// `ndo_stop`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
     unsafe extern "C" fn stop(dev: *mut b::net_device) -> c_int {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
@@ -72,6 +82,12 @@ impl<T: Operations> Callbacks<T> {
         0
     }
 
+    /// `ndo_start_xmit`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, `skb` is passed on, and the lock of the queue that it is mapped
+    /// to is held with bottom halves disabled.
     unsafe extern "C" fn start_xmit(
         skb: *mut b::sk_buff,
         dev: *mut b::net_device,
@@ -102,6 +118,12 @@ impl<T: Operations> Callbacks<T> {
         b::netdev_tx_NETDEV_TX_OK
     }
 
+    /// `ndo_set_mac_address`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, the RTNL lock is held, and `addr` is a socket address that holds
+    /// at least as many bytes as an Ethernet address has.
     unsafe extern "C" fn set_mac_address(dev: *mut b::net_device, addr: *mut c_void) -> c_int {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
@@ -120,6 +142,11 @@ impl<T: Operations> Callbacks<T> {
         })
     }
 
+    /// `ndo_set_rx_mode_async`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, the RTNL lock is held, and the lists are snapshots.
     unsafe extern "C" fn set_rx_mode(
         dev: *mut b::net_device,
         unicast: *mut b::netdev_hw_addr_list,
@@ -141,6 +168,11 @@ impl<T: Operations> Callbacks<T> {
         })
     }
 
+    /// `ndo_change_mtu`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
     unsafe extern "C" fn change_mtu(dev: *mut b::net_device, mtu: c_int) -> c_int {
         // SAFETY: see the module; the core holds the RTNL lock and checked the limits.
         let dev = unsafe { Self::locked(dev) };
@@ -153,24 +185,36 @@ impl<T: Operations> Callbacks<T> {
         })
     }
 
+    /// `ndo_tx_timeout`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`.
     unsafe extern "C" fn tx_timeout(dev: *mut b::net_device, queue: c_uint) {
         // SAFETY: see the module.
         let dev = unsafe { NetDevice::<T>::from_raw(dev) };
         dev.ops().tx_timeout(dev, queue as u16);
     }
 
-    unsafe extern "C" fn get_stats64(
-        dev: *mut b::net_device,
-        stats: *mut b::rtnl_link_stats64,
-    ) {
+    /// `ndo_get_stats64`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and `stats` is zeroed and not shared.
+    unsafe extern "C" fn get_stats64(dev: *mut b::net_device, stats: *mut b::rtnl_link_stats64) {
         // SAFETY: see the module; `stats` is zeroed by the core and not shared.
         let (dev, stats) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *stats) };
         dev.ops().stats(dev, &mut LinkStats::new(stats));
     }
 
+    /// `ndo_work`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
     unsafe extern "C" fn work(dev: *mut b::net_device, events: c_ulong) {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
-        dev.ops().work(&dev, events as usize);
+        dev.ops().work(&dev, events);
     }
 }

@@ -46,8 +46,11 @@ const CARD_QUEUE: [(&str, u32); 6] = [
     ("interrupts", regs::S_INTERRUPTS),
 ];
 
+/// Gives the index of a queue of a pair.
+type QueueOf = fn(u16) -> u16;
+
 /// Directions as they are named in statistics, and the queue of a pair that each is.
-const DIRECTIONS: [(&str, fn(u16) -> u16); 2] = [("rx", queue::rx_index), ("tx", queue::tx_index)];
+const DIRECTIONS: [(&str, QueueOf); 2] = [("rx", queue::rx_index), ("tx", queue::tx_index)];
 
 impl Nic<'_> {
     fn keeps_counters(&self) -> bool {

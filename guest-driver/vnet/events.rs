@@ -111,16 +111,14 @@ impl<'a> Nic<'a> {
         let info = self.regs.read_queue(index, regs::Q_ERROR_INFO);
         let code = (status >> regs::Q_STATUS_CODE_SHIFT) as u8;
         let name = queue::Error::from_code(code).map_or("unknown error", |e| e.name());
-        netdev::err!(dev, "card stopped queue {index}: {name} ({code}), {info:#x}\n");
+        netdev::err!(
+            dev,
+            "card stopped queue {index}: {name} ({code}), {info:#x}\n"
+        );
     }
 
     /// Says what rule of the ring the card broke, and has it reset. The caller stopped the queue.
-    pub(crate) fn queue_broken(
-        &self,
-        dev: &NetDevice<Self>,
-        index: u16,
-        why: fmt::Arguments<'_>,
-    ) {
+    pub(crate) fn queue_broken(&self, dev: &NetDevice<Self>, index: u16, why: fmt::Arguments<'_>) {
         netdev::err!(dev, "card broke queue {index}: {why}\n");
         dev.schedule_work(WORK_RESET);
     }

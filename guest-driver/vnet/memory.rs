@@ -81,7 +81,8 @@ impl Memory for RingMemory {
 
     #[inline]
     fn publish_avail_index(&mut self, index: u16) {
-        self.memory.store_release(self.avail + ring::RING_IDX, index);
+        self.memory
+            .store_release(self.avail + ring::RING_IDX, index);
     }
 
     #[inline]
@@ -106,7 +107,8 @@ impl Memory for RingMemory {
 
     #[inline]
     fn avail_event(&self) -> u16 {
-        self.memory.read16(self.used + ring::avail_event_offset(self.size))
+        self.memory
+            .read16(self.used + ring::avail_event_offset(self.size))
     }
 
     #[inline]

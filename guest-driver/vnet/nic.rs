@@ -4,8 +4,7 @@
 
 use kernel::{
     device::Bound,
-    new_mutex,
-    pci,
+    new_mutex, pci,
     prelude::*,
     sync::{
         atomic::{

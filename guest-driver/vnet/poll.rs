@@ -56,10 +56,7 @@ pub(crate) fn poll<'a>(
         return Polled::Again;
     }
 
-    let idle = rx.enable_interrupts()
-        && napi
-            .lock_tx()
-            .is_none_or(|mut tx| tx.enable_interrupts());
+    let idle = rx.enable_interrupts() && napi.lock_tx().is_none_or(|mut tx| tx.enable_interrupts());
     if idle {
         Polled::Idle(done)
     } else {

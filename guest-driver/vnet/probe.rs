@@ -82,7 +82,12 @@ impl Identity {
         }
         let version = regs.read(regs::VERSION);
         if version >> 16 != regs::VERSION_VALUE >> 16 {
-            dev_err!(dev, "card version {}.{} is not known\n", version >> 16, version & 0xffff);
+            dev_err!(
+                dev,
+                "card version {}.{} is not known\n",
+                version >> 16,
+                version & 0xffff
+            );
             return Err(ENODEV);
         }
         let features = negotiate(dev, regs, WANTED)?;
@@ -99,7 +104,10 @@ impl Identity {
         let pairs = regs.read(regs::QUEUE_PAIRS);
         let vectors = regs.read(regs::VECTORS);
         if pairs == 0 || pairs > u32::from(MAX_QUEUE_PAIRS) || vectors < 2 {
-            dev_err!(dev, "impossible numbers: {pairs} queue pairs, {vectors} vectors\n");
+            dev_err!(
+                dev,
+                "impossible numbers: {pairs} queue pairs, {vectors} vectors\n"
+            );
             return Err(EIO);
         }
 
@@ -114,7 +122,8 @@ impl Identity {
         }
 
         let mac_filters = if features & features::MAC_FILTER != 0 {
-            regs.read(regs::MAC_FILTER_SIZE).min(crate::filter::MAX_FILTERS as u32) as u16
+            regs.read(regs::MAC_FILTER_SIZE)
+                .min(crate::filter::MAX_FILTERS as u32) as u16
         } else {
             0
         };
@@ -150,7 +159,10 @@ pub(crate) fn negotiate(
     regs.write(regs::DRIVER_FEATURES_HI, (accepted >> 32) as u32);
     regs.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
     if regs.read(regs::STATUS) & regs::STATUS_FEATURES_OK == 0 {
-        dev_err!(dev, "card refuses features {accepted:#x} of the offered {offered:#x}\n");
+        dev_err!(
+            dev,
+            "card refuses features {accepted:#x} of the offered {offered:#x}\n"
+        );
         return Err(EIO);
     }
     Ok(accepted)
@@ -171,8 +183,8 @@ impl netdev::pci::Driver for Vnet {
     const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
 
     fn probe<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Config<'bound, Nic<'bound>>> {
-        let regs = Registers::map(dev)
-            .inspect_err(|_| dev_err!(dev, "cannot map the registers\n"))?;
+        let regs =
+            Registers::map(dev).inspect_err(|_| dev_err!(dev, "cannot map the registers\n"))?;
         let identity = Identity::establish(dev, &regs)?;
         let mac = mac_address(dev, &regs)?;
 

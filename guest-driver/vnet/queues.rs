@@ -47,7 +47,8 @@ impl<'a> Nic<'a> {
         dev.start_channel(pair, tx, rx)?;
 
         for index in [rx_index, tx_index] {
-            self.regs.write_queue(index, regs::Q_CTRL, regs::Q_CTRL_ENABLE);
+            self.regs
+                .write_queue(index, regs::Q_CTRL, regs::Q_CTRL_ENABLE);
             let status = self.regs.read_queue(index, regs::Q_STATUS);
             if status & regs::Q_STATUS_RUNNING == 0 || status == u32::MAX {
                 self.report_queue(dev, index, status);
@@ -75,8 +76,10 @@ impl<'a> Nic<'a> {
     pub(crate) fn stop_queues(&self, dev: &Locked<'_, Self>) {
         if self.present() {
             for pair in 0..self.pairs {
-                self.regs.write_queue(queue::rx_index(pair), regs::Q_CTRL, 0);
-                self.regs.write_queue(queue::tx_index(pair), regs::Q_CTRL, 0);
+                self.regs
+                    .write_queue(queue::rx_index(pair), regs::Q_CTRL, 0);
+                self.regs
+                    .write_queue(queue::tx_index(pair), regs::Q_CTRL, 0);
             }
             // When this read is answered, the card no longer touches rings or buffers.
             let status = self.regs.read(regs::STATUS);

@@ -47,7 +47,10 @@ use crate::{
 
 /// Descriptors that the longest chain takes: header, linear part, fragments.
 const MAX_CHAIN: u16 = 2 + MAX_FRAGS as u16;
-const _: () = assert!(MAX_CHAIN < queue::MIN_SIZE / 2, "the smallest ring holds two chains");
+const _: () = assert!(
+    MAX_CHAIN < queue::MIN_SIZE / 2,
+    "the smallest ring holds two chains"
+);
 
 /// Distance of headers in their array: a power of two, so that none crosses a page.
 const HEADER_STRIDE: usize = 16;
@@ -108,8 +111,10 @@ impl Headers {
     fn write(&self, index: u16, header: NetHdr) -> u64 {
         let at = usize::from(index) * HEADER_STRIDE;
         let [a, b, c, d, e, f, g, h, i, j, k, l] = header.to_bytes();
-        self.memory.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-        self.memory.write32(at + 8, u32::from_le_bytes([i, j, k, l]));
+        self.memory
+            .write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        self.memory
+            .write32(at + 8, u32::from_le_bytes([i, j, k, l]));
         self.memory.dma_address() + at as u64
     }
 
