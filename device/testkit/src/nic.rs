@@ -155,22 +155,35 @@ impl Nic {
 
     /// Enables both queues of a pair and posts all receive buffers.
     fn start(&mut self, n: u16) -> Result<()> {
+        self.enable(queue::rx_index(n))?;
+        self.enable(queue::tx_index(n))?;
+        self.post(n)
+    }
+
+    /// Enables a queue on an empty ring.
+    fn enable(&mut self, queue: u16) -> Result<()> {
+        let pair = &self.pairs[usize::from(queue / 2)];
+        let rings = match queue::kind(queue) {
+            queue::Kind::Rx => pair.rx.memory().addresses(),
+            queue::Kind::Tx => pair.tx.memory().addresses(),
+        };
+        let size = self.options.ring_size.into();
+        let vector = (queue / 2).into();
+        self.card.enable(queue, size, rings, vector)?;
+        match self.card.queue_error(queue)? {
+            Some(error) => Err(Error::Card(format!("queue {queue}: {}", error.name()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Posts the receive buffers that are not.
+    fn post(&mut self, n: u16) -> Result<()> {
         let pair = &mut self.pairs[usize::from(n)];
-        for (index, rings) in [
-            (queue::rx_index(n), pair.rx.memory().addresses()),
-            (queue::tx_index(n), pair.tx.memory().addresses()),
-        ] {
-            let size = self.options.ring_size.into();
-            self.card.enable(index, size, rings, n.into())?;
-            if let Some(error) = self.card.queue_error(index)? {
-                return Err(Error::Card(format!("queue {index}: {}", error.name())));
-            }
-        }
         pair.fill();
-        if let Some(value) = pair.rx.publish() {
-            self.card.doorbell(queue::rx_index(n), value)?;
+        match pair.rx.publish() {
+            Some(value) => self.card.doorbell(queue::rx_index(n), value),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Resets the card, takes everything back and brings the card up once more. Frames in flight
@@ -190,6 +203,20 @@ impl Nic {
         Ok(())
     }
 
+    /// Enables a queue again after [`Self::stop`].
+    pub fn resume(&mut self, queue: u16) -> Result<()> {
+        self.enable(queue)?;
+        self.post(queue / 2)
+    }
+
+    /// Attaches fresh eventfds to all vectors.
+    pub fn renew_vectors(&mut self) -> Result<()> {
+        let mut vectors = self.card.vectors(u32::from(self.options.pairs) + 1)?;
+        self.events = vectors.pop().expect("asked for at least one");
+        self.vectors = vectors;
+        Ok(())
+    }
+
     /// Disables one queue of the card and takes its buffers back.
     pub fn stop(&mut self, queue: u16) -> Result<()> {
         self.card.disable(queue)?;
@@ -198,6 +225,7 @@ impl Nic {
             queue::Kind::Rx => {
                 let spare = &mut pair.spare;
                 pair.rx.reset(|buffer| spare.push(buffer));
+                pair.partial.clear();
             }
             queue::Kind::Tx => {
                 let free = &mut pair.free;
