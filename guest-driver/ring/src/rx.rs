@@ -79,7 +79,7 @@ where
     }
 
     /// True if [`Self::take`] would give a buffer or find a violation.
-    pub fn has_used(&mut self) -> bool {
+    pub fn has_used(&self) -> bool {
         self.0.has_used()
     }
 

@@ -200,7 +200,7 @@ where
     }
 
     /// True if `pop` has something to say.
-    pub(crate) fn has_used(&mut self) -> bool {
+    pub(crate) fn has_used(&self) -> bool {
         self.broken.is_none()
             && (self.seen_used != self.next_used || self.memory.used_index() != self.next_used)
     }

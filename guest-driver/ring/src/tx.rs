@@ -78,7 +78,7 @@ where
     }
 
     /// True if [`Self::reclaim`] would give a chain or find a violation.
-    pub fn has_used(&mut self) -> bool {
+    pub fn has_used(&self) -> bool {
         self.0.has_used()
     }
 
