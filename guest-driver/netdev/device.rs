@@ -148,7 +148,7 @@ pub(crate) struct Private<T: Operations> {
 ///
 /// # Invariants
 ///
-/// The `struct net_device` is valid, and its private area holds an initialized [`Private<T>`].
+/// The `struct net_device` is valid, and its private area holds an initialized `Private<T>`.
 #[repr(transparent)]
 pub struct NetDevice<T: Operations>(Opaque<b::net_device>, PhantomData<T>);
 

@@ -63,7 +63,7 @@ pub struct Config<'a, T: Operations> {
 ///
 /// # Invariants
 ///
-/// `dev` is a registered device that [`Self::new`] made, with `control` requested for it.
+/// `dev` is a registered device that `new` made, with `control` requested for it.
 pub struct Registration<'a, T: Operations> {
     dev: NonNull<b::net_device>,
     control: u32,
