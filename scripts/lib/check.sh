@@ -77,13 +77,19 @@ devices_fine() {
   ! grep -H panicked "$GUEST_DIR"/vnetd*.log
 }
 
-# finish: unloads the driver, checks what holds at the end of every test, and ends it.
-finish() {
+# finish_guest: unloads the driver, checks what holds at the end of every guest, and ends it.
+finish_guest() {
   if [ "$NIC" = vnet ]; then
     check "rmmod at the end" guest 'if [ -e /sys/module/vnet ]; then rmmod vnet; fi'
     check "device server is alive, no panic" devices_fine
   fi
   check "kernel log has no WARN, BUG or Oops" kernel_log_clean
   guest_off
+  guest_stop
+}
+
+# finish: the same, and ends the test.
+finish() {
+  finish_guest
   exit $((CHECKS_FAILED > 0))
 }

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-# Suspend to RAM and resume, with the interface up and down.
+# Suspend to RAM and resume: with the interface up, under traffic, and down. Each in a guest of its
+# own, since with QEMU 11.1 any guest's second suspend returns at once.
 . "$(dirname "$0")/../lib/check.sh"
 
 boot
-for round in first second third; do
-  check "$round time: suspend and resume" guest_suspend
-  guest_check "$round time: ping" 'pings'
-done
-guest_check "TCP after resume" 'from_card 1000000 3; to_card 1000000'
+check "interface up: suspend and resume" guest_suspend
+guest_check "ping" 'pings'
+guest_check "TCP" 'from_card 1000000 3; to_card 1000000'
+finish_guest
+
+boot
 guest_check "traffic" 'ping -f $gateway >/dev/null 2>&1 &'
 check "under traffic: suspend and resume" guest_suspend
-guest_check "under traffic: ping" 'killall ping; pings'
+guest_check "ping" 'killall ping; pings'
+finish_guest
+
+boot
 guest_check "interface down" 'ip link set vnet0 down'
 check "interface down: suspend and resume" guest_suspend
 guest_check "it is still down, and works when up" '
