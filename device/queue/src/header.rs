@@ -12,6 +12,12 @@ use vnet_contract::hdr::{
 /// Length of an Ethernet header.
 pub(crate) const ETH_HLEN: usize = 14;
 
+// Backends know nothing of the contract, but have to mean the same frames.
+const _: () = assert!(
+    ETH_HLEN == vnet_contract::queue::MIN_FRAME
+        && vnet_backend::MAX_FRAME == vnet_contract::queue::MAX_FRAME
+);
+
 /// Meaning of the header of a transmitted frame of `len` bytes; `None` if it contradicts itself,
 /// the frame or the features. Fields that the flags and the type give no meaning are ignored.
 pub(crate) fn parse(hdr: &NetHdr, len: usize, features: u64) -> Option<Meta> {
