@@ -34,7 +34,7 @@ two_at_once() {
   first=$!
   "$run" --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
   second=$!
-  wait $first && wait $second
+  wait "$first" && wait "$second"
 }
 check "two runs at once" two_at_once
 
@@ -88,7 +88,7 @@ signalled() {
     sleep 0.2
     [ $((n += 1)) -lt 50 ] || return 1
   done
-  wait $pid
+  wait "$pid"
   [ -z "$(find "$work" -maxdepth 1 -name 'vnet.*')" ]
 }
 check "SIGINT leaves no process and no file" signalled INT
