@@ -3,7 +3,8 @@
 
 use crate::Fault;
 
-/// How much one batch may do. A frame that is begun is finished, so a batch may go over by one.
+/// How much one batch may do. A frame that is begun is finished, so a batch may go over by one; in
+/// descriptors, by a chain.
 ///
 /// Bounds the time for which a batch holds the queue pair, and so for which the message thread
 /// may have to wait for it.
@@ -13,7 +14,8 @@ pub struct Budget {
     pub frames: usize,
     /// Bytes of frames.
     pub bytes: usize,
-    /// Descriptors: a driver may use a descriptor for every byte.
+    /// Descriptors: a driver may use a descriptor for every byte. What a received frame would
+    /// need beyond a whole budget is not walked: the frame is dropped.
     pub descriptors: usize,
 }
 

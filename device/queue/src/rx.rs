@@ -141,16 +141,29 @@ impl Batch<'_> {
         self.posted.saturating_sub(hdr::SIZE)
     }
 
-    /// Takes chains until `len` bytes fit. False: the driver has to post more first.
-    fn gather(&mut self, len: usize) -> Result<bool, Fault> {
+    /// True while the batch has done nothing but take chains for its first frame.
+    fn is_fresh(&self) -> bool {
+        self.outcome.frames + self.outcome.drops == 0
+    }
+
+    /// Takes chains until `len` bytes fit, or it is clear that they never will. Else says what has
+    /// to come first.
+    fn gather(&mut self, len: usize) -> Result<Option<Waits>, Fault> {
         while self.capacity() < len {
             if self.waiting() > 0 && !self.mergeable {
                 // One chain holds the frame, or nothing does.
-                return Ok(true);
+                return Ok(None);
+            }
+            if self.budget.is_spent() {
+                // The chains cannot be kept, as they borrow from the batch. The next batch walks
+                // them again and has its whole budget for the frame. A frame for which that was
+                // not enough will not fit then either.
+                return Ok((!self.is_fresh()).then_some(Waits::Nothing));
             }
             let Some(head) = self.ring.take(self.mem)? else {
                 // A driver that has posted all that it can will not post more.
-                return Ok(self.waiting() == usize::from(self.ring.size()));
+                let all = self.waiting() == usize::from(self.ring.size());
+                return Ok((!all).then_some(Waits::Driver));
             };
             let parts = &mut self.parts;
             let chain = walk(
@@ -180,7 +193,7 @@ impl Batch<'_> {
                 }
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Sets the place of the header apart from the parts of the first chain that waits.
@@ -259,14 +272,14 @@ impl RxRing for Batch<'_> {
         if self.outcome.fault.is_some() || len > MAX_FRAME {
             return None;
         }
-        if self.budget.is_spent() {
+        if self.budget.is_spent() && !self.is_fresh() {
             self.outcome.waits = Waits::Nothing;
             return None;
         }
         match self.gather(len) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.outcome.waits = Waits::Driver;
+            Ok(None) => {}
+            Ok(Some(waits)) => {
+                self.outcome.waits = waits;
                 return None;
             }
             Err(fault) => {

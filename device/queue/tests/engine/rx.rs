@@ -313,3 +313,49 @@ fn a_batch_ends_with_its_budget() {
     let outcome = b.run(&mut backend);
     assert_eq!((outcome.frames, outcome.waits), (16, Waits::Backend));
 }
+
+#[test]
+fn a_frame_over_very_many_descriptors_gets_one_budget_and_no_more() {
+    let mut b = Bench::new(1024, MRG_RXBUF);
+    let bytes: Vec<(u64, u32)> = (0..1000).map(|i| (BUFFERS + i, 1)).collect();
+    b.driver.chain(0, &bytes, true);
+    for _ in 0..30 {
+        b.driver.offer(0);
+    }
+    // One chain, two of them, ten, one.
+    let lens = [60, 1500, 9014, 61];
+    let mut backend = Backend::with_frames(lens.map(|len| frame(len, 1)));
+    let batches = [(); 4].map(|()| {
+        let outcome = b.run(&mut backend);
+        (outcome.bytes, outcome.drops, outcome.waits)
+    });
+    // What is left of the first batch is not enough for the second frame, a whole one is. The
+    // third frame has one of its own, and is dropped.
+    assert_eq!(
+        batches,
+        [
+            (60, 0, Waits::Nothing),
+            (1500, 0, Waits::Nothing),
+            (0, 1, Waits::Nothing),
+            (61, 0, Waits::Backend),
+        ]
+    );
+    assert_eq!(b.rx.indices(), (4, 4));
+}
+
+#[test]
+fn asking_again_when_the_budget_is_spent_gives_the_same_room() {
+    let mut b = Bench::new(1024, MRG_RXBUF);
+    let bytes: Vec<(u64, u32)> = (0..1000).map(|i| (BUFFERS + i, 1)).collect();
+    b.driver.chain(0, &bytes, true);
+    for _ in 0..3 {
+        b.driver.offer(0);
+    }
+    let outcome = b.run(&mut Rude(|ring| {
+        ring.room(9014);
+        let room = ring.room(1500).map(|room| room.write(&frame(1500, 1)));
+        assert_eq!(room, Some(1500));
+        ring.commit(1500, Meta::default());
+    }));
+    assert_eq!((outcome.frames, outcome.drops), (1, 0));
+}
