@@ -114,7 +114,8 @@ pub trait Endpoint: Send {
 
 /// The data side of a backend for one queue pair, owned by one worker thread.
 ///
-/// No method blocks, and none touches a lent buffer after it returns.
+/// No method blocks (but see [`Queue::is_shared`]), and none touches a lent buffer after it
+/// returns.
 pub trait Queue: Send {
     /// Takes frames from the front of the batch and returns how many it took: sent or, where the
     /// medium loses frames, lost. The worker offers the rest again later; a queue that took fewer
@@ -136,6 +137,18 @@ pub trait Queue: Send {
         None
     }
 
+    /// True if the next call of `receive` goes on with something that takes several, though no
+    /// frame comes of this one. The worker then comes back at once, for as long as it is true.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// True if a call may wait for one on another queue of the endpoint to end. The message thread
+    /// then leaves all doorbells to the worker. Constant for a queue's life.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// True if `receive` would deliver a frame now. Asked after `transmit`, so that a backend
     /// which answers at once needs no descriptor to say so.
     fn has_frames(&self) -> bool {
@@ -148,7 +161,8 @@ pub trait Queue: Send {
         0
     }
 
-    /// Forgets the frames that wait for the guest. Called when the card is reset.
+    /// Forgets the guest: the frames that wait for it, and what it has asked for. Called for each
+    /// queue when the card is reset, with none of them running.
     fn reset(&mut self) {}
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct State {
     starved: bool,
     /// Frames that the backend had lost when it was last asked.
     lost: u64,
-    /// What the worker sleeps on, when it sleeps.
+    /// What the worker sleeps on, or will when it has done its round.
     pub(crate) sleep: Sleep,
 }
 
@@ -107,6 +107,7 @@ impl State {
         round.again |= blocked && received;
 
         let receiving = matches!(self.rx, Slot::Running(..));
+        round.again |= receiving && self.backend.has_work();
         round.sleep = Sleep {
             readiness: blocked || receiving && !self.starved,
             deadline: if blocked || receiving {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 use crate::shared::Shared;
-use crate::state::Sleep;
+use crate::state::{Round, Sleep};
 
 /// A sleep that is shorter than this, and ends without anything to do, counts as idle spinning.
 const SHORT: Duration = Duration::from_micros(200);
@@ -23,38 +23,45 @@ const NAP_DOUBLINGS: u32 = 6;
 pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
     let mut idle = 0;
     while !shared.stop.load(Ordering::Acquire) {
-        let round = {
+        let (sleep, now) = {
             let mut state = shared.gate.lock();
             let round = shared.serve(&mut state, true);
-            state.sleep = round.sleep;
             shared.report(&round);
-            round
-        };
-        if round.progress {
-            idle = 0;
-        }
-        // A backend with more to do says so by a deadline that has come.
-        let now = Instant::now();
-        if round.again || round.progress && round.sleep.deadline.is_some_and(|d| d <= now) {
-            continue;
-        }
-        // A descriptor that stays readable (a TAP that was deleted) or a deadline that stays in
-        // the past (a backend that waits for buffers) must not turn into a busy loop.
-        let sleep = match idle {
-            0..PATIENCE => round.sleep,
-            _ => {
-                let nap = NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
-                Sleep {
-                    readiness: false,
-                    deadline: Some(now + nap),
-                }
+            if round.progress {
+                idle = 0;
             }
+            let now = Instant::now();
+            // Before the lock is let go: a doorbell that is served inline has to know what wakes
+            // the worker, and what does not.
+            state.sleep = rest(&round, idle, now);
+            // A backend with more to do says so by a deadline that has come.
+            let due = round.progress && round.sleep.deadline.is_some_and(|d| d <= now);
+            if round.again || due {
+                continue;
+            }
+            (state.sleep, now)
         };
         let kicked = wait(shared, readiness, sleep, now);
         if kicked || now.elapsed() >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {
             idle = idle.saturating_add(1);
+        }
+    }
+}
+
+/// How to sleep after a round, with `idle` idle ones before it.
+fn rest(round: &Round, idle: u32, now: Instant) -> Sleep {
+    // A descriptor that stays readable (a TAP that was deleted) or a deadline that stays in the
+    // past (a backend that waits for buffers) must not turn into a busy loop.
+    match idle {
+        0..PATIENCE => round.sleep,
+        _ => {
+            let nap = NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
+            Sleep {
+                readiness: false,
+                deadline: Some(now + nap),
+            }
         }
     }
 }

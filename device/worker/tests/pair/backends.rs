@@ -84,6 +84,12 @@ pub(crate) struct Wire {
     pub(crate) deadline: Mutex<Option<Instant>>,
     /// The deadline stays when it has passed.
     pub(crate) insists: AtomicBool,
+    /// Calls of `receive` that the backend has work for, without frames.
+    pub(crate) work: AtomicU64,
+    /// Its queues wait for each other.
+    pub(crate) shared: AtomicBool,
+    /// Calls of `transmit` on another thread than the worker's.
+    pub(crate) inline: AtomicU64,
 }
 
 impl Wire {
@@ -102,6 +108,9 @@ impl Wire {
             lingers: AtomicU64::new(0),
             deadline: Mutex::default(),
             insists: AtomicBool::new(false),
+            work: AtomicU64::new(0),
+            shared: AtomicBool::new(false),
+            inline: AtomicU64::new(0),
         })
     }
 
@@ -133,6 +142,9 @@ impl Queue for Tap {
             let _ = rustix::io::read(&wire.ready, &mut [0; 8]);
             return 0;
         }
+        let by_worker = std::thread::current().name() == Some("vnet-q3");
+        wire.inline
+            .fetch_add(u64::from(!by_worker), Ordering::SeqCst);
         wire.busy.store(true, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(wire.slow.load(Ordering::SeqCst)));
         wire.sent.fetch_add(batch.len() as u64, Ordering::SeqCst);
@@ -143,6 +155,9 @@ impl Queue for Tap {
     fn receive(&mut self, ring: &mut dyn RxRing) {
         let wire = &self.0;
         wire.received.fetch_add(1, Ordering::SeqCst);
+        if self.has_work() {
+            wire.work.fetch_sub(1, Ordering::SeqCst);
+        }
         let mut inbox = wire.inbox.lock().unwrap();
         while let Some(frame) = inbox.front() {
             let Some(room) = ring.room(frame.len()) else {
@@ -163,6 +178,14 @@ impl Queue for Tap {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.ready.as_fd())
+    }
+
+    fn has_work(&self) -> bool {
+        self.0.work.load(Ordering::SeqCst) > 0
+    }
+
+    fn is_shared(&self) -> bool {
+        self.0.shared.load(Ordering::SeqCst)
     }
 
     fn lost(&self) -> u64 {

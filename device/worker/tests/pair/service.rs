@@ -251,6 +251,60 @@ fn neither_a_noisy_descriptor_nor_an_old_deadline_makes_the_worker_spin() {
 }
 
 #[test]
+fn a_doorbell_wakes_a_worker_that_naps() {
+    const TIMES: usize = 8;
+    let wire = Wire::new();
+    let mut rig = Rig::running(Tap(wire.clone()), true);
+    wire.insists.store(true, Ordering::SeqCst);
+    *wire.deadline.lock().unwrap() = Some(Instant::now());
+    rig.pair.wake();
+    let mut prompt = 0;
+    for head in 0..TIMES {
+        // For want of anything to do, naps have become as long as they can.
+        std::thread::sleep(Duration::from_millis(200));
+        let before = wire.received.load(Ordering::SeqCst);
+        let rung = Instant::now();
+        rig.send(head as u16, &[0; 60]);
+        // Served inline, which leaves the worker something to wait for. It has to take note.
+        eventually("the worker looks", || {
+            wire.received.load(Ordering::SeqCst) > before
+        });
+        prompt += usize::from(rung.elapsed() < Duration::from_millis(10));
+    }
+    assert!(prompt > TIMES / 2, "{prompt} of {TIMES}");
+}
+
+#[test]
+fn a_backend_with_work_that_brings_no_frames_is_called_until_it_is_done() {
+    for inline in [false, true] {
+        let wire = Wire::new();
+        let mut rig = Rig::running(Tap(wire.clone()), inline);
+        // With nothing but this deadline the worker would nap between the calls.
+        wire.insists.store(true, Ordering::SeqCst);
+        *wire.deadline.lock().unwrap() = Some(Instant::now());
+        wire.work.store(2000, Ordering::SeqCst);
+        rig.send(0, &[0; 60]);
+        eventually("done", || wire.work.load(Ordering::SeqCst) == 0);
+    }
+}
+
+#[test]
+fn only_the_worker_calls_a_backend_whose_queues_wait_for_each_other() {
+    for shared in [false, true] {
+        let wire = Wire::new();
+        wire.shared.store(shared, Ordering::SeqCst);
+        let mut rig = Rig::running(Tap(wire.clone()), true);
+        for head in 0..8 {
+            // Long enough for the worker to sleep.
+            std::thread::sleep(Duration::from_millis(5));
+            rig.send(head, &[0; 60]);
+            eventually("sent", || wire.sent() == u64::from(head) + 1);
+        }
+        assert_eq!(wire.inline.load(Ordering::SeqCst) == 0, shared);
+    }
+}
+
+#[test]
 fn reset_stops_everything_and_forgets_frames() {
     let mut rig = Rig::running(Echo::new(10), true);
     rig.send(0, &[1; 60]);
