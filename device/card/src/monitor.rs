@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The monitor thread: watches the link, and logs what workers report.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -82,14 +83,23 @@ fn run(endpoint: &SharedEndpoint, events: &Events, inbox: &Receiver<Note>) {
                 limit.suppress(events.take_lost_notes());
                 log(note, &mut limit);
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let link = lock(endpoint).link();
-                if events.set_link(link) {
-                    info!(up = link.up, speed = link.speed, "link changed");
-                }
-                next_look = Instant::now() + LINK_PERIOD;
-            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
+        // Also if notes come without end.
+        if Instant::now() >= next_look {
+            look(endpoint, events);
+            next_look = Instant::now() + LINK_PERIOD;
+        }
+    }
+}
+
+fn look(endpoint: &SharedEndpoint, events: &Events) {
+    // A backend that panics must not take the monitor along: the link stays as it was.
+    let Ok(link) = catch_unwind(AssertUnwindSafe(|| lock(endpoint).link())) else {
+        return;
+    };
+    if events.set_link(link) {
+        info!(up = link.up, speed = link.speed, "link changed");
     }
 }
 

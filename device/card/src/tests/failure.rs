@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Link, Offloads, Queue, RxRing};
+use vnet_contract::queue::Error as Rule;
 use vnet_contract::regs::{self, queue_reg};
+use vnet_worker::{Fault, Report};
 
 use super::bench::{Bench, PAIRS};
 
-/// A backend whose queues panic, and whose link others can pull.
+/// A backend whose queues panic, and whose link others can pull, or break so that it panics too.
 #[derive(Default)]
 struct Fragile {
     unplugged: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
 }
 
 struct FragileQueue;
@@ -29,6 +32,8 @@ impl Endpoint for Fragile {
     }
 
     fn link(&self) -> Link {
+        // Once: the next look finds it whole.
+        assert!(!self.broken.swap(false, SeqCst), "a link, on purpose");
         Link {
             up: !self.unplugged.load(SeqCst),
             speed: Some(10_000),
@@ -83,6 +88,49 @@ fn a_backend_that_panics_fails_the_card_until_reset() {
     assert!(b.is_running(3));
 }
 
+/// Waits until the card shows this event.
+fn wait_event(b: &mut Bench, event: u32) {
+    let start = Instant::now();
+    while b.read(regs::EVENT_CAUSE) & event == 0 {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_link_that_panics_is_looked_at_again() {
+    let endpoint = Fragile::default();
+    let unplugged = Arc::clone(&endpoint.unplugged);
+    let broken = Arc::clone(&endpoint.broken);
+    let mut b = Bench::with(Box::new(endpoint));
+    unplugged.store(true, SeqCst);
+    broken.store(true, SeqCst);
+    wait_event(&mut b, regs::EVENT_LINK);
+    assert!(!broken.load(SeqCst));
+    assert_eq!(b.read(regs::LINK), 0);
+}
+
+#[test]
+fn the_link_is_looked_at_while_reports_come_without_end() {
+    let endpoint = Fragile::default();
+    let unplugged = Arc::clone(&endpoint.unplugged);
+    let mut b = Bench::with(Box::new(endpoint));
+    let events = Arc::clone(&b.card.events);
+    let enough = Arc::new(AtomicBool::new(false));
+    let reporter = std::thread::spawn({
+        let enough = Arc::clone(&enough);
+        move || {
+            while !enough.load(SeqCst) {
+                events.queue_failed(0, Fault::new(Rule::AvailIndex, 0u16));
+            }
+        }
+    });
+    unplugged.store(true, SeqCst);
+    wait_event(&mut b, regs::EVENT_LINK);
+    enough.store(true, SeqCst);
+    reporter.join().unwrap();
+}
+
 #[test]
 fn a_change_of_the_link_is_an_event() {
     let endpoint = Fragile::default();
@@ -92,11 +140,8 @@ fn a_change_of_the_link_is_an_event() {
     b.write(regs::EVENT_VECTOR, u32::from(PAIRS));
     b.write(regs::EVENT_ENABLE, regs::EVENT_LINK);
     unplugged.store(true, SeqCst);
-    let start = Instant::now();
-    while b.read(regs::EVENT_CAUSE) != regs::EVENT_LINK {
-        assert!(start.elapsed() < Duration::from_secs(30));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_event(&mut b, regs::EVENT_LINK);
+    assert_eq!(b.read(regs::EVENT_CAUSE), regs::EVENT_LINK);
     assert_eq!(b.read(regs::LINK), 0);
     assert_eq!(b.pending(), 1 << PAIRS);
     // A reset clears the event and leaves the link as it is.
