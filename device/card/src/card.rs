@@ -70,6 +70,7 @@ impl Card {
 
         let dma = AddressSpace::new();
         let vectors = Arc::new(Vectors::new(config.queue_pairs + 1));
+        vectors.hold(true);
         let (notes, inbox) = sync_channel(MAX_NOTES);
         let events = Arc::new(Events::new(
             2 * config.queue_pairs,
@@ -260,8 +261,10 @@ impl Card {
         self.illegal = self.illegal.saturating_add(1);
     }
 
+    /// Follows whether the card may access memory, which is what an interrupt does too.
     fn set_dma(&self, on: bool) {
         self.dma.set_bus_master(on);
+        self.vectors.hold(!on);
         if on {
             self.pairs.iter().for_each(Pair::wake);
         } else {

@@ -4,17 +4,18 @@
 //! The client keeps the MSI-X table; the card never sees an address or a mask bit. What it gets is
 //! an eventfd for every vector that may fire, and the removal of that eventfd. A [`Vector`] that
 //! is raised with nothing attached remembers it in its pending bit, and fires once as soon as an
-//! eventfd arrives.
+//! eventfd arrives. So does one that is held back, because the card may not write to memory.
 //!
 //! Workers hold an `Arc<Vector>` and raise it; the message thread attaches and detaches.
 
 #![forbid(unsafe_code)]
 
+mod eventfd;
 mod vector;
 
+pub use eventfd::EventFd;
 pub use vector::Vector;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// All vectors of one card.
@@ -56,7 +57,7 @@ impl Vectors {
 
     /// Attaches the eventfds to consecutive vectors from `start`. Checked as a whole: either
     /// every vector exists and gets its eventfd, or nothing changes.
-    pub fn attach(&self, start: u32, fds: Vec<OwnedFd>) -> Result<(), OutOfRange> {
+    pub fn attach(&self, start: u32, fds: Vec<EventFd>) -> Result<(), OutOfRange> {
         for (vector, fd) in self.range(start, fds.len())?.iter().zip(fds) {
             vector.attach(fd);
         }
@@ -74,6 +75,12 @@ impl Vectors {
     /// Detaches every vector.
     pub fn detach_all(&self) {
         self.vectors.iter().for_each(|v| v.detach());
+    }
+
+    /// Holds every vector back, or stops to: an interrupt is a write to memory, and a function
+    /// that is no bus master makes none.
+    pub fn hold(&self, held: bool) {
+        self.vectors.iter().for_each(|v| v.hold(held));
     }
 
     /// Raises `count` vectors from `start`.
@@ -114,7 +121,7 @@ impl Vectors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector::tests::{count, eventfd};
+    use crate::eventfd::tests::{count, eventfd};
 
     #[test]
     fn a_range_is_attached_as_a_whole_or_not_at_all() {
@@ -141,6 +148,22 @@ mod tests {
         vectors.detach(1, 2).unwrap();
         vectors.raise(1, 2).unwrap();
         assert_eq!((count(&first_reader), count(&second_reader)), (None, None));
+    }
+
+    #[test]
+    fn all_are_held_at_once() {
+        let vectors = Vectors::new(2);
+        let (first, first_reader) = eventfd();
+        let (second, second_reader) = eventfd();
+        vectors.attach(0, vec![first, second]).unwrap();
+        vectors.hold(true);
+        vectors.raise(0, 2).unwrap();
+        assert_eq!((count(&first_reader), count(&second_reader)), (None, None));
+        vectors.hold(false);
+        assert_eq!(
+            (count(&first_reader), count(&second_reader)),
+            (Some(1), Some(1))
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Starting and stopping queues.
 
+use rustix::event::{eventfd, EventfdFlags};
 use vnet_contract::queue::Error as Rule;
 use vnet_contract::regs::{self, queue_reg, stats_reg};
 use vnet_contract::ring::{Desc, DESC_F_WRITE};
+use vnet_irq::EventFd;
 
-use super::bench::{Bench, BUS_MASTER, MEMORY, MEMORY_SPACE, PAIRS};
+use super::bench::{Bench, BUS_MASTER, MEMORY, MEMORY_SPACE, PAIRS, PM_CTRL};
 
 /// The transmit queue of the second pair.
 const TX: u16 = 3;
@@ -171,4 +173,25 @@ fn a_client_that_leaves_takes_everything_along() {
     b.accept(0);
     b.start(TX);
     assert!(matches!(b.error(TX), Some((Rule::RingFault, _))));
+}
+
+#[test]
+fn no_interrupt_is_delivered_without_bus_mastering() {
+    let mut b = Bench::new();
+    let client = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let fired = || rustix::io::read(&client, &mut [0; 8]).is_ok();
+    let fd = EventFd::new(client.try_clone().unwrap()).unwrap();
+    b.card.vectors().attach(0, vec![fd]).unwrap();
+    b.command(MEMORY_SPACE);
+    b.card.vectors().raise(0, 1).unwrap();
+    assert_eq!((fired(), b.pending()), (false, 1));
+    b.command(MEMORY_SPACE | BUS_MASTER);
+    assert_eq!((fired(), b.pending()), (true, 0));
+
+    // The same goes for D3hot.
+    b.card.write_config(PM_CTRL, &[3]);
+    b.card.vectors().raise(0, 1).unwrap();
+    assert_eq!((fired(), b.pending()), (false, 1));
+    b.card.write_config(PM_CTRL, &[0]);
+    assert_eq!((fired(), b.pending()), (true, 0));
 }

@@ -9,7 +9,7 @@ use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use vnet_backend::Queue;
 use vnet_contract::hdr::NetHdr;
 use vnet_contract::queue::Kind;
-use vnet_irq::Vector;
+use vnet_irq::{EventFd, Vector};
 use vnet_queue::mock::{packet, Driver, Memory};
 use vnet_worker::{Fault, Options, Pair, Report, RxFilter};
 
@@ -72,7 +72,7 @@ impl Rig {
         let pair = Pair::spawn(3, Box::new(backend), mem.space.clone(), report, options).unwrap();
         let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let vector = Arc::new(Vector::default());
-        vector.attach(interrupt.try_clone().unwrap());
+        vector.attach(EventFd::new(interrupt.try_clone().unwrap()).unwrap());
         let rig = Self {
             rx: Driver::new(&mem, RX_RING, SIZE, 0),
             tx: Driver::new(&mem, TX_RING, SIZE, 0),

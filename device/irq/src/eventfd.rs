@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Where an interrupt goes.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{fcntl_getfl, fcntl_setfl, readlink, OFlags};
+
+/// An eventfd that the client gave to be written for each interrupt.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// Takes a descriptor if it is an eventfd, and makes it non-blocking.
+    ///
+    /// Anything else is refused: what a write does to a pipe or a file, and how long it takes, is
+    /// up to whoever sent it.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        // There is no other way to ask what an anonymous inode is.
+        let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+        if name.to_bytes() != b"anon_inode:[eventfd]" {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // This changes it for the client as well, whose reads then fail instead of waiting. The
+        // clients that there are set the flag themselves.
+        let flags = fcntl_getfl(&fd)?;
+        fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
+        Ok(Self(fd))
+    }
+
+    /// Adds one to the counter, unless it is full: then its reader has been woken anyway.
+    ///
+    /// The client can take the flag away again, since it shares the open file. A full counter is
+    /// not written in any case; only one that it fills in the instant between the look and the
+    /// write can still hold up the caller, until the client reads it or is gone.
+    pub(crate) fn signal(&self) {
+        if self.writable() {
+            // A failure is the client's own, and there is nobody to tell.
+            let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        }
+    }
+
+    fn writable(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::OUT)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::OUT)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::Vector;
+    use rustix::event::{eventfd as new_eventfd, EventfdFlags};
+    use std::fs::File;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// An eventfd and a second descriptor of it to read with.
+    pub(crate) fn eventfd() -> (EventFd, OwnedFd) {
+        let fd = new_eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let reader = fd.try_clone().unwrap();
+        (EventFd::new(fd).unwrap(), reader)
+    }
+
+    /// Takes the counter; `None` if it is zero.
+    pub(crate) fn count(reader: &OwnedFd) -> Option<u64> {
+        let mut value = [0; 8];
+        rustix::io::read(reader, &mut value).ok()?;
+        Some(u64::from_ne_bytes(value))
+    }
+
+    #[test]
+    fn only_eventfds_are_taken() {
+        let (pipe_reader, pipe_writer) = std::io::pipe().unwrap();
+        for fd in [
+            OwnedFd::from(pipe_reader),
+            pipe_writer.into(),
+            File::open("/dev/null").unwrap().into(),
+            rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap(),
+        ] {
+            assert!(EventFd::new(fd).is_err());
+        }
+    }
+
+    #[test]
+    fn a_full_eventfd_that_was_made_blocking_does_not_hold_up_the_caller() {
+        let (fd, client) = eventfd();
+        let flags = fcntl_getfl(&client).unwrap();
+        assert!(flags.contains(OFlags::NONBLOCK));
+        let vector = Vector::default();
+        vector.attach(fd);
+        fcntl_setfl(&client, flags - OFlags::NONBLOCK).unwrap();
+        rustix::io::write(&client, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let (done, raised) = channel();
+        std::thread::spawn(move || {
+            vector.raise();
+            done.send(()).unwrap();
+        });
+        raised.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+}
