@@ -33,3 +33,4 @@ mod tests;
 
 pub use card::Card;
 pub use config::{Config, Error};
+pub use limit::Limit;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! A limit on log lines that a guest can cause.
+//! A limit on log lines that a guest or its virtual machine can cause.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,15 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Lets a few lines through per window of time, and counts the rest.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     window: Instant,
     used: u32,
     suppressed: u64,
 }
 
 impl Limit {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// A limit that has seen no line yet.
+    pub fn new(now: Instant) -> Self {
         Self {
             window: now,
             used: 0,
@@ -26,7 +27,7 @@ impl Limit {
 
     /// `Some` if a line may be written now: the number of lines that were suppressed since the
     /// last one.
-    pub(crate) fn permit(&mut self, now: Instant) -> Option<u64> {
+    pub fn permit(&mut self, now: Instant) -> Option<u64> {
         if now.saturating_duration_since(self.window) >= WINDOW {
             self.window = now;
             self.used = 0;
@@ -40,7 +41,7 @@ impl Limit {
     }
 
     /// Counts lines that were lost elsewhere.
-    pub(crate) fn suppress(&mut self, lines: u64) {
+    pub fn suppress(&mut self, lines: u64) {
         self.suppressed = self.suppressed.saturating_add(lines);
     }
 }

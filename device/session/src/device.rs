@@ -3,11 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use tracing::{debug, warn};
+use tracing::{debug, trace};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK, VFIO_IRQ_SET_DATA_EVENTFD,
     VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_DATA_TYPE_MASK,
@@ -15,8 +14,10 @@ use vfio_bindings::bindings::vfio::{
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 use vnet_card::Card;
 use vnet_dma::Mapping;
+use vnet_irq::{EventFd, Vectors};
 
 use crate::error::Error;
+use crate::hang_up::hang_up;
 use crate::layout::{self, CONFIG, ERROR_IRQ, MSIX, MSIX_IRQ, REGISTERS};
 use crate::serve::SharedCard;
 
@@ -32,8 +33,6 @@ pub(crate) struct Device {
     card: SharedCard,
     sharing: Sharing,
     on_fatal: OnFatal,
-    /// A failed mapping was logged for this client. A guest behind an IOMMU can cause any number.
-    map_failure_logged: bool,
 }
 
 /// Whether the client shares its memory.
@@ -56,7 +55,6 @@ impl Device {
             card,
             sharing: Sharing::Unknown,
             on_fatal,
-            map_failure_logged: false,
         }
     }
 
@@ -64,7 +62,6 @@ impl Device {
     pub(crate) fn disconnect(&mut self) {
         self.card().disconnect();
         self.sharing = Sharing::Unknown;
-        self.map_failure_logged = false;
     }
 
     fn card(&self) -> MutexGuard<'_, Card> {
@@ -100,7 +97,7 @@ impl Device {
             // No descriptors: these vectors are enabled, but nothing listens to them yet.
             VFIO_IRQ_SET_DATA_EVENTFD if fds.is_empty() => vectors.detach(start, count),
             VFIO_IRQ_SET_DATA_EVENTFD if fds.len() == count as usize => {
-                vectors.attach(start, fds.into_iter().map(OwnedFd::from).collect())
+                return attach(vectors, start, fds);
             }
             _ => return Err(Errno::INVAL.into()),
         };
@@ -108,8 +105,15 @@ impl Device {
     }
 }
 
-/// Refuses an access that does not lie within its region. Clients never send one, and its size
-/// must not decide how much memory the answer takes.
+fn attach(vectors: &Vectors, start: u32, fds: Vec<File>) -> io::Result<()> {
+    let fds = fds.into_iter().map(|fd| EventFd::new(fd.into()));
+    vectors
+        .attach(start, fds.collect::<io::Result<_>>()?)
+        .map_err(|_| Errno::INVAL.into())
+}
+
+/// Refuses an access that does not lie within its region. Clients never send one. The memory for
+/// it was allocated before this is asked: the loop takes the size from the message as it is.
 fn check_range(region: u32, offset: u64, length: usize) -> io::Result<()> {
     let end = offset.checked_add(length as u64);
     match end.filter(|&end| end <= layout::region_size(region)) {
@@ -157,10 +161,7 @@ impl ServerBackend for Device {
         size: u64,
         file: Option<File>,
     ) -> io::Result<()> {
-        debug!(
-            "map {address:#x} size {size:#x} {flags:?}{}",
-            if file.is_some() { "" } else { ", no file" }
-        );
+        trace!(address, size, ?flags, file = file.is_some(), "map");
         let write = flags.contains(DmaMapFlags::WRITE);
         match (&file, self.sharing) {
             (Some(_), _) => self.sharing = Sharing::Shared,
@@ -176,18 +177,11 @@ impl ServerBackend for Device {
             write,
         };
         let mapped = self.card().map(mapping);
-        mapped.map_err(|e| {
-            if std::mem::replace(&mut self.map_failure_logged, true) {
-                debug!("client: {e}");
-            } else {
-                warn!("client: {e}");
-            }
-            e.into()
-        })
+        mapped.map_err(|e| hang_up(e))
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
-        debug!("unmap {address:#x} size {size:#x} {flags:?}");
+        trace!(address, size, ?flags, "unmap");
         if flags.bits() & UNMAP_ALL != 0 {
             self.card().unmap_all();
         } else {
@@ -210,9 +204,18 @@ impl ServerBackend for Device {
         count: u32,
         fds: Vec<File>,
     ) -> io::Result<()> {
-        debug!(index, flags, start, count, fds = fds.len(), "set irqs");
+        trace!(index, flags, start, count, fds = fds.len(), "set irqs");
         match index {
-            MSIX_IRQ => self.set_msix(flags, start, count, fds),
+            MSIX_IRQ => {
+                let attaches = !fds.is_empty();
+                let done = self.set_msix(flags, start, count, fds);
+                done.map_err(|e| {
+                    if attaches {
+                        hang_up(format_args!("interrupts from vector {start} on: {e}"));
+                    }
+                    e
+                })
+            }
             // Never raised, so that there is nothing to keep.
             ERROR_IRQ => Ok(()),
             // Taking away what does not exist is no mistake.

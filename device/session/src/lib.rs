@@ -8,13 +8,17 @@
 //!
 //! The loop reads one message at a time and answers it; its thread is the card's message thread.
 //! What the crate's loop does wrong with a malformed message (it panics, or loses its place in the
-//! stream) costs that client its session and nobody else anything.
+//! stream) costs that client its session and nobody else anything. It also allocates what the size
+//! in a message asks for, up to 4 GiB, before the card can have a say.
+//!
+//! A client is trusted in one thing, the files that it gives as memory: see [`vnet_dma`].
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod device;
 mod error;
+mod hang_up;
 mod layout;
 mod serve;
 mod socket;

@@ -5,17 +5,17 @@ use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tracing::{error, info, warn};
 use vfio_user::Server;
-use vnet_card::Card;
+use vnet_card::{Card, Limit};
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::layout;
 use crate::socket::Socket;
+use crate::{hang_up, layout};
 
 /// A card that the message thread shares with whoever ends the program. Outside of that nobody
 /// else takes the lock, so that the message thread never waits for it.
@@ -56,22 +56,31 @@ impl Session {
     /// Serves one client after another, and returns when the listener fails or was shut down
     /// ([`Socket::shutdown`]).
     pub fn run(&mut self) -> Error {
+        let mut limit = Limit::new(Instant::now());
         loop {
             // The crate's loop panics on some malformed messages. Nothing of its state outlives
             // the client, and the card is reset below.
             let end = catch_unwind(AssertUnwindSafe(|| self.server.run(&mut self.device)));
             self.device.disconnect();
+            if let Ok(Err(vfio_user::Error::SocketAccept(e))) = end {
+                if !is_transient(&e) {
+                    return Error::Accept(e);
+                }
+                warn!("accepting a client: {e}");
+                sleep(OUT_OF_RESOURCES);
+                continue;
+            }
+            // How a session ends is up to the client, and so is how often.
+            let Some(suppressed) = limit.permit(Instant::now()) else {
+                continue;
+            };
             match end {
                 Ok(Ok(())) => info!("client disconnected"),
-                Ok(Err(vfio_user::Error::SocketAccept(e))) => {
-                    if !is_transient(&e) {
-                        return Error::Accept(e);
-                    }
-                    warn!("accepting a client: {e}");
-                    sleep(OUT_OF_RESOURCES);
-                }
                 Ok(Err(e)) => warn!("client: {e}"),
-                Err(_) => error!("client: disconnected after a malformed message"),
+                Err(panic) => error!("client: disconnected: {}", hang_up::reason(panic)),
+            }
+            if suppressed != 0 {
+                info!("{suppressed} more ends of sessions were not logged");
             }
         }
     }
