@@ -123,14 +123,14 @@ impl SkBuff {
     /// The skb must stay alive until the segments are dropped, or the device would read memory
     /// that has another owner: keep it as [`InFlightSkb`].
     #[inline]
-    pub fn segments<'a>(
-        &self,
+    pub fn segments<'s, 'a>(
+        &'s self,
         dev: &'a Device<Bound>,
-    ) -> impl Iterator<Item = Result<Segment<'a>>> + use<'a> {
-        let skb = self.0;
+    ) -> impl Iterator<Item = Result<Segment<'a>>> + use<'s, 'a> {
         // SAFETY: the skb is valid.
-        let parts = 1 + unsafe { b::nd_skb_frags(skb.as_ptr()) };
-        (0..parts).filter_map(move |part| Segment::map(dev, skb, part).transpose())
+        let parts = 1 + unsafe { b::nd_skb_frags(self.0.as_ptr()) };
+        // Borrows the skb, so that it stays while its parts are mapped.
+        (0..parts).filter_map(move |part| Segment::map(dev, self.0, part).transpose())
     }
 
     /// Frees the frame as dropped. Any context.
@@ -191,10 +191,7 @@ unsafe impl Send for RxSkb {}
 
 impl RxSkb {
     /// Makes an skb whose linear part is `len` bytes of a page at `offset`. Gives the page back if
-    /// there is no memory.
-    ///
-    /// `EINVAL` in effect, as the page comes back, if the bytes do not lie between
-    /// [`RX_HEADROOM`] and [`RX_TAIL`].
+    /// there is no memory, or the bytes do not lie between [`RX_HEADROOM`] and [`RX_TAIL`].
     #[inline]
     pub fn from_page<T: Operations>(
         _napi: &Napi<'_, T>,
