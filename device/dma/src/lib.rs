@@ -10,10 +10,19 @@
 //!
 //! A range without a file descriptor is recorded, so that it cannot be mapped twice, but nothing
 //! can reach it. A read-only range refuses writes. With bus mastering off there is no snapshot.
+//!
+//! # Trust
+//!
+//! The client is trusted not to shorten a file that it gave as memory. To touch a page that is cut
+//! off raises SIGBUS, which ends the process, whatever card it serves. A memfd that allows seals is
+//! sealed against that when it is mapped, as QEMU's `memory-backend-memfd` does by itself; a memfd
+//! without seals and the files of `memory-backend-file` and `memory-backend-shm` cannot be sealed.
+//! A guest has no part in this: its memory is the virtual machine's file, not the guest's.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod files;
 mod map;
 mod range;
 mod space;

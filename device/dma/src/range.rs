@@ -3,10 +3,13 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use vm_memory::bitmap::BS;
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, Permissions, VolatileMemory, VolatileSlice};
+
+use crate::files::{Files, Refusal};
 
 /// Granularity of mappings, the page size that the device server negotiates.
 ///
@@ -54,6 +57,9 @@ pub enum MapError {
     /// There are [`crate::MAX_MAPPINGS`] ranges already.
     #[error("too many mapped ranges")]
     TooMany,
+    /// The ranges are in too many files.
+    #[error("range at {0:#x} is in one file too many")]
+    TooManyFiles(u64),
     /// The file is no memory, or shorter than the range: touching it would be fatal.
     #[error("range at {0:#x} is not within its file")]
     File(u64),
@@ -76,7 +82,7 @@ impl MapError {
             | MapError::Overflow { .. }
             | MapError::File(_) => libc::EINVAL,
             MapError::Overlap(_) => libc::EEXIST,
-            MapError::TooMany => libc::ENOSPC,
+            MapError::TooMany | MapError::TooManyFiles(_) => libc::ENOSPC,
             MapError::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
         }
     }
@@ -99,7 +105,7 @@ pub(crate) struct Range {
 
 impl Range {
     /// Checks the description and maps the memory.
-    pub(crate) fn new(m: Mapping) -> Result<Self, MapError> {
+    pub(crate) fn new(m: Mapping, files: &mut Files) -> Result<Self, MapError> {
         let Mapping { address, size, .. } = m;
         if size == 0 {
             return Err(MapError::Empty(address));
@@ -118,7 +124,12 @@ impl Range {
         };
         let memory = match m.file {
             Some(file) if access != Permissions::No => {
-                Some(map_file(file, m.offset, address, size, m.write)?)
+                let (file, len) = files.share(file).map_err(|e| match e {
+                    Refusal::NotAFile => MapError::File(address),
+                    Refusal::TooMany => MapError::TooManyFiles(address),
+                    Refusal::System(source) => MapError::System { address, source },
+                })?;
+                Some(map_file(file, len, m.offset, address, size, m.write)?)
             }
             _ => None,
         };
@@ -151,13 +162,13 @@ impl Range {
 }
 
 fn map_file(
-    file: File,
+    file: Arc<File>,
+    file_len: u64,
     offset: u64,
     address: u64,
     size: u64,
     write: bool,
 ) -> Result<MmapRegion<()>, MapError> {
-    let system = |source| MapError::System { address, source };
     if offset & (PAGE_SIZE - 1) != 0 {
         return Err(MapError::Alignment(address));
     }
@@ -167,8 +178,7 @@ fn map_file(
         .ok_or(MapError::Overflow { address, size })?;
     let length = usize::try_from(size).map_err(|_| MapError::Overflow { address, size })?;
     // A page beyond the end of the file raises SIGBUS when it is touched.
-    let meta = file.metadata().map_err(system)?;
-    if !meta.file_type().is_file() || meta.len() < end {
+    if file_len < end {
         return Err(MapError::File(address));
     }
     let prot = if write {
@@ -178,12 +188,12 @@ fn map_file(
         libc::PROT_READ
     };
     MmapRegionBuilder::new(length)
-        .with_file_offset(FileOffset::new(file, offset))
+        .with_file_offset(FileOffset::from_arc(file, offset))
         .with_mmap_prot(prot)
         .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
         .build()
         .map_err(|e| match e {
-            MmapRegionError::Mmap(source) => system(source),
+            MmapRegionError::Mmap(source) => MapError::System { address, source },
             _ => MapError::File(address),
         })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
+use crate::files::Files;
 use crate::map::DmaMap;
 use crate::range::{MapError, Mapping, Range};
 
@@ -31,6 +32,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Control {
     map: Arc<DmaMap>,
+    files: Files,
     bus_master: bool,
 }
 
@@ -47,7 +49,7 @@ impl AddressSpace {
                 return Err(MapError::TooMany);
             }
             let address = mapping.address;
-            let range = Range::new(mapping)?;
+            let range = Range::new(mapping, &mut control.files)?;
             let map = control.map.with(range).ok_or(MapError::Overlap(address))?;
             control.map = Arc::new(map);
             Ok(())

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The files that memory comes from.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Weak};
+
+use rustix::fs::{fcntl_add_seals, fcntl_getfl, OFlags, SealFlags};
+
+/// Most files at a time. A client has one for each of its memory backends, of which QEMU allows
+/// 256, but any number of ranges in them.
+pub(crate) const MAX_FILES: usize = 512;
+
+/// What makes two descriptors the same for a mapping: the inode, and how it was opened.
+type Key = (u64, u64, OFlags);
+
+/// The open files. The client sends a descriptor with every range; of those for one file a single
+/// one stays open, for as long as a range uses it.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    open: HashMap<Key, Weak<File>>,
+}
+
+/// Why a file is not taken.
+pub(crate) enum Refusal {
+    /// It is no regular file.
+    NotAFile,
+    /// There are [`MAX_FILES`] already.
+    TooMany,
+    /// The system refused.
+    System(io::Error),
+}
+
+impl Files {
+    /// The open file to use for `file`, and its size.
+    pub(crate) fn share(&mut self, file: File) -> Result<(Arc<File>, u64), Refusal> {
+        keep_size(&file);
+        let meta = file.metadata().map_err(Refusal::System)?;
+        if !meta.file_type().is_file() {
+            return Err(Refusal::NotAFile);
+        }
+        let flags = fcntl_getfl(&file).map_err(|e| Refusal::System(e.into()))?;
+        // An inode number is not used again while the file is open.
+        let key = (meta.dev(), meta.ino(), flags & OFlags::ACCMODE);
+        if let Some(shared) = self.open.get(&key).and_then(Weak::upgrade) {
+            return Ok((shared, meta.len()));
+        }
+        if self.open.len() >= MAX_FILES {
+            self.open.retain(|_, file| file.strong_count() != 0);
+        }
+        if self.open.len() >= MAX_FILES {
+            return Err(Refusal::TooMany);
+        }
+        let file = Arc::new(file);
+        self.open.insert(key, Arc::downgrade(&file));
+        Ok((file, meta.len()))
+    }
+}
+
+/// Makes the file impossible to shorten, if it can be: to touch a page that is cut off is fatal.
+fn keep_size(file: &File) {
+    // Fails if it is no memfd, or one without seals. Then its owner is trusted.
+    let _ = fcntl_add_seals(file, SealFlags::SHRINK);
+}
