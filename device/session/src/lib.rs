@@ -20,6 +20,7 @@ mod device;
 mod error;
 mod hang_up;
 mod layout;
+mod lock;
 mod serve;
 mod socket;
 

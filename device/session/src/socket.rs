@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The path that clients connect to.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 use rustix::net::{
     connect, shutdown, socket_with, AddressFamily, Shutdown, SocketAddrUnix, SocketFlags,
@@ -18,10 +17,7 @@ use rustix::net::{
 };
 
 use crate::error::Error;
-
-/// How often, and how far apart, to try for the lock. Its holder needs it for microseconds.
-const LOCK_TRIES: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+use crate::lock::Lock;
 
 /// A listening socket with a path, which is removed when this is dropped.
 #[derive(Debug)]
@@ -33,7 +29,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at this path. What a server that died left there is removed; a path that a living
+    /// Listens at this path, which appears once a client can connect. What a server that died left there is removed; a path that a living
     /// server uses, or that is no socket, is refused.
     pub fn bind(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Socket {
@@ -42,7 +38,7 @@ impl Socket {
         };
         // Two servers that start at once must not both find the path stale, or one would remove
         // the socket that the other has just made.
-        let _lock = lock_parent(path).map_err(failed)?;
+        let _lock = Lock::take(path).map_err(failed)?;
         match fs::symlink_metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed(e)),
@@ -52,9 +48,9 @@ impl Socket {
             Ok(_) if is_alive(path).map_err(failed)? => {
                 return Err(Error::InUse(path.to_owned()));
             }
-            Ok(_) => fs::remove_file(path).map_err(failed)?,
+            Ok(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        let listener = listen(path).map_err(failed)?;
         let identity = identity(path).map_err(failed)?;
         Ok(Self {
             listener,
@@ -107,23 +103,32 @@ fn is_alive(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Locks the directory that holds the path: a lock that leaves no file behind.
-fn lock_parent(path: &Path) -> io::Result<File> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
+/// Makes a socket that listens, and then gives it its path, in place of a stale one.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    // A path that clients cannot name is of no use, even if the other one fits.
+    SocketAddrUnix::new(path)?;
+    let (temporary, listener) = loop {
+        let temporary = temporary(path);
+        match UnixListener::bind(&temporary) {
+            // From a server with this process id that was killed half-way.
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
+            result => break (temporary, result?),
+        }
     };
-    let directory = File::open(parent)?;
-    for _ in 0..LOCK_TRIES {
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE),
-            result => return result.map(|()| directory).map_err(io::Error::from),
+    match fs::rename(&temporary, path) {
+        Ok(()) => Ok(listener),
+        Err(e) => {
+            let _ = fs::remove_file(&temporary);
+            Err(e)
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        "its directory stays locked",
-    ))
+}
+
+/// A short name in the directory of the path; another at each call.
+fn temporary(path: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{}-{n}", process::id()))
 }
 
 #[cfg(test)]
@@ -158,6 +163,27 @@ mod tests {
         drop(living);
         let _socket = Socket::bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
+        // Nothing else is left in the directory.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_path_that_is_there_can_be_connected_to() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..200 {
+            let path = dir.path().join(n.to_string());
+            let client = std::thread::spawn({
+                let path = path.clone();
+                move || loop {
+                    match UnixStream::connect(&path) {
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        result => break result.map(drop),
+                    }
+                }
+            });
+            let _socket = Socket::bind(&path).unwrap();
+            client.join().unwrap().unwrap();
+        }
     }
 
     #[test]
