@@ -21,4 +21,6 @@ pub(crate) enum Error {
     Thread(#[source] io::Error),
     #[error("internal error: the message thread panicked")]
     Panicked,
+    #[error("the card does not come to rest; ending all the same")]
+    Stuck,
 }

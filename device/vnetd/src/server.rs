@@ -3,7 +3,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -13,17 +13,17 @@ use vnet_card::{Card, Config};
 use vnet_session::{Session, Socket};
 
 use crate::args::Args;
+use crate::end::{self, Event};
 use crate::error::Error;
+use crate::limits;
 use crate::mac::Mac;
 
-/// What ends the server: an error, or nothing but a signal.
-type End = Result<(), Error>;
-
 /// Serves until a signal or an error ends it.
-pub(crate) fn run(args: &Args) -> End {
-    let (end, ended) = channel();
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let (sender, events) = channel();
     // First, so that from here on no signal leaves anything behind.
-    watch_signals(end.clone())?;
+    watch_signals(sender.clone())?;
+    limits::raise_descriptors();
 
     let unusable = |source| Error::Backend {
         net: args.net.to_string(),
@@ -44,32 +44,27 @@ pub(crate) fn run(args: &Args) -> End {
 
     // Last: once the socket exists, the server is ready.
     let socket = Socket::bind(&args.socket)?;
-    let fatal = end.clone();
+    let fatal = sender.clone();
     let session = Session::new(&socket, Arc::clone(&card), move |e| {
-        report(&fatal, Err(e.into()));
+        report(&fatal, Event::Failed(e.into()));
     })?;
-    serve(session, end)?;
+    serve(session, sender.clone())?;
     info!("listening on {}", args.socket.display());
 
-    // A sender lives as long as its thread, and the thread of the signals lives on.
-    let result = ended.recv().unwrap_or(Err(Error::Panicked));
-    // The message thread waits for its client, and there is no way to stop it but to exit. It
-    // cannot do anything while the card is locked, and the card is at rest and out of the
-    // client's memory before that is given up.
-    card.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .disconnect();
+    let result = end::wait(&events);
+    // The message thread waits for its client, and there is no way to stop it but to exit.
+    let rested = end::rest(card, sender, &events);
     drop(socket);
-    result
+    result.and(rested)
 }
 
-fn watch_signals(end: Sender<End>) -> Result<(), Error> {
+fn watch_signals(events: Sender<Event>) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
     thread::Builder::new()
         .name("vnet-signals".into())
         .spawn(move || {
             for _ in signals.forever() {
-                report(&end, Ok(()));
+                report(&events, Event::Signal);
             }
         })
         .map_err(Error::Thread)?;
@@ -77,18 +72,19 @@ fn watch_signals(end: Sender<End>) -> Result<(), Error> {
 }
 
 /// Starts the message thread.
-fn serve(mut session: Session, end: Sender<End>) -> Result<(), Error> {
+fn serve(mut session: Session, events: Sender<Event>) -> Result<(), Error> {
     thread::Builder::new()
         .name("vnet-session".into())
         .spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| session.run()));
-            report(&end, Err(result.map_or(Error::Panicked, Error::Session)));
+            let error = result.map_or(Error::Panicked, Error::Session);
+            report(&events, Event::Failed(error));
         })
         .map_err(Error::Thread)?;
     Ok(())
 }
 
-fn report(end: &Sender<End>, result: End) {
+fn report(events: &Sender<Event>, event: Event) {
     // Fails only when the main thread is on its way out already.
-    let _ = end.send(result);
+    let _ = events.send(event);
 }

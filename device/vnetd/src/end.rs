@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The end of the server: what causes it, and how the card is left.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vnet_session::SharedCard;
+
+use crate::error::Error;
+
+/// How long the card may take to come to rest. It takes far less unless a thread hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Something that matters to the end.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A signal asks for it.
+    Signal,
+    /// The server cannot go on.
+    Failed(Error),
+    /// The card is at rest.
+    AtRest,
+}
+
+/// Waits for whatever ends the server.
+pub(crate) fn wait(events: &Receiver<Event>) -> Result<(), Error> {
+    loop {
+        match events.recv() {
+            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Failed(error)) => return Err(error),
+            Ok(Event::AtRest) => {}
+            // A sender lives as long as its thread, and the thread of the signals lives on.
+            Err(_) => return Err(Error::Panicked),
+        }
+    }
+}
+
+/// Brings the card to rest and out of the client's memory, and keeps the message thread from it
+/// after that. Gives up after a while, or at once when another signal comes: the thread that holds
+/// the card, or a worker, may hang.
+pub(crate) fn rest(
+    card: SharedCard,
+    sender: Sender<Event>,
+    events: &Receiver<Event>,
+) -> Result<(), Error> {
+    let end = Instant::now() + PATIENCE;
+    thread::Builder::new()
+        .name("vnet-end".into())
+        .spawn(move || {
+            let mut locked = card.lock().unwrap_or_else(PoisonError::into_inner);
+            locked.disconnect();
+            // Fails only when nobody waits any more.
+            let _ = sender.send(Event::AtRest);
+            // The message thread must not touch the card again before the process is gone.
+            loop {
+                thread::park();
+            }
+        })
+        .map_err(Error::Thread)?;
+    loop {
+        match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Event::AtRest) => return Ok(()),
+            Ok(Event::Failed(_)) => {}
+            Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(Error::Stuck);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
+    use vnet_card::{Card, Config};
+    use vnet_loopback::Null;
+
+    fn card() -> SharedCard {
+        let config = Config {
+            mac: [2, 0, 0, 0, 0, 1],
+            queue_pairs: 1,
+            max_mtu: 1500,
+        };
+        Arc::new(Mutex::new(
+            Card::new(config, Box::new(Null::new())).unwrap(),
+        ))
+    }
+
+    #[test]
+    fn a_card_comes_to_rest_and_stays_there() {
+        let card = card();
+        let (sender, events) = channel();
+        // What is reported on the way does not matter any more.
+        sender.send(Event::Failed(Error::Panicked)).unwrap();
+        rest(Arc::clone(&card), sender, &events).unwrap();
+        assert!(card.try_lock().is_err());
+    }
+
+    #[test]
+    fn a_card_that_is_stuck_is_given_up() {
+        let card = card();
+        let _held = card.lock().unwrap();
+        let (sender, events) = channel();
+        let start = Instant::now();
+        let end = rest(Arc::clone(&card), sender.clone(), &events);
+        assert!(matches!(end, Err(Error::Stuck)));
+        assert!(start.elapsed() >= PATIENCE);
+
+        sender.send(Event::Signal).unwrap();
+        let start = Instant::now();
+        let end = rest(Arc::clone(&card), sender, &events);
+        assert!(matches!(end, Err(Error::Stuck)));
+        assert!(start.elapsed() < PATIENCE);
+    }
+}
