@@ -49,6 +49,8 @@ pub struct Tap {
     /// link any more as far as this process can see.
     socket: OwnedFd,
     offloads: Offloads,
+    /// Flags of the offloads that the kernel was told last.
+    flags: u32,
 }
 
 impl Tap {
@@ -84,6 +86,7 @@ impl Tap {
             control,
             socket,
             offloads,
+            flags: 0,
         })
     }
 }
@@ -170,8 +173,16 @@ impl Endpoint for Tap {
     }
 
     fn set_offloads(&mut self, receive: Offloads) {
+        let flags = flags(receive);
+        // The kernel takes the lock of all network configuration for this, which others may hold
+        // for long. Resets come often, and most change nothing.
+        if flags == self.flags {
+            return;
+        }
         // The kernel took all of them when they were probed. It can only fail now if the interface
         // is gone, and then no frames come.
-        let _ = sys::set_offload(self.control.as_fd(), flags(receive));
+        if sys::set_offload(self.control.as_fd(), flags).is_ok() {
+            self.flags = flags;
+        }
     }
 }
