@@ -74,7 +74,8 @@ check "missing file: one line" refused --file /does/not/exist --exec true
 # signalled SIGNAL: a run with a guest in it gets the signal; nothing is left of it.
 signalled() {
   local pid session n=0
-  setsid --fork --wait bash -c 'trap - INT; exec "$@"' bash "$run" --exec 'sleep 600' >"$work/out" 2>&1 &
+  # A background command ignores SIGINT unless told otherwise.
+  env --default-signal=INT setsid --fork --wait "$run" --exec 'sleep 600' >"$work/out" 2>&1 &
   pid=$!
   until pgrep -f "$work/vnet\..*control" >/dev/null; do
     sleep 0.5
