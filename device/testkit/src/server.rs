@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{Card, Error, Nic, Options, Process, Result, LIMIT};
@@ -61,6 +62,16 @@ impl Server {
     /// Connects to the card and brings it up with these options.
     pub fn nic_with(&self, options: Options) -> Result<Nic> {
         Nic::bring_up(self.card()?, options)
+    }
+
+    /// Ends vnetd as a user does, and returns all that it wrote to standard error.
+    pub fn end(&mut self) -> Result<String> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait()?;
+        match status.success() {
+            true => Ok(self.process.stderr()),
+            false => Err(Error::Answer(format!("ended: {status}"))),
+        }
     }
 
     /// A command that runs vnetd: the one that `VNET_VNETD` names, or that of this build.

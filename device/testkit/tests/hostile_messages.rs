@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! Clients that send nonsense. What the server answers is its own affair, as long as it goes on:
-//! after each of them the next client is served as if nothing had been.
+//! Clients that send nonsense. What can be told from good requests is refused; whatever it is, the
+//! server goes on: after each of them the next client is served as if nothing had been.
 #![allow(missing_docs)]
 
 mod common;
@@ -16,12 +16,51 @@ use vnet_testkit::{command, irq, region, Card, GuestRam, Server, Wire, NO_REPLY}
 struct Message {
     bytes: Vec<u8>,
     fds: usize,
+    answer: Answer,
 }
+
+/// The first thing that must come back.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// Whatever the server makes of it.
+    Any,
+    /// A reply without error: odd, but allowed.
+    Good,
+    /// An error.
+    Refused,
+    /// Nothing: the session ends.
+    Closed,
+}
+
+impl Answer {
+    fn all(self, mut messages: Vec<Message>) -> Vec<Message> {
+        messages.iter_mut().for_each(|m| m.answer = self);
+        messages
+    }
+
+    fn check(self, n: usize, wire: &mut Wire) {
+        let got = match self {
+            Answer::Any => return,
+            _ => wire.receive(),
+        };
+        let good = match (&got, self) {
+            (Ok(reply), Answer::Good) => reply.id == ID && reply.error.is_none(),
+            (Ok(reply), Answer::Refused) => reply.id == ID && reply.error.is_some(),
+            (Err(_), Answer::Closed) => true,
+            _ => false,
+        };
+        assert!(good, "message {n}: {got:?} instead of {self:?}");
+    }
+}
+
+/// Id of the messages.
+const ID: u16 = 7;
 
 fn raw(bytes: impl Into<Vec<u8>>) -> Message {
     Message {
         bytes: bytes.into(),
         fds: 0,
+        answer: Answer::Any,
     }
 }
 
@@ -32,7 +71,7 @@ fn message(command: u16, payload: &[u8]) -> Message {
 
 /// A message whose header tells another size than it has.
 fn sized(command: u16, size: u32, payload: &[u8]) -> Message {
-    raw([&Wire::header(7, command, size, 0)[..], payload].concat())
+    raw([&Wire::header(ID, command, size, 0)[..], payload].concat())
 }
 
 fn with_fds(message: Message, fds: usize) -> Message {
@@ -81,6 +120,7 @@ fn check(messages: Vec<Message>) {
             // The server may have hung up on the first bytes.
             let _ = wire.send_raw(&message.bytes, &fds);
             let _ = wire.finish();
+            message.answer.check(n, &mut wire);
             // It reads what there is, answers or not, and sees the end.
             assert!(wire.is_closed(), "message {n}: the server holds on");
         }
@@ -149,7 +189,7 @@ fn versions_that_are_none() {
 
 #[test]
 fn regions_and_interrupts_that_do_not_exist() {
-    check(vec![
+    check(Answer::Refused.all(vec![
         access(command::REGION_READ, 0, 99, 4, &[]),
         access(command::REGION_READ, u64::MAX, region::BAR0, 4, &[]),
         access(command::REGION_READ, 0, region::BAR0, u32::MAX, &[]),
@@ -157,8 +197,6 @@ fn regions_and_interrupts_that_do_not_exist() {
         access(command::REGION_WRITE, 0, 99, 4, &[0; 4]),
         access(command::REGION_WRITE, u64::MAX, region::BAR0, 4, &[0; 4]),
         access(command::REGION_WRITE, 0, region::BAR0, u32::MAX, &[0; 4]),
-        access(command::REGION_WRITE, 0, region::BAR0, 0, &[]),
-        access(command::REGION_WRITE, 0, region::BAR0, 4, &[0; 64]),
         message(command::GET_REGION_INFO, &words(&[32, 0, 9, 0, 0, 0, 0, 0])),
         message(
             command::GET_REGION_INFO,
@@ -172,13 +210,17 @@ fn regions_and_interrupts_that_do_not_exist() {
         message(command::DMA_WRITE, &[0; 64]),
         message(14, &[0; 64]),
         message(15, &[0; 64]),
-    ]);
+    ]));
+    check(Answer::Good.all(vec![
+        access(command::REGION_WRITE, 0, region::BAR0, 0, &[]),
+        access(command::REGION_WRITE, 0, region::BAR0, 4, &[0; 64]),
+    ]));
 }
 
 #[test]
 fn interrupts_set_in_every_wrong_way() {
     let eventfd = irq::DATA_EVENTFD | irq::ACTION_TRIGGER;
-    check(vec![
+    check(Answer::Refused.all(vec![
         set_irqs(eventfd, irq::MSIX, 0, u32::MAX),
         set_irqs(eventfd, irq::MSIX, u32::MAX, 1),
         set_irqs(eventfd, irq::MSIX, u32::MAX, u32::MAX),
@@ -188,24 +230,29 @@ fn interrupts_set_in_every_wrong_way() {
         set_irqs(0, irq::MSIX, 0, 1),
         set_irqs(u32::MAX, irq::MSIX, 0, 1),
         set_irqs(irq::DATA_BOOL | irq::ACTION_TRIGGER, irq::MSIX, 0, 2),
-        set_irqs(irq::DATA_NONE | irq::ACTION_TRIGGER, irq::MSIX, 0, 1),
         set_irqs(irq::DATA_NONE | irq::ACTION_TRIGGER, irq::MSIX, 0, 1 << 30),
         set_irqs(irq::DATA_NONE | irq::ACTION_MASK, irq::MSIX, 0, 1),
         set_irqs(irq::DATA_NONE | irq::ACTION_UNMASK, irq::MSIX, 0, 1),
-        // More and fewer descriptors than vectors, and memory where an eventfd belongs.
+        with_fds(set_irqs(eventfd, 0, 0, 1), 1),
+        message(command::SET_IRQS, &[]),
+    ]));
+    // Memory where an eventfd belongs, and more and fewer descriptors than vectors.
+    check(Answer::Closed.all(vec![
         with_fds(set_irqs(eventfd, irq::MSIX, 0, 1), 1),
         with_fds(set_irqs(eventfd, irq::MSIX, 0, 2), 1),
         with_fds(set_irqs(eventfd, irq::MSIX, 0, 1), 16),
         with_fds(set_irqs(eventfd, irq::MSIX, 0, 0), 16),
+    ]));
+    // The client may raise a vector; the error interrupt is never raised.
+    check(Answer::Good.all(vec![
+        set_irqs(irq::DATA_NONE | irq::ACTION_TRIGGER, irq::MSIX, 0, 1),
         with_fds(set_irqs(eventfd, irq::ERR, 0, 1), 1),
-        with_fds(set_irqs(eventfd, 0, 0, 1), 1),
-        message(command::SET_IRQS, &[]),
-    ]);
+    ]));
 }
 
 #[test]
 fn mappings_that_cannot_be() {
-    check(vec![
+    check(Answer::Closed.all(vec![
         map(3, 0, 0, 0),
         map(3, 0, 1, 0x1000),
         map(3, 0, 0, 0x1001),
@@ -218,36 +265,75 @@ fn mappings_that_cannot_be() {
         // Longer than its file: touching the end would be fatal.
         map(3, 0, 0, 0x5000),
         map(3, 0x4000, 0, 0x1000),
-        map(0, 0, 0, 0x1000),
-        map(u32::MAX, 0, 0, 0x1000),
+    ]));
+    check(Answer::Refused.all(vec![
         with_fds(map(3, 0, 0, 0x1000), 16),
         message(command::DMA_MAP, &[]),
         message(command::DMA_UNMAP, &[]),
+    ]));
+    // No access at all, flags that nobody defined, and taking away what is not there.
+    check(Answer::Good.all(vec![
+        map(0, 0, 0, 0x1000),
+        map(u32::MAX, 0, 0, 0x1000),
         message(command::DMA_UNMAP, &[0xff; 24]),
         message(command::DMA_UNMAP, &[0xff; 64]),
-    ]);
+    ]));
 }
 
 #[test]
 fn files_that_are_no_memory() {
     let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
-    let mut card = server.card().unwrap();
     let not_memory = [
         File::open("/dev/null").unwrap(),
         File::open("/proc/self/status").unwrap(),
         File::open("/").unwrap(),
     ];
     for file in &not_memory {
+        let mut card = server.card().unwrap();
         let payload = Card::map_message(3, 0, 0, 0x1000);
-        let reply = card
-            .wire
-            .request(command::DMA_MAP, &payload, &[file.as_fd()])
-            .unwrap();
-        assert!(reply.error.is_some(), "{file:?}");
+        let fds = [file.as_fd()];
+        let answer = card.wire.request(command::DMA_MAP, &payload, &fds);
+        assert!(answer.is_err(), "{file:?}: {answer:?}");
+        assert!(card.wire.is_closed());
     }
-    drop(card);
     let mut nic = server.nic_with(options()).unwrap();
     round_trip(&mut nic, 0, 1);
+}
+
+/// What clients send must not fill the log, nor tell what a panic of a library looks like.
+#[test]
+fn malformed_messages_leave_a_few_short_lines() {
+    let mut server = Server::start("loopback").unwrap();
+    for _ in 0..20 {
+        let mut wire = Wire::connect(server.socket()).unwrap();
+        // Text without its end; the library's complaint quotes all of it.
+        let text = message(command::VERSION, &[b'x'; 5000]);
+        wire.send_raw(&text.bytes, &[]).unwrap();
+        assert!(wire.is_closed());
+    }
+    round_trip(&mut server.nic_with(options()).unwrap(), 0, 1);
+    let log = server.end().unwrap();
+    assert!(log.contains("malformed message"), "{log}");
+    assert!(log.lines().count() <= 10, "{log}");
+    assert!(log.lines().all(|line| line.len() < 400), "{log}");
+}
+
+/// A client is done for when it runs into these, and QEMU's memory comes in a thousand pieces.
+#[test]
+fn a_thousand_mappings_take_no_thousand_descriptors() {
+    let server = Server::start("loopback").unwrap();
+    let pid = server.process.id().to_string();
+    let few = ["--pid", &pid, "--nofile=100"];
+    let status = std::process::Command::new("prlimit").args(few).status();
+    assert!(status.unwrap().success());
+    let ram = GuestRam::new(0, 0x4000).unwrap();
+    let mut card = server.card().unwrap();
+    for n in 0..2000 {
+        card.map_range(&ram, 0, 0x1_0000_0000 + n * 0x1000, 0x1000, true)
+            .unwrap();
+    }
+    drop(card);
+    round_trip(&mut server.nic_with(options()).unwrap(), 0, 1);
 }
 
 #[test]
