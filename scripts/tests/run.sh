@@ -71,25 +71,26 @@ check "unknown flavour: one line" refused --kernel rt
 check "bad number: one line" refused --smp many
 check "missing file: one line" refused --file /does/not/exist --exec true
 
-# signalled SIGNAL: a run with a guest in it gets the signal; nothing is left of it.
+# signalled SIGNAL: a run with a guest in it gets the signal, as from a terminal; nothing is left.
 signalled() {
-  local pid session n=0
+  local group n=0
   # A background command ignores SIGINT unless told otherwise.
-  env --default-signal=INT setsid --fork --wait "$run" --exec 'sleep 600' >"$work/out" 2>&1 &
-  pid=$!
-  until pgrep -f "$work/vnet\..*control" >/dev/null; do
+  env --default-signal=INT setsid "$run" --exec 'sleep 600' >"$work/out" 2>&1 &
+  group=$!
+  until pgrep -g "$group" -f "$work/vnet\..*control" >/dev/null; do
     sleep 0.5
-    [ $((n += 1)) -lt 60 ] || return 1
+    [ $((n += 1)) -lt 120 ] || break
   done
   sleep 2
-  session=$(pgrep -o -f "$run --exec sleep 600")
-  kill "-$1" -- "-$session"
-  n=0
-  while pgrep -g "$session" >/dev/null; do
+  kill "-$1" -- "-$group"
+  for ((n = 0; n < 50; n++)); do
+    pgrep -g "$group" >/dev/null || break
     sleep 0.2
-    [ $((n += 1)) -lt 50 ] || return 1
   done
-  wait "$pid"
+  if pgrep -a -g "$group"; then
+    kill -KILL -- "-$group"
+    return 1
+  fi
   [ -z "$(find "$work" -maxdepth 1 -name 'vnet.*')" ]
 }
 check "SIGINT leaves no process and no file" signalled INT
