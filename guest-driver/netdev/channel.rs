@@ -286,6 +286,21 @@ impl<T: Operations> Channel<T> {
         // SAFETY: the context was added to a device made for `T`, which outlives it.
         let dev = unsafe { NetDevice::<T>::from_raw((*napi).dev) };
         let budget = u32::try_from(budget).unwrap_or(0);
+        if budget == 0 {
+            // netpoll, for completed transmissions only. The context may not be scheduled, so it
+            // is not completed either. The lock is only tried: its holder may be who is
+            // interrupted here.
+            let napi_ref = Napi {
+                channel,
+                dev,
+                budget,
+            };
+            if let Some(mut guard) = TxGuard::try_lock(dev, channel) {
+                let (queue, tx) = guard.split();
+                dev.ops().reclaim(dev, &napi_ref, queue, tx);
+            }
+            return 0;
+        }
         // SAFETY: this is the poll callback of `napi`, of which one runs at a time; while it runs,
         // NAPI is enabled and nobody else touches the state.
         let Some(rx) = (unsafe { (*channel.rx.get()).as_mut() }) else {
@@ -300,9 +315,6 @@ impl<T: Operations> Channel<T> {
         };
         let polled = dev.ops().poll(dev, &napi_ref, rx, budget);
         match polled {
-            // netpoll calls with a budget of zero, for completed transmissions only, and the
-            // context is not to be completed then.
-            _ if budget == 0 => 0,
             Polled::Idle(done) if done < budget => {
                 trace::poll(dev, channel.index, done, budget, true);
                 // SAFETY: called by the poll callback, which touches nothing of the channel after.

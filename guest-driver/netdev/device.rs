@@ -71,6 +71,19 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         budget: u32,
     ) -> Polled;
 
+    /// Frees frames that are sent, and nothing else: no receiving, and no word to the card of
+    /// interrupts, for no poll follows that would ask for them again.
+    ///
+    /// Called by netpoll, that is to say a console on the network, possibly in hard interrupt
+    /// context. The lock of the transmit queue is held.
+    fn reclaim(
+        &self,
+        dev: &NetDevice<Self>,
+        napi: &Napi<'_, Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Self::Tx,
+    );
+
     /// Called in a thread for every control interrupt, and once when the device is registered.
     fn event(&self, dev: &NetDevice<Self>);
 

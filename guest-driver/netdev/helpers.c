@@ -162,6 +162,11 @@ void nd_tx_lock(struct netdev_queue *txq)
 	__netif_tx_lock(txq, smp_processor_id());
 }
 
+bool nd_tx_trylock(struct netdev_queue *txq)
+{
+	return __netif_tx_trylock(txq);
+}
+
 void nd_tx_unlock(struct netdev_queue *txq)
 {
 	__netif_tx_unlock(txq);

@@ -73,6 +73,7 @@ void nd_napi_schedule(struct napi_struct *napi);
 void nd_napi_schedule_irqoff(struct napi_struct *napi);
 
 void nd_tx_lock(struct netdev_queue *txq);
+bool nd_tx_trylock(struct netdev_queue *txq);
 void nd_tx_unlock(struct netdev_queue *txq);
 void nd_tx_lock_bh(struct netdev_queue *txq);
 void nd_tx_unlock_bh(struct netdev_queue *txq);

@@ -122,12 +122,32 @@ impl<'a, T: Operations> TxGuard<'a, T> {
         let queue = dev.tx_queue(channel.index())?;
         // SAFETY: the queue is valid, and a poll runs with bottom halves disabled.
         unsafe { b::nd_tx_lock(queue.as_raw()) };
+        // SAFETY: locked above.
+        unsafe { Self::locked(queue, channel) }
+    }
+
+    /// As [`Self::lock`], but `None` too if the lock is taken.
+    pub(crate) fn try_lock(dev: &'a NetDevice<T>, channel: &'a Channel<T>) -> Option<Self> {
+        let queue = dev.tx_queue(channel.index())?;
+        // SAFETY: the queue is valid, and a poll runs with bottom halves disabled.
+        if !unsafe { b::nd_tx_trylock(queue.as_raw()) } {
+            return None;
+        }
+        // SAFETY: locked above.
+        unsafe { Self::locked(queue, channel) }
+    }
+
+    /// # Safety
+    ///
+    /// The lock of the queue, which is that of the channel, was just taken.
+    #[inline]
+    unsafe fn locked(queue: TxQueue<'a>, channel: &'a Channel<T>) -> Option<Self> {
         // SAFETY: the lock is held for as long as the guard lives, and whoever else reaches the
         // state holds it too.
         match unsafe { channel.tx() } {
             Some(state) => Some(Self { queue, state }),
             None => {
-                // SAFETY: locked above.
+                // SAFETY: locked by the caller.
                 unsafe { b::nd_tx_unlock(queue.as_raw()) };
                 None
             }
@@ -157,7 +177,7 @@ impl<T: Operations> DerefMut for TxGuard<'_, T> {
 
 impl<T: Operations> Drop for TxGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: locked by `lock`.
+        // SAFETY: locked by `lock` or `try_lock`.
         unsafe { b::nd_tx_unlock(self.queue.as_raw()) }
     }
 }

@@ -149,6 +149,17 @@ impl<'a> Operations for Nic<'a> {
         poll::poll(self, dev, napi, rx, budget)
     }
 
+    fn reclaim(
+        &self,
+        dev: &NetDevice<Self>,
+        napi: &Napi<'_, Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Tx<'a>,
+    ) {
+        // The ring remembers a violation, and the next poll acts on it.
+        let _ = tx.reclaim(dev, queue, napi);
+    }
+
     fn event(&self, dev: &NetDevice<Self>) {
         self.handle_events(dev);
     }
