@@ -3,12 +3,12 @@
 //!
 //! The stack turns a listening socket into the connection that arrives. So a socket is made when
 //! the guest asks for a connection, just before the stack sees the request, and is taken away when
-//! the connection is over: there are as many sockets as connections, and no connection waits for
-//! a listener.
+//! the connection is over, or at once if the stack finds fault with the request: there are as many
+//! sockets as connections, and no connection waits for a listener.
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 
 use crate::service::Service;
@@ -22,10 +22,19 @@ pub(crate) const MAX_CONNECTIONS: usize = 128;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const TIMEOUT: Duration = Duration::from_secs(240);
 
+/// A connection that was idle for so long makes room for a new one, if there is no other room.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Bytes that the services move, make or digest per call, all together: about a batch of the
+/// card's, so that a call takes as long as a batch at most, however many connections there are.
+const BUDGET: usize = 256 * 1024;
+
 /// All connections, the oldest first.
 #[derive(Default)]
 pub(crate) struct Connections {
     list: Vec<Connection>,
+    /// Where the next call of [`Self::serve`] begins, so that each gets its turn.
+    next: usize,
     /// True if a service has more to do without waiting for the guest.
     busy: bool,
 }
@@ -33,6 +42,17 @@ pub(crate) struct Connections {
 struct Connection {
     handle: SocketHandle,
     service: Service,
+    /// What the socket looked like when it was left.
+    left: Look,
+    /// When something happened last.
+    active: Instant,
+}
+
+/// State of a socket, and bytes in its two buffers.
+type Look = (State, usize, usize);
+
+fn look(socket: &Socket<'_>) -> Look {
+    (socket.state(), socket.recv_queue(), socket.send_queue())
 }
 
 impl Connections {
@@ -47,12 +67,14 @@ impl Connections {
     }
 
     /// The guest asks for a connection from `client` to `port`: makes a socket that will take it,
-    /// if there is a service and room for one more. If there is not, the stack refuses.
+    /// if there is a service and room for one more. If there is not, the stack refuses. When the
+    /// stack has seen the request, [`Self::settle`] is due.
     pub(crate) fn admit(
         &mut self,
         sockets: &mut SocketSet<'static>,
         client: IpEndpoint,
         port: u16,
+        now: Instant,
     ) {
         let Some(service) = Service::of(port) else {
             return;
@@ -70,14 +92,13 @@ impl Connections {
                 // The request was repeated, or comes from a client that lost its memory. The
                 // connection that exists answers it.
                 _ if same => return,
-                State::Listen if socket.listen_endpoint().port == port => return,
                 _ => {}
             }
         }
         if let Some(index) = reopened {
             self.remove(sockets, index);
         }
-        if self.list.len() == MAX_CONNECTIONS && !self.evict(sockets) {
+        if self.list.len() == MAX_CONNECTIONS && !self.evict(sockets, now) {
             return;
         }
         let (receive, transmit) = service.buffers();
@@ -90,21 +111,52 @@ impl Connections {
         socket.set_nagle_enabled(false);
         // Fails only for port 0 or an open socket; then there is just no listener.
         if socket.listen(port).is_ok() {
+            let left = look(&socket);
             let handle = sockets.add(socket);
-            self.list.push(Connection { handle, service });
+            self.list.push(Connection {
+                handle,
+                service,
+                left,
+                active: now,
+            });
         }
     }
 
-    /// Lets every service go on, and takes away what is over.
-    pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, status: &Status) {
-        self.busy = false;
-        for connection in &mut self.list {
-            let socket = sockets.get_mut::<Socket<'_>>(connection.handle);
-            // Before the handshake is complete there is nobody to serve.
-            if !matches!(socket.state(), State::Listen | State::SynReceived) {
-                self.busy |= connection.service.serve(socket, status);
+    /// The stack has seen the request: a socket that did not take it will not be needed.
+    pub(crate) fn settle(&mut self, sockets: &mut SocketSet<'static>) {
+        if let Some(last) = self.list.last() {
+            if sockets.get::<Socket<'_>>(last.handle).state() == State::Listen {
+                self.remove(sockets, self.list.len() - 1);
             }
         }
+    }
+
+    /// Lets the services go on in turn, within the budget, and takes away what is over.
+    pub(crate) fn serve(
+        &mut self,
+        sockets: &mut SocketSet<'static>,
+        status: &Status,
+        now: Instant,
+    ) {
+        let mut budget = BUDGET;
+        let first = self.next.min(self.list.len());
+        let (before, after) = self.list.split_at_mut(first);
+        for (connection, turn) in after.iter_mut().chain(before).zip(1..) {
+            let socket = sockets.get_mut::<Socket<'_>>(connection.handle);
+            let had = budget;
+            let arrived = look(socket) != connection.left;
+            // Before the handshake is complete there is nobody to serve.
+            if socket.state() != State::SynReceived && budget > 0 {
+                connection.service.serve(socket, status, &mut budget);
+                self.next = first + turn;
+            }
+            connection.left = look(socket);
+            if arrived || budget != had {
+                connection.active = now;
+            }
+        }
+        self.next %= self.list.len().max(1);
+        self.busy = budget == 0;
         self.list.retain(|connection| {
             let socket = sockets.get::<Socket<'_>>(connection.handle);
             // An aborted socket keeps its peer until it has told it.
@@ -117,16 +169,22 @@ impl Connections {
     }
 
     /// Makes room at the cost of a connection that carries nothing: one that is over but for its
-    /// last wait, else one whose client did not complete the handshake. False if there is none.
-    fn evict(&mut self, sockets: &mut SocketSet<'static>) -> bool {
+    /// last wait, else one whose client did not complete the handshake, else the one that has been
+    /// idle longest. False if there is none. Its client learns it when it sends something.
+    fn evict(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
         let in_state = |wanted: State| {
             self.list.iter().position(|connection| {
                 sockets.get::<Socket<'_>>(connection.handle).state() == wanted
             })
         };
+        let idle = || {
+            let all = self.list.iter().enumerate();
+            let (index, longest) = all.min_by_key(|(_, connection)| connection.active)?;
+            (longest.active + IDLE <= now).then_some(index)
+        };
         let victim = in_state(State::TimeWait)
-            .or_else(|| in_state(State::Listen))
-            .or_else(|| in_state(State::SynReceived));
+            .or_else(|| in_state(State::SynReceived))
+            .or_else(idle);
         if let Some(index) = victim {
             self.remove(sockets, index);
         }

@@ -184,7 +184,15 @@ impl Queue for Port {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.stack().deadline()
+        self.stack().deadline(self.index)
+    }
+
+    fn has_work(&self) -> bool {
+        self.stack().has_work(self.index)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.wake.is_some()
     }
 
     fn has_frames(&self) -> bool {
@@ -201,6 +209,7 @@ impl Queue for Port {
     }
 
     fn reset(&mut self) {
-        self.stack().outbound.waiting(self.index).clear();
+        // All queues are reset together, so it does not matter which of them comes first.
+        self.stack().reset();
     }
 }

@@ -23,10 +23,12 @@
 //! do not take them.
 //!
 //! How it works: TCP, ARP and neighbour discovery are [smoltcp]'s. [`Gateway`] has one stack for
-//! all its queues, behind a lock that is held for a batch of frames at most. A frame is copied
+//! all its queues, behind a lock that is held for a batch of frames at most. With several queues
+//! only their workers take it, as the message thread must not wait. A frame is copied
 //! once on its way in, and once on its way out. The stack sends only while few frames wait for
 //! the guest, so that a guest that is slow slows its connections down instead of losing frames.
-//! Everything is bounded: connections, waiting frames, leases, and the work of one call.
+//! Everything is bounded: connections, waiting frames, leases, and the work of one call. When the
+//! card is reset, the gateway forgets all but the leases.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

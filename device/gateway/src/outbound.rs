@@ -19,7 +19,7 @@ const MAX_BYTES: usize = MAX_FRAMES * 4608;
 
 /// A queue that has not taken frames for so long does not hold up the others: what is for it is
 /// lost when its bounds are reached.
-const STALLED_AFTER: Duration = Duration::from_millis(200);
+pub(crate) const STALLED_AFTER: Duration = Duration::from_millis(200);
 
 /// The waiting frames of all queues.
 pub(crate) struct Outbound {
@@ -129,12 +129,17 @@ impl Outbound {
     /// Begins to serve `queue`, whose wake-up has had its effect.
     pub(crate) fn serve(&mut self, queue: u16) {
         self.current = queue;
-        let port = &mut self.ports[usize::from(queue)];
-        if port.signalled {
-            port.signalled = false;
-            // Nobody else reads it, so it is readable, and reading makes it unreadable.
-            let _ = rustix::io::read(&port.wake, &mut [0; 8]);
+        self.ports[usize::from(queue)].clear_signal();
+    }
+
+    /// Forgets the frames that wait, and which queues the guest has used. What was counted stays.
+    pub(crate) fn reset(&mut self) {
+        for port in &mut self.ports {
+            port.waiting.clear();
+            port.clear_signal();
+            port.full_since = None;
         }
+        self.steering = Steering::default();
     }
 
     fn signal(&mut self, queue: usize) {
@@ -142,6 +147,16 @@ impl Outbound {
         if queue != usize::from(self.current) && !port.signalled {
             // Fails only if the counter would overflow, which it is far from.
             port.signalled = rustix::io::write(&port.wake, &1u64.to_ne_bytes()).is_ok();
+        }
+    }
+}
+
+impl Port {
+    fn clear_signal(&mut self) {
+        if self.signalled {
+            self.signalled = false;
+            // Nobody else reads it, so it is readable, and reading makes it unreadable.
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         }
     }
 }

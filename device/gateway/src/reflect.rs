@@ -44,7 +44,7 @@ pub(crate) struct Reflector {
 impl Reflector {
     /// True if the answer to this packet is the packet itself, turned round.
     pub(crate) fn wants(&mut self, ip: &Ip) -> bool {
-        if !is_ours(&ip.dst) || !ip.src.is_unicast() || is_ours(&ip.src) {
+        if !is_for_us(ip) {
             return false;
         }
         let Some(fragment) = ip.fragment else {
@@ -75,6 +75,11 @@ impl Reflector {
             None => false,
         }
     }
+}
+
+/// True if the packet goes from another station to the gateway itself.
+pub(crate) fn is_for_us(ip: &Ip) -> bool {
+    is_ours(&ip.dst) && ip.src.is_unicast() && !is_ours(&ip.src)
 }
 
 fn is_ours(address: &IpAddress) -> bool {

@@ -14,9 +14,6 @@ use crate::stream;
 
 /// Longest line or request head that a client can send.
 const MAX_LINE: usize = 2048;
-/// Bytes digested for `sum` requests per call of [`Service::serve`], so that one client cannot
-/// hold up the others.
-const SUM_CHUNK: usize = 64 * 1024;
 
 /// The state of one connection.
 pub(crate) enum Service {
@@ -83,19 +80,19 @@ impl Service {
         }
     }
 
-    /// Goes on with the connection. True if there is more to do right now, without anything
-    /// having to happen first.
-    pub(crate) fn serve(&mut self, socket: &mut Socket<'_>, status: &Status) -> bool {
-        let mut busy = false;
+    /// Goes on with the connection, and takes the bytes that were moved, made or digested off the
+    /// budget. If it is spent then, there may be more to do right now; else something has to
+    /// happen first.
+    pub(crate) fn serve(&mut self, socket: &mut Socket<'_>, status: &Status, budget: &mut usize) {
         let done = match self {
-            Self::Echo => echo(socket),
+            Self::Echo => echo(socket, budget),
             Self::Discard => {
-                drain(socket, |_| ());
+                drain(socket, budget, |_| ());
                 has_ended(socket)
             }
             Self::Chargen { sent } => {
-                drain(socket, |_| ());
-                fill(socket, sent, u64::MAX, stream::characters);
+                drain(socket, budget, |_| ());
+                fill(socket, sent, u64::MAX, budget, stream::characters);
                 false
             }
             Self::Http { head } => {
@@ -103,7 +100,7 @@ impl Service {
                     && send_all(socket, &http::respond(head, status))
             }
             Self::Sink { digest, count } => {
-                drain(socket, |data| {
+                drain(socket, budget, |data| {
                     digest.update(data);
                     *count += data.len() as u64;
                 });
@@ -112,9 +109,9 @@ impl Service {
                     send_all(socket, line.as_bytes())
                 }
             }
-            Self::Source(source) => source.serve(socket, &mut busy),
+            Self::Source(source) => source.serve(socket, budget),
             Self::Done => {
-                drain(socket, |_| ());
+                drain(socket, budget, |_| ());
                 false
             }
         };
@@ -122,12 +119,11 @@ impl Service {
             socket.close();
             *self = Self::Done;
         }
-        busy
     }
 }
 
 impl Source {
-    fn serve(&mut self, socket: &mut Socket<'_>, busy: &mut bool) -> bool {
+    fn serve(&mut self, socket: &mut Socket<'_>, budget: &mut usize) -> bool {
         if let Self::Line(line) = self {
             if !read_until(socket, line, b"\n") {
                 return false;
@@ -140,9 +136,11 @@ impl Source {
         match self {
             Self::Line(_) => false,
             Self::Stream { seed, sent, size } => {
-                drain(socket, |_| ());
+                drain(socket, budget, |_| ());
                 let seed = *seed;
-                fill(socket, sent, *size, |at, out| stream::random(seed, at, out));
+                fill(socket, sent, *size, budget, |at, out| {
+                    stream::random(seed, at, out);
+                });
                 sent == size
             }
             Self::Sum {
@@ -152,15 +150,15 @@ impl Source {
                 digest,
             } => {
                 let mut chunk = [0; 4096];
-                for _ in 0..SUM_CHUNK / chunk.len() {
-                    let n = chunk
-                        .len()
-                        .min(usize::try_from(*size - *done).unwrap_or(usize::MAX));
+                // Without a client there is nobody to answer.
+                while done < size && *budget > 0 && socket.may_send() {
+                    let left = usize::try_from(*size - *done).unwrap_or(usize::MAX);
+                    let n = chunk.len().min(left).min(*budget);
                     stream::random(*seed, *done, &mut chunk[..n]);
                     digest.update(&chunk[..n]);
                     *done += n as u64;
+                    *budget -= n;
                 }
-                *busy = done < size && socket.may_send();
                 done == size && {
                     let line = format!("{size} {}\n", hex(&digest.clone().finalize()));
                     send_all(socket, line.as_bytes())
@@ -196,11 +194,11 @@ impl Source {
 
 /// Moves received bytes to the transmit buffer. True when the client has sent its last and all of
 /// it is on the way back.
-fn echo(socket: &mut Socket<'_>) -> bool {
+fn echo(socket: &mut Socket<'_>, budget: &mut usize) -> bool {
     let mut chunk = [0; 4096];
     loop {
         let room = socket.send_capacity() - socket.send_queue();
-        let n = room.min(chunk.len());
+        let n = room.min(chunk.len()).min(*budget);
         if n == 0 || !socket.may_send() {
             return false;
         }
@@ -208,37 +206,49 @@ fn echo(socket: &mut Socket<'_>) -> bool {
             Ok(n) if n > 0 => {
                 // There is room, as was seen, so all of it is taken.
                 let _ = socket.send_slice(&chunk[..n]);
+                *budget -= n;
             }
             _ => return has_ended(socket),
         }
     }
 }
 
-/// Takes everything that was received.
-fn drain(socket: &mut Socket<'_>, mut take: impl FnMut(&[u8])) {
-    while socket.can_recv() {
+/// Takes what was received.
+fn drain(socket: &mut Socket<'_>, budget: &mut usize, mut take: impl FnMut(&[u8])) {
+    while socket.can_recv() && *budget > 0 {
         let taken = socket.recv(|data| {
-            take(data);
-            (data.len(), ())
+            let n = data.len().min(*budget);
+            take(&data[..n]);
+            (n, n)
         });
-        if taken.is_err() {
-            return;
+        match taken {
+            Ok(n) => *budget -= n,
+            Err(_) => return,
         }
     }
 }
 
 /// Fills the transmit buffer with what `write` gives from position `sent` on, up to `size`.
-fn fill(socket: &mut Socket<'_>, sent: &mut u64, size: u64, write: impl Fn(u64, &mut [u8])) {
-    while socket.can_send() && *sent < size {
+fn fill(
+    socket: &mut Socket<'_>,
+    sent: &mut u64,
+    size: u64,
+    budget: &mut usize,
+    write: impl Fn(u64, &mut [u8]),
+) {
+    while socket.can_send() && *sent < size && *budget > 0 {
         let position = *sent;
         let written = socket.send(|buffer| {
             let left = usize::try_from(size - position).unwrap_or(usize::MAX);
-            let n = buffer.len().min(left);
+            let n = buffer.len().min(left).min(*budget);
             write(position, &mut buffer[..n]);
             (n, n)
         });
         match written {
-            Ok(n) if n > 0 => *sent += n as u64,
+            Ok(n) if n > 0 => {
+                *sent += n as u64;
+                *budget -= n;
+            }
             _ => return,
         }
     }

@@ -10,7 +10,7 @@ use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
 
 use crate::connections::{Connections, MAX_CONNECTIONS};
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, STALLED_AFTER};
 use crate::packet::{self, Ip, Packet, Transport, ETHERNET_LEN};
 use crate::reflect::{self, Reflector};
 use crate::status::Status;
@@ -31,6 +31,8 @@ const VLAN_LEN: usize = 4;
 pub(crate) struct Stack {
     start: time::Instant,
     mtu: u16,
+    /// Differs from run to run, and from reset to reset.
+    seed: u64,
     interface: Interface,
     sockets: SocketSet<'static>,
     chargen: SocketHandle,
@@ -50,39 +52,12 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) fn new(mtu: u16, seed: u64, mut outbound: Outbound) -> Self {
-        let mut config = iface::Config::new(net::MAC.into());
-        config.random_seed = seed;
-        let mut wire = Wire {
-            inbound: None,
-            outbound: &mut outbound,
-            mtu,
-        };
-        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            for cidr in [
-                IpCidr::new(IpAddress::from(net::IPV4), net::IPV4_PREFIX_LEN),
-                IpCidr::new(IpAddress::from(net::IPV6_LINK_LOCAL), 64),
-                IpCidr::new(IpAddress::from(net::IPV6), net::IPV6_PREFIX_LEN),
-            ] {
-                // The crate's feature `iface-max-addr-count-4` leaves room for them.
-                let added = addresses.push(cidr);
-                debug_assert!(added.is_ok());
-            }
-        });
-        let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 1));
-        let buffer = || {
-            udp::PacketBuffer::new(
-                vec![udp::PacketMetadata::EMPTY; CHARGEN_BACKLOG],
-                vec![0; CHARGEN_BACKLOG * CHARGEN_DATAGRAM],
-            )
-        };
-        let mut chargen = udp::Socket::new(buffer(), buffer());
-        let bound = chargen.bind(ports::CHARGEN);
-        debug_assert!(bound.is_ok());
-        let chargen = sockets.add(chargen);
+        let interface = interface(mtu, seed, &mut outbound, Instant::ZERO);
+        let (sockets, chargen) = sockets();
         Self {
             start: time::Instant::now(),
             mtu,
+            seed,
             interface,
             sockets,
             chargen,
@@ -96,6 +71,26 @@ impl Stack {
             drained: true,
             seen_guest: false,
         }
+    }
+
+    /// Forgets the guest, which may be another one from now on: its connections, where it is, and
+    /// what waits for it. Leases stay: they belong to stations, and a guest that resets its card
+    /// goes on with its address.
+    pub(crate) fn reset(&mut self) {
+        let now = self.now();
+        self.outbound.reset();
+        // So that new connections do not repeat the sequence numbers of old ones.
+        self.seed = self
+            .seed
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+        self.interface = interface(self.mtu, self.seed, &mut self.outbound, now);
+        (self.sockets, self.chargen) = sockets();
+        self.connections = Connections::default();
+        self.reflector = Reflector::default();
+        self.next_advertisement = now + router::ADVERTISE_EVERY;
+        self.drained = true;
+        self.seen_guest = false;
     }
 
     /// Frames that the gateway did not take or could not send.
@@ -153,12 +148,15 @@ impl Stack {
                 // An echo request that must not be answered.
                 Transport::Udp { dst, .. } if dst == ports::ECHO => {}
                 Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
-                Transport::Tcp { src, dst, syn } => {
-                    if syn {
-                        let client = IpEndpoint::new(ip.src, src);
-                        self.connections.admit(&mut self.sockets, client, dst);
-                    }
+                Transport::Tcp {
+                    src,
+                    dst,
+                    syn: true,
+                } if reflect::is_for_us(ip) && ip.fragment.is_none() => {
+                    let client = IpEndpoint::new(ip.src, src);
+                    self.connections.admit(&mut self.sockets, client, dst, now);
                     self.pass_on(len, now);
+                    self.connections.settle(&mut self.sockets);
                 }
                 _ => self.pass_on(len, now),
             }
@@ -217,7 +215,7 @@ impl Stack {
                 self.next_advertisement = now + router::ADVERTISE_EVERY;
             }
         }
-        self.serve();
+        self.serve(now);
         for _ in 0..ROUNDS {
             if !self.outbound.is_open(now) {
                 return;
@@ -237,11 +235,11 @@ impl Stack {
         }
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, now: Instant) {
         self.status.to_guest = (self.outbound.frames, self.outbound.bytes);
         self.status.lost = self.outbound.lost;
         self.status.connections = self.connections.len();
-        self.connections.serve(&mut self.sockets, &self.status);
+        self.connections.serve(&mut self.sockets, &self.status, now);
         self.serve_chargen();
     }
 
@@ -261,27 +259,33 @@ impl Stack {
         }
     }
 
-    /// When [`Self::work`] has something to do without a frame from the guest.
-    pub(crate) fn deadline(&mut self) -> Option<time::Instant> {
+    /// True if [`Self::work`] should be called again at once by the worker of `queue`: the last
+    /// one that called, so that the others sleep.
+    pub(crate) fn has_work(&self, queue: u16) -> bool {
+        self.connections.is_busy() && self.outbound.current == queue
+    }
+
+    /// When the worker of `queue` has to call [`Self::work`] without a frame from the guest.
+    pub(crate) fn deadline(&mut self, queue: u16) -> Option<time::Instant> {
         let now = self.now();
         let mut at = if self.outbound.is_open(now) {
-            let at = if self.connections.is_busy() {
-                Some(now)
-            } else {
-                self.interface.poll_at(now, &self.sockets)
-            };
             // The stack wants to send but had nothing to: it waits for something that has no
             // time, so do not let it spin.
-            at.map(|at| {
-                if self.drained && !self.connections.is_busy() {
-                    at.max(now + RETRY)
-                } else {
-                    at
-                }
-            })
+            let earliest = if self.drained { now + RETRY } else { now };
+            self.interface
+                .poll_at(now, &self.sockets)
+                .map(|at| at.max(earliest))
         } else {
             self.outbound.opens_at()
         };
+        if self.connections.is_busy() {
+            let turn = match self.has_work(queue) {
+                true => now,
+                // If the queue that began does not go on, it was stopped.
+                false => now + STALLED_AFTER,
+            };
+            at = Some(at.map_or(turn, |at| at.min(turn)));
+        }
         if self.seen_guest {
             at = Some(at.map_or(self.next_advertisement, |at| {
                 at.min(self.next_advertisement)
@@ -295,4 +299,44 @@ impl Stack {
         let elapsed = self.start.elapsed().as_micros();
         Instant::from_micros(i64::try_from(elapsed).unwrap_or(i64::MAX))
     }
+}
+
+/// The stack's network side: its addresses, and no neighbours yet.
+fn interface(mtu: u16, seed: u64, outbound: &mut Outbound, now: Instant) -> Interface {
+    let mut config = iface::Config::new(net::MAC.into());
+    config.random_seed = seed;
+    let mut wire = Wire {
+        inbound: None,
+        outbound,
+        mtu,
+    };
+    let mut interface = Interface::new(config, &mut wire, now);
+    interface.update_ip_addrs(|addresses| {
+        for cidr in [
+            IpCidr::new(IpAddress::from(net::IPV4), net::IPV4_PREFIX_LEN),
+            IpCidr::new(IpAddress::from(net::IPV6_LINK_LOCAL), 64),
+            IpCidr::new(IpAddress::from(net::IPV6), net::IPV6_PREFIX_LEN),
+        ] {
+            // The crate's feature `iface-max-addr-count-4` leaves room for them.
+            let added = addresses.push(cidr);
+            debug_assert!(added.is_ok());
+        }
+    });
+    interface
+}
+
+/// The sockets that are there without a connection: the one of the UDP character generator.
+fn sockets() -> (SocketSet<'static>, SocketHandle) {
+    let buffer = || {
+        udp::PacketBuffer::new(
+            vec![udp::PacketMetadata::EMPTY; CHARGEN_BACKLOG],
+            vec![0; CHARGEN_BACKLOG * CHARGEN_DATAGRAM],
+        )
+    };
+    let mut chargen = udp::Socket::new(buffer(), buffer());
+    let bound = chargen.bind(ports::CHARGEN);
+    debug_assert!(bound.is_ok());
+    let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 1));
+    let chargen = sockets.add(chargen);
+    (sockets, chargen)
 }

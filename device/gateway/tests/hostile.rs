@@ -232,7 +232,10 @@ proptest! {
                 delivered += peer.receive(&mut **queue, 100);
             }
             let now = Instant::now();
-            if delivered == 0 && queues[0].deadline().is_none_or(|at| at > now) {
+            let rests = |queue: &Box<dyn Queue>| {
+                !queue.has_work() && queue.deadline().is_none_or(|at| at > now)
+            };
+            if delivered == 0 && queues.iter().all(rests) {
                 break;
             }
             calls += 1;

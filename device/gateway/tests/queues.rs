@@ -191,3 +191,105 @@ fn a_large_segment_needs_no_cutting() {
     });
     assert!(answer.starts_with(b"4000 "));
 }
+
+#[test]
+fn a_reset_forgets_connections_and_what_they_had_to_say() {
+    let mut guest = Guest::new(1500);
+    let all: Vec<_> = (0..128)
+        .map(|n| match n {
+            0 => guest.connect(net::IPV4, ports::CHARGEN),
+            _ => guest.connect(net::IPV4, ports::ECHO),
+        })
+        .collect();
+    guest.until("all are open", |guest| {
+        all.iter().all(|handle| guest.socket(*handle).may_send())
+    });
+    let lost = guest.wire.queue.lost();
+
+    let mut queue = guest.wire.queue;
+    queue.reset();
+    assert!(receive(&mut *queue).is_empty());
+    assert!(!queue.has_frames() && !queue.has_work());
+    assert_eq!(queue.deadline(), None);
+    assert_eq!(queue.lost(), lost);
+    let mut guest = Guest::on(queue, 1500);
+    assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"next"), b"next");
+}
+
+#[test]
+fn after_a_reset_frames_go_to_queues_that_are_used_again() {
+    let mut queues = open(2);
+    // A signal that the reset has to take back, too.
+    introduce(&mut *queues[1]);
+    assert!(mock::transmit(
+        &mut *queues[1],
+        &arp_request(),
+        Meta::default()
+    ));
+    queues.iter_mut().for_each(|queue| queue.reset());
+    for queue in &queues {
+        assert!(!queue.has_frames());
+        assert!(!is_readable(queue.readiness().unwrap()));
+    }
+    // The gateway has to ask for the guest's address before it can answer this.
+    let syn = [
+        0x9c, 0x40, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+    let valid = Meta {
+        checksum: Checksum::Valid,
+        gso: None,
+    };
+    let frame = ipv4(IpProtocol::Tcp, &syn);
+    assert!(mock::transmit(&mut *queues[0], &frame, valid));
+    let asked = receive(&mut *queues[0]);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0][12..14], [0x08, 0x06]);
+    assert!(!queues[1].has_frames());
+}
+
+#[test]
+fn one_call_does_a_bounded_part_of_what_the_clients_want() {
+    const CLIENTS: usize = 32;
+    let mut guest = Guest::new(1500);
+    let all: Vec<_> = (0..CLIENTS)
+        .map(|_| guest.connect(net::IPV4, ports::SOURCE))
+        .collect();
+    guest.until("all are open", |guest| {
+        all.iter().all(|handle| guest.socket(*handle).may_send())
+    });
+    for handle in &all {
+        let line = b"1048576 1 sum\n";
+        assert_eq!(guest.socket(*handle).send_slice(line), Ok(line.len()));
+    }
+    // Each of these frames is a call, too.
+    guest.send();
+    let mut calls = CLIENTS;
+    while guest.wire.queue.has_work() {
+        assert!(guest.wire.queue.deadline().unwrap() <= Instant::now());
+        mock::receive(&mut *guest.wire.queue, 0, 2000);
+        calls += 1;
+    }
+    // 256 KiB per call.
+    assert!((4 * CLIENTS..8 * CLIENTS).contains(&calls), "{calls}");
+    guest.until("answers", |guest| {
+        all.iter().all(|handle| guest.socket(*handle).can_recv())
+    });
+}
+
+#[test]
+fn only_queues_that_share_the_gateway_wait_for_it() {
+    assert!(!open(1)[0].is_shared());
+    assert!(open(2).iter().all(|queue| queue.is_shared()));
+    // The last one that was served goes on with what needs no frames.
+    let mut queues = open(2);
+    let mut guest = Guest::on(queues.remove(1), 1500);
+    let handle = guest.connect(net::IPV4, ports::SOURCE);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    let line = b"10000000 1 sum\n";
+    assert_eq!(guest.socket(handle).send_slice(line), Ok(line.len()));
+    guest.send();
+    assert!(guest.wire.queue.has_work() && !queues[0].has_work());
+    assert!(queues[0].deadline().unwrap() > Instant::now());
+    mock::receive(&mut *queues[0], 0, 2000);
+    assert!(!guest.wire.queue.has_work() && queues[0].has_work());
+}

@@ -3,8 +3,14 @@
 
 mod common;
 
-use common::Guest;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use common::frames::{fragment_v4, ipv4};
+use common::{Guest, IPV4};
 use sha2::{Digest, Sha256};
+use smoltcp::wire::{IpProtocol, Ipv4Packet};
+use vnet_backend::{mock, Checksum, Meta};
 use vnet_gateway::{net, ports};
 
 fn hex(bytes: &[u8]) -> String {
@@ -166,4 +172,78 @@ fn many_short_connections_in_a_row() {
         let page = guest.exchange(net::IPV4, ports::HTTP, b"GET / HTTP/1.1\r\n\r\n");
         assert!(page.starts_with(b"HTTP/1.1 200"));
     }
+}
+
+#[test]
+fn the_connection_that_is_idle_longest_makes_room() {
+    let mut guest = Guest::new(1500);
+    let all: Vec<_> = (0..128)
+        .map(|_| guest.connect(net::IPV4, ports::ECHO))
+        .collect();
+    guest.until("all are open", |guest| {
+        all.iter().all(|handle| guest.socket(*handle).may_send())
+    });
+    std::thread::sleep(Duration::from_millis(2100));
+    let says = |guest: &mut Guest, handle| {
+        let before = guest.socket(handle).recv_queue();
+        guest.socket(handle).send_slice(b"x").unwrap();
+        guest.until("echo or end", |guest| {
+            let socket = guest.socket(handle);
+            socket.recv_queue() > before || !socket.is_open()
+        });
+        guest.socket(handle).is_open()
+    };
+    // The oldest is not idle.
+    assert!(says(&mut guest, all[0]));
+    let new = guest.connect(net::IPV4, ports::ECHO);
+    guest.until("connection", |guest| guest.socket(new).may_send());
+    assert!(says(&mut guest, new));
+    let alive = all.iter().filter(|handle| says(&mut guest, **handle));
+    assert_eq!(alive.count(), 127);
+    assert!(says(&mut guest, all[0]));
+}
+
+#[test]
+fn requests_that_the_stack_refuses_leave_nothing_behind() {
+    let mut guest = Guest::new(1500);
+    let segment = |port: u16, flags: u8| {
+        let mut segment = vec![0; 20];
+        segment[..2].copy_from_slice(&5000u16.to_be_bytes());
+        segment[2..4].copy_from_slice(&port.to_be_bytes());
+        segment[12..14].copy_from_slice(&[0x50, flags]);
+        segment
+    };
+    let syn = |port| ipv4(IpProtocol::Tcp, &segment(port, 2));
+    let readdressed = |port, src: Ipv4Addr, dst: Ipv4Addr| {
+        let mut frame = syn(port);
+        let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        packet.set_src_addr(src);
+        packet.set_dst_addr(dst);
+        packet.fill_checksum();
+        frame
+    };
+    for frame in [
+        readdressed(ports::ECHO, IPV4, Ipv4Addr::new(10, 77, 0, 9)),
+        readdressed(ports::DISCARD, IPV4, Ipv4Addr::BROADCAST),
+        readdressed(ports::CHARGEN, Ipv4Addr::new(224, 0, 0, 1), net::IPV4),
+        readdressed(ports::SINK, net::IPV4, net::IPV4),
+        fragment_v4(
+            IpProtocol::Tcp,
+            &segment(ports::SOURCE, 2),
+            1,
+            Some((0, true)),
+        ),
+        // SYN and FIN at once.
+        ipv4(IpProtocol::Tcp, &segment(ports::SOURCE, 3)),
+    ] {
+        let meta = Meta {
+            checksum: Checksum::Valid,
+            gso: None,
+        };
+        assert!(mock::transmit(&mut *guest.wire.queue, &frame, meta));
+    }
+    let page = guest.exchange(net::IPV4, ports::HTTP, b"GET / HTTP/1.1\r\n\r\n");
+    let page = String::from_utf8(page).unwrap();
+    let connections = page.lines().find(|l| l.starts_with("connections")).unwrap();
+    assert_eq!(connections.split_whitespace().last(), Some("1"));
 }
