@@ -232,10 +232,10 @@ proptest! {
                 delivered += peer.receive(&mut **queue, 100);
             }
             let now = Instant::now();
-            let rests = |queue: &Box<dyn Queue>| {
+            let at_rest = queues.iter().all(|queue| {
                 !queue.has_work() && queue.deadline().is_none_or(|at| at > now)
-            };
-            if delivered == 0 && queues.iter().all(rests) {
+            });
+            if delivered == 0 && at_rest {
                 break;
             }
             calls += 1;
