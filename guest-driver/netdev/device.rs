@@ -97,10 +97,10 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Softirq context: only note it, and schedule work.
     fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16);
 
-    /// Called every [`Config::tick`](crate::Config) milliseconds while the device is registered and
-    /// not in the hands of [`crate::pci::Power`].
+    /// Called every [`Config::tick`](crate::Config) milliseconds while the interface is up and not
+    /// in the hands of [`crate::pci::Power`].
     ///
-    /// Softirq context.
+    /// Softirq context: what takes time is for [`NetDevice::schedule_work`].
     fn tick(&self, dev: &NetDevice<Self>);
 
     /// Sets the receive mode. An error makes the core try again later.

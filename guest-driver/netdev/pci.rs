@@ -197,7 +197,9 @@ impl<T: Driver> Adapter<T> {
     fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
         dev.ops().recover(dev)?;
         dev.attach();
-        dev.ticker().start();
+        if dev.is_running() {
+            dev.ticker().start();
+        }
         Ok(())
     }
 

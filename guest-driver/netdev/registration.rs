@@ -114,7 +114,8 @@ impl<'a, T: Operations> Registration<'a, T> {
         })
         .ok_or(ENOMEM)?;
         let raw = dev.as_ptr();
-        // SAFETY: started when the device is registered, and stopped before it is unregistered.
+        // SAFETY: started by callbacks of the device only, and stopped when it is taken down, which
+        // unregistering does.
         let ticker = match unsafe { Ticker::new::<T>(raw, msecs_to_jiffies(config.tick)) } {
             Ok(ticker) => ticker,
             Err(e) => {
@@ -184,7 +185,6 @@ impl<'a, T: Operations> Registration<'a, T> {
             _ops: PhantomData,
         };
         this.device().ops().event(this.device());
-        this.device().ticker().start();
         Ok(this)
     }
 
@@ -229,7 +229,6 @@ impl<'a, T: Operations> Registration<'a, T> {
 
 impl<T: Operations> Drop for Registration<'_, T> {
     fn drop(&mut self) {
-        self.device().ticker().stop();
         let dev = self.dev.as_ptr();
         // SAFETY: by the type invariant. Unregistering takes the interface down, waits for all
         // users, and returns when no callback runs any more.

@@ -66,6 +66,7 @@ impl<T: Operations> Callbacks<T> {
         let dev = unsafe { Self::locked(dev) };
         from_result(|| {
             dev.ops().open(&dev)?;
+            dev.ticker().start();
             Ok(0)
         })
     }
@@ -78,6 +79,7 @@ impl<T: Operations> Callbacks<T> {
     unsafe extern "C" fn stop(dev: *mut b::net_device) -> c_int {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
+        dev.ticker().stop();
         dev.ops().stop(&dev);
         0
     }

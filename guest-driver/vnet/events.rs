@@ -137,7 +137,7 @@ impl<'a> Nic<'a> {
         if !self.present() {
             return;
         }
-        if !self.regs.alive() {
+        if events & (WORK_CHECK | WORK_RESET) != 0 && !self.regs.alive() {
             self.card_gone(dev);
             return;
         }

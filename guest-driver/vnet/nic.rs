@@ -171,12 +171,12 @@ impl<'a> Operations for Nic<'a> {
     fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16) {
         self.counters.tx_timeouts.add(1);
         netdev::err!(dev, "transmit queue {queue} is stuck\n");
-        dev.schedule_work(events::WORK_CHECK | events::WORK_RESET);
+        dev.schedule_work(events::WORK_RESET);
     }
 
     fn tick(&self, dev: &NetDevice<Self>) {
-        if self.present() && !self.regs.alive() {
-            self.card_gone(dev);
+        if self.present() {
+            dev.schedule_work(events::WORK_CHECK);
         }
     }
 
