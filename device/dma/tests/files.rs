@@ -43,7 +43,7 @@ fn ranges_of_one_file_share_a_descriptor() {
     let before = getrlimit(Resource::Nofile);
     let few = Rlimit {
         current: Some(100),
-        ..before.clone()
+        ..before
     };
     setrlimit(Resource::Nofile, few).unwrap();
     let space = space();
