@@ -155,6 +155,8 @@ pub(crate) struct Private<T: Operations> {
     pub(crate) ops: T,
     pub(crate) channels: KVec<Pin<KBox<Channel<T>>>>,
     pub(crate) ticker: Pin<KBox<Ticker>>,
+    /// Interrupt of control.
+    pub(crate) control: u32,
 }
 
 /// A network device: `struct net_device` with the driver's data `T` in its private area.
@@ -302,6 +304,10 @@ impl<T: Operations> NetDevice<T> {
                 core::ptr::from_ref(&args).cast::<c_void>(),
             )
         }
+    }
+
+    pub(crate) fn control_irq(&self) -> u32 {
+        self.private().control
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

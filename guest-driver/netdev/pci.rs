@@ -43,8 +43,9 @@ pub trait Driver: 'static {
     /// Devices that the driver knows.
     const ID_TABLE: pci::IdTable<()>;
 
-    /// Finds out what the device is. Memory decoding and bus mastering are on and the DMA mask is
-    /// set to 64 bits; an error undoes that.
+    /// Finds out what the device is. Memory decoding is on and the DMA mask is set to 64 bits; an
+    /// error undoes that. Bus mastering is switched on afterwards: the device, which may have been
+    /// left in any state, must be reset by then.
     fn probe<'bound>(
         dev: &'bound pci::Device<Core<'_>>,
     ) -> Result<Config<'bound, Self::Nic<'bound>>>;
@@ -65,14 +66,13 @@ pub trait Power: Operations {
     fn shutdown(&self, dev: &Locked<'_, Self>);
 }
 
-/// A device with memory decoding and bus mastering on; off when dropped.
+/// A device with memory decoding on; that, and bus mastering, are off when dropped.
 struct Enabled<'bound>(&'bound pci::Device<Bound>);
 
 impl<'bound> Enabled<'bound> {
     fn new(dev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         dev.enable_device_mem()?;
         let this = Self(dev);
-        dev.set_master();
         // SAFETY: the driver is only being bound, so nothing is allocated or mapped yet.
         unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
         Ok(this)
@@ -81,13 +81,23 @@ impl<'bound> Enabled<'bound> {
 
 impl Drop for Enabled<'_> {
     fn drop(&mut self) {
-        let dev: &Device<Bound> = self.0.as_ref();
-        // SAFETY: the device is a PCI device, and was enabled.
-        unsafe {
-            let dev = container_of!(crate::dma::as_raw(dev), bindings::pci_dev, dev);
-            bindings::pci_disable_device(dev);
-        }
+        // SAFETY: the device is bound, and was enabled.
+        unsafe { bindings::pci_disable_device(as_raw(self.0)) }
     }
+}
+
+fn as_raw(dev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
+    let dev: &Device<Bound> = dev.as_ref();
+    // SAFETY: the device is part of a PCI device.
+    unsafe { container_of!(crate::dma::as_raw(dev), bindings::pci_dev, dev) }
+}
+
+/// Takes the device's access to memory and its interrupts away, until the driver is bound anew.
+///
+/// For a device that cannot be made to stop otherwise. Process context.
+pub fn clear_master(dev: &pci::Device<Bound>) {
+    // SAFETY: the device is bound.
+    unsafe { bindings::pci_clear_master(as_raw(dev)) }
 }
 
 /// What the PCI core keeps for a bound device: dropped top to bottom.
@@ -146,6 +156,7 @@ impl<T: Driver> Adapter<T> {
     fn bind<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Data<'bound, T>> {
         let enabled = Enabled::new(dev)?;
         let config = T::probe(dev)?;
+        dev.set_master();
         // SAFETY: the value becomes the private data of the bound device, which the driver core
         // drops when it unbinds the driver.
         let registration = unsafe { Registration::new(dev.as_ref(), config)? };
@@ -192,10 +203,17 @@ impl<T: Driver> Adapter<T> {
         dev.ticker().stop();
         dev.detach();
         dev.ops().prepare_loss(dev);
+        // While the device does not answer, nobody may ask it what the matter is.
+        // SAFETY: the interrupt is requested for as long as the device is registered, and its
+        // thread takes no lock that is held here.
+        unsafe { bindings::disable_irq(dev.control_irq()) };
     }
 
     fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
-        dev.ops().recover(dev)?;
+        let recovered = dev.ops().recover(dev);
+        // SAFETY: the interrupt is requested; disabled by `prepare_loss`.
+        unsafe { bindings::enable_irq(dev.control_irq()) };
+        recovered?;
         dev.attach();
         if dev.is_running() {
             dev.ticker().start();
@@ -237,7 +255,10 @@ impl<T: Driver> Adapter<T> {
                 dev.ticker().stop();
                 dev.detach();
                 dev.ops().shutdown(dev);
-            })
+                // Never enabled again: there is nothing to be said any more.
+                bindings::disable_irq(dev.control_irq());
+            });
+            bindings::pci_clear_master(dev);
         }
     }
 

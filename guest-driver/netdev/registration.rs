@@ -131,6 +131,7 @@ impl<'a, T: Operations> Registration<'a, T> {
                 ops: config.ops,
                 channels,
                 ticker,
+                control,
             });
             (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
             (*raw).ethtool_ops = &Callbacks::<T>::ETHTOOL.0;

@@ -108,9 +108,7 @@ impl<'a> Nic<'a> {
 impl Drop for Nic<'_> {
     fn drop(&mut self) {
         // Whoever gets the card next finds it silent, whatever state this driver left it in.
-        if self.present() {
-            self.regs.write(regs::CTRL, regs::CTRL_RESET);
-        }
+        self.regs.write(regs::CTRL, regs::CTRL_RESET);
     }
 }
 

@@ -8,6 +8,8 @@ use netdev::{
     Locked, //
 };
 
+use vnet_contract::regs;
+
 use crate::nic::Nic;
 
 impl Power for Nic<'_> {
@@ -17,7 +19,8 @@ impl Power for Nic<'_> {
         }
         if self.present() {
             // Silent until `recover`: no control interrupt on the way down.
-            self.regs.write(vnet_contract::regs::EVENT_ENABLE, 0);
+            self.regs.write(regs::EVENT_ENABLE, 0);
+            let _ = self.regs.read(regs::EVENT_ENABLE);
         }
     }
 

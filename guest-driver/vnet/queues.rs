@@ -87,8 +87,20 @@ impl<'a> Nic<'a> {
                 self.card_gone(dev);
             }
         }
+        if !self.present() {
+            self.cut_off();
+        }
         for pair in 0..self.pairs {
             drop(dev.stop_channel(pair));
         }
+    }
+
+    /// Keeps a card that does not answer from memory that is about to be freed: it may be slow
+    /// rather than dead, and still have frames to write.
+    fn cut_off(&self) {
+        self.regs.write(regs::CTRL, regs::CTRL_RESET);
+        // The write arrives before the read, whatever that gives.
+        let _ = self.regs.read(regs::STATUS);
+        netdev::pci::clear_master(self.dev);
     }
 }

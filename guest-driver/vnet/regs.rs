@@ -6,7 +6,11 @@ use kernel::{
     device::Bound,
     io::Io,
     pci,
-    prelude::*, //
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use vnet_contract::{
     pci::{
@@ -26,6 +30,9 @@ const _: () = assert!(BAR_REGS_SIZE.is_power_of_two(), "offsets are masked");
 const fn inside(offset: u32) -> u32 {
     offset & (BAR_REGS_SIZE as u32 - 1) & !3
 }
+
+/// Time that a card which does not answer gets to think better of it.
+const SECOND_LOOK: Delta = Delta::from_millis(20);
 
 /// Distance between entries of the MAC filter table, each a pair of registers.
 const MAC_FILTER_STRIDE: u32 = 8;
@@ -107,9 +114,13 @@ impl<'a> Registers<'a> {
     }
 
     /// False if the card does not answer: the identity reads as all ones when the card, or the
-    /// process that it is, has gone.
+    /// process that it is, has gone. Once may be chance, so there is a second look. May sleep.
     pub(crate) fn alive(&self) -> bool {
-        self.read(regs::ID) == regs::ID_VALUE
+        let looks = || self.read(regs::ID) == regs::ID_VALUE;
+        looks() || {
+            fsleep(SECOND_LOOK);
+            looks()
+        }
     }
 
     /// Resets the card. The reset is complete when this returns true.
