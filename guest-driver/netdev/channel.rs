@@ -11,15 +11,21 @@ use kernel::{
     container_of,
     error::to_result,
     prelude::*,
-    types::Opaque, //
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    }, //
 };
 
 use crate::{
     bindings as b,
+    page_pool::PagePool,
     trace,
     Counter,
     NetDevice,
     Operations,
+    PoolPage,
+    PoolParams,
     TxGuard,
     TxQueue, //
 };
@@ -39,14 +45,17 @@ pub enum Polled {
 ///
 /// - `napi` is on the list of the device that owns the channel, at the channel's index.
 /// - `tx` is only accessed under the lock of the transmit queue at the channel's index.
-/// - `rx` is only accessed by the poll callback of `napi`, or under the RTNL lock while `napi` is
-///   disabled; it is enabled exactly while `running` is true.
+/// - `rx` and `pool` are only accessed by the poll callback of `napi`, or under the RTNL lock while
+///   `napi` is disabled; it is enabled exactly while `running` is true, and that only while the
+///   interface is up.
+/// - `pool` was made for `napi`.
 /// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
 ///   reads the name while `running` is true, when it does not change.
 pub(crate) struct Channel<T: Operations> {
     napi: Opaque<b::napi_struct>,
     tx: UnsafeCell<Option<T::Tx>>,
     rx: UnsafeCell<Option<T::Rx>>,
+    pool: UnsafeCell<Option<PagePool>>,
     running: UnsafeCell<bool>,
     irq_name: UnsafeCell<IrqName>,
     irq: u32,
@@ -83,6 +92,7 @@ impl<T: Operations> Channel<T> {
             napi: Opaque::zeroed(),
             tx: UnsafeCell::new(None),
             rx: UnsafeCell::new(None),
+            pool: UnsafeCell::new(None),
             running: UnsafeCell::new(false),
             irq_name: UnsafeCell::new(IrqName {
                 bytes: [0; 24],
@@ -122,6 +132,47 @@ impl<T: Operations> Channel<T> {
         unsafe { b::nd_napi_del(self.napi.get()) }
     }
 
+    /// See [`crate::Locked::create_pool`].
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held; the channel belongs to `dev`.
+    pub(crate) unsafe fn create_pool(&self, dev: &NetDevice<T>, params: PoolParams) -> Result {
+        // A pool made while the interface is down would be overlooked when the device goes.
+        if !dev.is_running() {
+            return Err(ENETDOWN);
+        }
+        // SAFETY: the RTNL lock is held.
+        if unsafe { *self.running.get() } {
+            return Err(EBUSY);
+        }
+        // SAFETY: the channel does not run, so NAPI is disabled and the RTNL lock guards the pool.
+        // When that is dropped, here or in `stop`, NAPI is disabled again, and before the device
+        // goes, the interface is taken down, which stops the channel. So the parent is bound.
+        unsafe {
+            *self.pool.get() = None;
+            let pool = PagePool::new(dev.as_raw(), self.napi.get(), self.index, params)?;
+            *self.pool.get() = Some(pool);
+        }
+        Ok(())
+    }
+
+    /// See [`crate::Locked::alloc_page`].
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held.
+    pub(crate) unsafe fn alloc_page_stopped(&self) -> Option<PoolPage> {
+        // SAFETY: the RTNL lock is held; it guards the pool of a channel that does not run, whose
+        // NAPI is disabled. Its holder may sleep.
+        unsafe {
+            if *self.running.get() {
+                return None;
+            }
+            (*self.pool.get()).as_ref()?.alloc(true)
+        }
+    }
+
     /// See [`crate::Locked::start_channel`].
     ///
     /// # Safety
@@ -131,6 +182,9 @@ impl<T: Operations> Channel<T> {
         // SAFETY: the RTNL lock is held.
         let (running, name) = unsafe { (&mut *self.running.get(), &mut *self.irq_name.get()) };
         let queue = dev.tx_queue(self.index).ok_or(EINVAL)?;
+        if !dev.is_running() {
+            return Err(ENETDOWN);
+        }
         if *running {
             return Err(EBUSY);
         }
@@ -166,7 +220,7 @@ impl<T: Operations> Channel<T> {
         });
         if let Err(e) = requested {
             // SAFETY: as for this function; the handler is not registered.
-            drop(unsafe { self.quiesce(&queue) });
+            unsafe { self.quiesce(&queue) };
             return Err(e);
         }
         // SAFETY: the RTNL lock is held, `napi` belongs to the device, and both queues exist.
@@ -188,12 +242,17 @@ impl<T: Operations> Channel<T> {
     /// # Safety
     ///
     /// The RTNL lock is held; the channel belongs to `dev`.
-    pub(crate) unsafe fn stop(&self, dev: &NetDevice<T>) -> Option<(T::Tx, T::Rx)> {
+    pub(crate) unsafe fn stop(&self, dev: &NetDevice<T>) {
         // SAFETY: the RTNL lock is held.
         if unsafe { !*self.running.get() } {
-            return None;
+            // It may have a pool, if it was about to be started.
+            // SAFETY: NAPI is disabled and the RTNL lock held.
+            unsafe { *self.pool.get() = None };
+            return;
         }
-        let queue = dev.tx_queue(self.index)?;
+        let Some(queue) = dev.tx_queue(self.index) else {
+            return;
+        };
         // SAFETY: the RTNL lock is held, and `start` set what is taken back here.
         unsafe {
             let index = u32::from(self.index);
@@ -210,12 +269,12 @@ impl<T: Operations> Channel<T> {
         unsafe { self.quiesce(&queue) }
     }
 
-    /// Disables NAPI and takes the states back.
+    /// Disables NAPI and drops the states.
     ///
     /// # Safety
     ///
     /// The RTNL lock is held, the channel runs and its interrupt handler is not registered.
-    unsafe fn quiesce(&self, queue: &TxQueue<'_>) -> Option<(T::Tx, T::Rx)> {
+    unsafe fn quiesce(&self, queue: &TxQueue<'_>) {
         // SAFETY: NAPI was enabled by `start`; sleeping is allowed.
         unsafe { b::napi_disable(self.napi.get()) };
         let tx = {
@@ -228,7 +287,10 @@ impl<T: Operations> Channel<T> {
         let rx = unsafe { (*self.rx.get()).take() };
         // SAFETY: the RTNL lock is held.
         unsafe { *self.running.get() = false };
-        tx.zip(rx)
+        drop((tx, rx));
+        // The last, as most of its pages just came back.
+        // SAFETY: NAPI is disabled and the RTNL lock held.
+        unsafe { *self.pool.get() = None };
     }
 
     /// The state of the transmit queue.
@@ -240,11 +302,6 @@ impl<T: Operations> Channel<T> {
     pub(crate) unsafe fn tx<'a>(&self) -> Option<&'a mut T::Tx> {
         // SAFETY: by the caller.
         unsafe { (*self.tx.get()).as_mut() }
-    }
-
-    #[inline]
-    pub(crate) fn napi(&self) -> *mut b::napi_struct {
-        self.napi.get()
     }
 
     #[inline]
@@ -294,6 +351,7 @@ impl<T: Operations> Channel<T> {
                 channel,
                 dev,
                 budget,
+                _task: NotThreadSafe,
             };
             if let Some(mut guard) = TxGuard::try_lock(dev, channel) {
                 let (queue, tx) = guard.split();
@@ -312,6 +370,7 @@ impl<T: Operations> Channel<T> {
             channel,
             dev,
             budget,
+            _task: NotThreadSafe,
         };
         let polled = dev.ops().poll(dev, &napi_ref, rx, budget);
         match polled {
@@ -334,6 +393,7 @@ pub struct Napi<'a, T: Operations> {
     channel: &'a Channel<T>,
     dev: &'a NetDevice<T>,
     budget: u32,
+    _task: NotThreadSafe,
 }
 
 impl<T: Operations> Napi<'_, T> {
@@ -341,6 +401,18 @@ impl<T: Operations> Napi<'_, T> {
     #[inline]
     pub fn index(&self) -> u16 {
         self.channel.index
+    }
+
+    /// A page of the channel's pool, mapped for the device to write. Does not sleep.
+    #[inline]
+    pub fn alloc_page(&self) -> Option<PoolPage> {
+        // A poll for completed transmissions has nothing to do with receiving.
+        if self.budget == 0 {
+            return None;
+        }
+        // SAFETY: this is within the poll of the channel, as a `Napi` does not leave its task, and
+        // so nobody else uses the pool, which was made for this context.
+        unsafe { (*self.channel.pool.get()).as_ref()?.alloc(false) }
     }
 
     /// Locks the transmit queue of the channel. `None` if it has no state: it is being stopped.

@@ -21,6 +21,8 @@ use crate::{
     LinkStats,
     Napi,
     Polled,
+    PoolPage,
+    PoolParams,
     RxMode,
     SkBuff,
     TxQueue, //
@@ -36,12 +38,13 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// State of a receive queue, used by one poll at a time.
     type Rx: Send;
 
-    /// Brings the interface up: starts every channel, or none when it fails.
+    /// Brings the interface up: starts its channels. Those that run are stopped when it fails.
     ///
     /// Process context, RTNL held.
     fn open(&self, dev: &Locked<'_, Self>) -> Result;
 
-    /// Takes the interface down: stops every channel. It cannot fail, even if the card is gone.
+    /// Takes the interface down: has the device leave all memory alone, and stops the channels;
+    /// those left over are stopped afterwards. It cannot fail, even if the card is gone.
     ///
     /// Process context, RTNL held.
     fn stop(&self, dev: &Locked<'_, Self>);
@@ -380,24 +383,51 @@ impl<'a, T: Operations> Locked<'a, T> {
         }
     }
 
+    /// Gives a channel that does not run a page pool, in place of one that it may have. The pool
+    /// goes when the channel stops, or the interface is down.
+    pub fn create_pool(&self, index: u16, params: PoolParams) -> Result {
+        let channel = self.channel(index).ok_or(EINVAL)?;
+        // SAFETY: the RTNL lock is held.
+        unsafe { channel.create_pool(self.dev, params) }
+    }
+
+    /// A page of the pool of a channel that does not run, mapped for the device to write. `None`
+    /// also if the channel runs, or has no pool.
+    ///
+    /// May sleep.
+    pub fn alloc_page(&self, index: u16) -> Option<PoolPage> {
+        // SAFETY: the RTNL lock is held.
+        unsafe { self.channel(index)?.alloc_page_stopped() }
+    }
+
     /// Starts a channel: from now on its transmit state is used by
     /// [`Operations::start_xmit`] once the queue is started, and `rx` by [`Operations::poll`].
     ///
-    /// Fails with the states dropped: `EBUSY` if the channel runs, or what requesting the interrupt
-    /// gave.
+    /// Fails with the states dropped: `ENETDOWN` if the interface is down, `EBUSY` if the channel
+    /// runs, or what requesting the interrupt gave.
     pub fn start_channel(&self, index: u16, tx: T::Tx, rx: T::Rx) -> Result {
         let channel = self.channel(index).ok_or(EINVAL)?;
         // SAFETY: the RTNL lock is held.
         unsafe { channel.start(self.dev, tx, rx) }
     }
 
-    /// Stops a channel and gives its states back; `None` if it does not run. On return neither
-    /// [`Operations::poll`] nor [`Operations::start_xmit`] runs for it, nor its interrupt handler.
+    /// Stops a channel if it runs, and drops its states and its page pool. Neither
+    /// [`Operations::poll`] nor [`Operations::start_xmit`] runs for it then, nor its interrupt
+    /// handler.
     ///
     /// May sleep.
-    pub fn stop_channel(&self, index: u16) -> Option<(T::Tx, T::Rx)> {
-        // SAFETY: the RTNL lock is held.
-        unsafe { self.channel(index)?.stop(self.dev) }
+    pub fn stop_channel(&self, index: u16) {
+        if let Some(channel) = self.channel(index) {
+            // SAFETY: the RTNL lock is held.
+            unsafe { channel.stop(self.dev) }
+        }
+    }
+
+    /// Stops all channels that run.
+    pub(crate) fn stop_all(&self) {
+        for i in 0..self.channels() {
+            self.stop_channel(i);
+        }
     }
 
     /// Lets the stack fill all transmit queues.

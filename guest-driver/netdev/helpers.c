@@ -103,9 +103,9 @@ struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)
 	return page_pool_create(&pp);
 }
 
-struct page *nd_page_pool_alloc(struct page_pool *pool)
+struct page *nd_page_pool_alloc(struct page_pool *pool, bool may_sleep)
 {
-	return page_pool_dev_alloc_pages(pool);
+	return page_pool_alloc_pages(pool, may_sleep ? GFP_KERNEL : GFP_ATOMIC | __GFP_NOWARN);
 }
 
 dma_addr_t nd_page_pool_dma_addr(const struct page *page)

@@ -59,7 +59,7 @@ struct nd_page_pool_params {
 };
 
 struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params);
-struct page *nd_page_pool_alloc(struct page_pool *pool);
+struct page *nd_page_pool_alloc(struct page_pool *pool, bool may_sleep);
 dma_addr_t nd_page_pool_dma_addr(const struct page *page);
 void nd_page_pool_sync_for_cpu(const struct page *page, u32 offset, u32 len);
 void nd_page_pool_put(struct page *page, bool napi);

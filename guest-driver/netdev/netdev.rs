@@ -17,12 +17,13 @@
 //!
 //! A device has *channels*: an interrupt vector, a NAPI context, a receive and a transmit queue.
 //! The mutable state of a channel is handed to the crate when the channel starts
-//! ([`Locked::start_channel`]) and returned when it stops ([`Locked::stop_channel`]). In between
+//! ([`Locked::start_channel`]) and dropped when it stops ([`Locked::stop_channel`], or at the latest
+//! when the interface is down). In between
 //!
 //! - [`Operations::Tx`] is reachable in [`Operations::start_xmit`], where the core holds the lock of
 //!   the transmit queue, and through [`Napi::lock_tx`], which takes it;
 //! - [`Operations::Rx`] is reachable in [`Operations::poll`] only, which never runs twice at a time
-//!   for one channel.
+//!   for one channel. So it is with the channel's page pool ([`Napi::alloc_page`]).
 //!
 //! Everything else in the private data is shared and immutable, or atomic. Operations that the core
 //! serializes by the RTNL lock get a [`Locked`] device, the proof of holding it.
@@ -64,8 +65,8 @@ pub use mac::{
     RxMode, //
 };
 pub use page_pool::{
-    PagePool,
     PoolPage,
+    PoolParams,
     PAGE_SIZE, //
 };
 pub use queue::{

@@ -5,81 +5,83 @@
 //! C header: [`include/net/page_pool/types.h`](srctree/include/net/page_pool/types.h)
 
 use core::{
-    marker::PhantomData,
     mem::ManuallyDrop,
     ptr::NonNull, //
 };
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     error::from_err_ptr,
     prelude::*, //
 };
 
-use crate::{
-    bindings as b,
-    Locked,
-    Operations, //
-};
+use crate::bindings as b;
 
 /// Size of a page of a pool.
 pub const PAGE_SIZE: u32 = b::ND_PAGE_SIZE;
 
-/// A pool of pages for one receive queue.
+/// What a pool is for.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolParams {
+    /// Pages that the receive queue holds.
+    pub pages: u16,
+    /// Where in each page the device writes.
+    pub offset: u32,
+    /// Bytes that it writes there, at most.
+    pub len: u32,
+}
+
+/// A pool of pages for the receive queue of a channel, and owned by that.
 ///
 /// Dropping it is allowed while pages are out: the last that comes back frees it.
-pub struct PagePool<'a> {
-    pool: NonNull<b::page_pool>,
-    _dev: PhantomData<&'a Device<Bound>>,
-}
+pub(crate) struct PagePool(NonNull<b::page_pool>);
 
-// SAFETY: the pool may be used from any context, by one at a time: allocation takes `&mut self`.
-unsafe impl Send for PagePool<'_> {}
+// SAFETY: a pool may be used from any context, by one at a time.
+unsafe impl Send for PagePool {}
 
-impl<'a> PagePool<'a> {
-    /// A pool for the receive queue of a channel that does not run yet. The device writes
-    /// `len` bytes of each page from `offset` on.
-    pub fn new<T: Operations>(
-        netdev: &Locked<'_, T>,
-        dev: &'a Device<Bound>,
+impl PagePool {
+    /// A pool for the receive queue of the NAPI context's channel.
+    ///
+    /// # Safety
+    ///
+    /// `napi` is on the list of `netdev`, which has a parent that is bound; it is disabled, and is
+    /// so too when the pool is dropped, which is before the context goes.
+    pub(crate) unsafe fn new(
+        netdev: *mut b::net_device,
+        napi: *mut b::napi_struct,
         channel: u16,
-        pages: u16,
-        offset: u32,
-        len: u32,
+        params: PoolParams,
     ) -> Result<Self> {
-        let napi = netdev.channel(channel).ok_or(EINVAL)?.napi();
         let params = b::nd_page_pool_params {
-            dev: crate::dma::as_raw(dev),
-            netdev: netdev.as_raw(),
+            // SAFETY: the device is valid, and the field does not change.
+            dev: unsafe { (*netdev).dev.parent },
+            netdev,
             napi,
             queue: u32::from(channel),
-            pages: u32::from(pages),
-            offset,
-            len,
+            pages: u32::from(params.pages),
+            offset: params.offset,
+            len: params.len,
         };
-        // SAFETY: the parameters are valid; the NAPI context outlives the pool, which is dropped
-        // after the channel stopped and stops using the context then.
+        // SAFETY: the parameters are valid by the caller's promise.
         let pool = from_err_ptr(unsafe { b::nd_page_pool_create(&params) })?;
-        Ok(Self {
-            pool: NonNull::new(pool).ok_or(ENOMEM)?,
-            _dev: PhantomData,
-        })
+        Ok(Self(NonNull::new(pool).ok_or(ENOMEM)?))
     }
 
-    /// A page, mapped for the device to write. Does not sleep.
+    /// A page, mapped for the device to write. Sleeps if it may.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs in the poll of the pool's NAPI context; or that is disabled, only one task
+    /// has access to the pool, and that may sleep, as `may_sleep` then says.
     #[inline]
-    pub fn alloc(&mut self) -> Option<PoolPage> {
-        // SAFETY: the pool is valid, and `&mut self` excludes other allocations.
-        NonNull::new(unsafe { b::nd_page_pool_alloc(self.pool.as_ptr()) }).map(PoolPage)
+    pub(crate) unsafe fn alloc(&self, may_sleep: bool) -> Option<PoolPage> {
+        // SAFETY: the pool is valid, and nobody else allocates or recycles directly.
+        NonNull::new(unsafe { b::nd_page_pool_alloc(self.0.as_ptr(), may_sleep) }).map(PoolPage)
     }
 }
 
-impl Drop for PagePool<'_> {
+impl Drop for PagePool {
     fn drop(&mut self) {
-        // SAFETY: created in `new`.
-        unsafe { b::page_pool_destroy(self.pool.as_ptr()) }
+        // SAFETY: created in `new`, by whose contract the NAPI context is disabled.
+        unsafe { b::page_pool_destroy(self.0.as_ptr()) }
     }
 }
 

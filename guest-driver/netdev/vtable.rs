@@ -65,7 +65,7 @@ impl<T: Operations> Callbacks<T> {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
         from_result(|| {
-            dev.ops().open(&dev)?;
+            dev.ops().open(&dev).inspect_err(|_| dev.stop_all())?;
             dev.ticker().start();
             Ok(0)
         })
@@ -81,6 +81,7 @@ impl<T: Operations> Callbacks<T> {
         let dev = unsafe { Self::locked(dev) };
         dev.ticker().stop();
         dev.ops().stop(&dev);
+        dev.stop_all();
         0
     }
 

@@ -114,7 +114,7 @@ impl Drop for Nic<'_> {
 
 impl<'a> Operations for Nic<'a> {
     type Tx = Tx<'a>;
-    type Rx = Rx<'a>;
+    type Rx = Rx;
 
     fn open(&self, dev: &Locked<'_, Self>) -> Result {
         self.start_queues(dev)
@@ -141,7 +141,7 @@ impl<'a> Operations for Nic<'a> {
         &self,
         dev: &NetDevice<Self>,
         napi: &Napi<'_, Self>,
-        rx: &mut Rx<'a>,
+        rx: &mut Rx,
         budget: u32,
     ) -> Polled {
         poll::poll(self, dev, napi, rx, budget)

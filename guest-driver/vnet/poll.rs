@@ -22,7 +22,7 @@ pub(crate) fn poll<'a>(
     nic: &Nic<'a>,
     dev: &NetDevice<Nic<'a>>,
     napi: &Napi<'_, Nic<'a>>,
-    rx: &mut Rx<'a>,
+    rx: &mut Rx,
     budget: u32,
 ) -> Polled {
     rx.stats().queue.polls.add(1);
@@ -44,7 +44,7 @@ pub(crate) fn poll<'a>(
             nic.queue_broken(dev, rx.index, format_args!("{failure}"));
         }
     }
-    if let Some(avail) = rx.refill(rx.starved()) {
+    if let Some(avail) = rx.refill(napi, rx.starved()) {
         trace::doorbell(dev, rx.index, avail);
         rx.stats().queue.doorbells.add(1);
         nic.regs.ring_doorbell(rx.index, avail);

@@ -38,8 +38,8 @@ impl<'a> Nic<'a> {
     fn start_pair(&self, dev: &Locked<'_, Self>, pair: u16) -> Result {
         let (tx_index, rx_index) = (queue::tx_index(pair), queue::rx_index(pair));
         let tx = Tx::new(self, pair)?;
-        let mut rx = Rx::new(self, dev, pair)?;
-        rx.fill()?;
+        let mut rx = Rx::new(self, pair)?;
+        rx.fill(dev, pair)?;
 
         self.program(tx_index, pair, self.identity.tx_ring, tx.memory());
         self.program(rx_index, pair, self.identity.rx_ring, rx.memory());
@@ -91,7 +91,7 @@ impl<'a> Nic<'a> {
             self.cut_off();
         }
         for pair in 0..self.pairs {
-            drop(dev.stop_channel(pair));
+            dev.stop_channel(pair);
         }
     }
 

@@ -15,9 +15,9 @@ use netdev::{
     DropReason,
     Locked,
     Napi,
-    PagePool,
     PartialChecksum,
     PoolPage,
+    PoolParams,
     RxSkb,
     MAX_FRAGS,
     PAGE_SIZE,
@@ -108,9 +108,8 @@ impl From<Violation> for Failure {
 }
 
 /// State of a receive queue.
-pub(crate) struct Rx<'a> {
+pub(crate) struct Rx {
     ring: Ring<RingMemory, KVec<Slot<RxBuffer, ()>>>,
-    pool: PagePool<'a>,
     stats: Arc<RxStats>,
     pub(crate) index: u16,
     mergeable: bool,
@@ -119,8 +118,8 @@ pub(crate) struct Rx<'a> {
     failed: bool,
 }
 
-impl<'a> Rx<'a> {
-    pub(crate) fn new(nic: &Nic<'a>, dev: &Locked<'_, Nic<'a>>, pair: u16) -> Result<Self> {
+impl Rx {
+    pub(crate) fn new(nic: &Nic<'_>, pair: u16) -> Result<Self> {
         let size = nic.identity.rx_ring;
         let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
         for _ in 0..size {
@@ -130,7 +129,6 @@ impl<'a> Rx<'a> {
         let (_, stats) = nic.queue_stats.get(usize::from(pair)).ok_or(EINVAL)?;
         Ok(Self {
             ring: Ring::new(memory, slots).map_err(|_| EINVAL)?,
-            pool: PagePool::new(dev, nic.dev.as_ref(), pair, size, OFFSET, LENGTH)?,
             stats: stats.clone(),
             index: queue::rx_index(pair),
             mergeable: nic.identity.features & features::MRG_RXBUF != 0,
@@ -147,10 +145,16 @@ impl<'a> Rx<'a> {
         &self.stats
     }
 
-    /// Posts as many buffers as the ring takes, and shows them to a card that does not look yet.
-    /// Fails if there is no memory for even half of them.
-    pub(crate) fn fill(&mut self) -> Result {
-        self.post();
+    /// Posts as many buffers as the ring takes, before the channel of the pair is started. Fails
+    /// if there is no memory for even half of them.
+    pub(crate) fn fill(&mut self, dev: &Locked<'_, Nic<'_>>, pair: u16) -> Result {
+        let params = PoolParams {
+            pages: self.ring.size(),
+            offset: OFFSET,
+            len: LENGTH,
+        };
+        dev.create_pool(pair, params)?;
+        self.post(|| dev.alloc_page(pair));
         if self.ring.free() > self.ring.size() / 2 {
             return Err(ENOMEM);
         }
@@ -164,9 +168,9 @@ impl<'a> Rx<'a> {
         self.ring.in_flight()
     }
 
-    fn post(&mut self) {
+    fn post(&mut self, alloc: impl Fn() -> Option<PoolPage>) {
         while self.ring.free() > 0 {
-            let Some(page) = self.pool.alloc() else {
+            let Some(page) = alloc() else {
                 self.stats.queue.alloc_failed.add(1);
                 return;
             };
@@ -179,9 +183,9 @@ impl<'a> Rx<'a> {
 
     /// Replaces the buffers that were taken. `Some`: ring the doorbell with this value.
     #[inline]
-    pub(crate) fn refill(&mut self, force: bool) -> Option<u16> {
+    pub(crate) fn refill(&mut self, napi: &Napi<'_, Nic<'_>>, force: bool) -> Option<u16> {
         if self.ring.free() >= REFILL || force {
-            self.post();
+            self.post(|| napi.alloc_page());
         }
         // Also what was posted in the middle of the poll.
         self.ring.publish()
@@ -196,7 +200,7 @@ impl<'a> Rx<'a> {
     #[inline]
     pub(crate) fn receive(
         &mut self,
-        napi: &Napi<'_, Nic<'a>>,
+        napi: &Napi<'_, Nic<'_>>,
         budget: u32,
         done: &mut u32,
     ) -> Result<(), Failure> {
@@ -212,7 +216,7 @@ impl<'a> Rx<'a> {
                     bytes += u64::from(len);
                     // Keep the card supplied in a long poll; the doorbell follows at its end.
                     if self.ring.free() >= self.ring.size() / 2 {
-                        self.post();
+                        self.post(|| napi.alloc_page());
                         if self.ring.free() >= self.ring.size() / 2 {
                             break Ok(());
                         }
@@ -227,7 +231,7 @@ impl<'a> Rx<'a> {
 
     /// Takes one frame from the ring. Gives its length, which is zero if it was dropped.
     #[inline]
-    fn frame(&mut self, napi: &Napi<'_, Nic<'a>>) -> Result<Option<u32>, Failure> {
+    fn frame(&mut self, napi: &Napi<'_, Nic<'_>>) -> Result<Option<u32>, Failure> {
         let Some((buffer, len)) = self.ring.take()? else {
             return Ok(None);
         };
@@ -285,7 +289,7 @@ impl<'a> Rx<'a> {
     #[inline]
     fn deliver(
         &self,
-        napi: &Napi<'_, Nic<'a>>,
+        napi: &Napi<'_, Nic<'_>>,
         mut skb: RxSkb,
         header: NetHdr,
         first: u8,
