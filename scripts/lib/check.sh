@@ -13,6 +13,7 @@ FLAVOUR=${VNET_TEST_FLAVOUR:-cloud-amd64}
 KEEP_LOGS=${VNET_TEST_LOGS:-}
 CHECKS_FAILED=0
 IN_GUEST=$(cat "$REPO/scripts/lib/in-guest.sh")
+LOG_EXPECTED='' # complaint of the kernel that a test is about, as a pattern
 
 trap guest_stop EXIT
 trap 'exit 130' INT
@@ -64,8 +65,8 @@ boot() {
 
 # Succeeds if the kernel had nothing to complain about.
 kernel_log_clean() {
-  ! grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting' \
-    "$GUEST_DIR/console.log"
+  ! grep -avE -- "${LOG_EXPECTED:-^$}" "$GUEST_DIR/console.log" |
+    grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting'
 }
 
 # The device servers must be alive (those that the test left running) and quiet about panics.

@@ -13,6 +13,7 @@ FLAVOUR=cloud-amd64 # kernel
 ACCEL=auto          # kvm, tcg
 FILES=()            # host files to put into the guest's /root
 VNETD_LOG=warn      # log level of the device servers
+QEMU_EXTRA=()       # more arguments for QEMU
 
 GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
 QEMU_PID=''    # the running QEMU
@@ -82,7 +83,7 @@ guest_start() {
   args_from guest.args
   args_from "$(accelerator "$ACCEL").args"
   machine_config "$MEM" "$SMP" >"$GUEST_DIR/machine.cfg"
-  QEMU_ARGS+=(-readconfig "$GUEST_DIR/machine.cfg")
+  QEMU_ARGS+=(-readconfig "$GUEST_DIR/machine.cfg" "${QEMU_EXTRA[@]}")
 
   VNETD_PIDS=()
   for ((n = 0; n < NICS; n++)); do
