@@ -135,7 +135,7 @@ fn temporary(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
-    use std::sync::Barrier;
+    use std::sync::{Arc, Barrier};
 
     #[test]
     fn a_path_is_removed_with_its_socket_but_not_what_replaced_it() {
@@ -172,15 +172,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..200 {
             let path = dir.path().join(n.to_string());
+            let trying = Arc::new(Barrier::new(2));
             let client = std::thread::spawn({
-                let path = path.clone();
-                move || loop {
-                    match UnixStream::connect(&path) {
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                        result => break result.map(drop),
+                let (path, trying) = (path.clone(), Arc::clone(&trying));
+                move || {
+                    trying.wait();
+                    loop {
+                        match UnixStream::connect(&path) {
+                            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                            result => break result.map(drop),
+                        }
                     }
                 }
             });
+            trying.wait();
             let _socket = Socket::bind(&path).unwrap();
             client.join().unwrap().unwrap();
         }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Link, Offloads, Queue, RxRing};
-use vnet_contract::queue::Error as Rule;
 use vnet_contract::regs::{self, queue_reg};
-use vnet_worker::{Fault, Report};
 
 use super::bench::{Bench, PAIRS};
 
@@ -108,27 +106,6 @@ fn a_link_that_panics_is_looked_at_again() {
     wait_event(&mut b, regs::EVENT_LINK);
     assert!(!broken.load(SeqCst));
     assert_eq!(b.read(regs::LINK), 0);
-}
-
-#[test]
-fn the_link_is_looked_at_while_reports_come_without_end() {
-    let endpoint = Fragile::default();
-    let unplugged = Arc::clone(&endpoint.unplugged);
-    let mut b = Bench::with(Box::new(endpoint));
-    let events = Arc::clone(&b.card.events);
-    let enough = Arc::new(AtomicBool::new(false));
-    let reporter = std::thread::spawn({
-        let enough = Arc::clone(&enough);
-        move || {
-            while !enough.load(SeqCst) {
-                events.queue_failed(0, Fault::new(Rule::AvailIndex, 0u16));
-            }
-        }
-    });
-    unplugged.store(true, SeqCst);
-    wait_event(&mut b, regs::EVENT_LINK);
-    enough.store(true, SeqCst);
-    reporter.join().unwrap();
 }
 
 #[test]
