@@ -275,6 +275,12 @@ impl<T: Operations> NetDevice<T> {
         unsafe { b::netdev_work_sched(self.as_raw(), events) }
     }
 
+    /// Takes back what [`Self::schedule_work`] asked for and has not been done yet.
+    pub fn cancel_work(&self, events: usize) {
+        // SAFETY: the device is valid.
+        let _ = unsafe { b::netdev_work_cancel(self.as_raw(), events) };
+    }
+
     /// Takes the device out of service: the stack no longer uses it until [`Locked::attach`].
     ///
     /// The interface still counts as up, and taking it down works.

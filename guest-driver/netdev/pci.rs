@@ -59,7 +59,8 @@ pub trait Power: Operations {
     /// The device is about to lose its state, by sleep or reset: stops it if it is running.
     fn prepare_loss(&self, dev: &Locked<'_, Self>);
 
-    /// The device has lost its state: sets it up again, and starts it if it was running.
+    /// The device has lost its state: sets it up again, and starts it if it was running. After an
+    /// error the stack uses the device no more.
     fn recover(&self, dev: &Locked<'_, Self>) -> Result;
 
     /// The system goes down: stops all DMA.
@@ -211,14 +212,16 @@ impl<T: Driver> Adapter<T> {
 
     fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
         let recovered = dev.ops().recover(dev);
+        if recovered.is_ok() {
+            dev.attach();
+            if dev.is_running() {
+                dev.ticker().start();
+            }
+        }
+        // Not before: what the interrupt's thread finds may be cause to detach the device again.
         // SAFETY: the interrupt is requested; disabled by `prepare_loss`.
         unsafe { bindings::enable_irq(dev.control_irq()) };
-        recovered?;
-        dev.attach();
-        if dev.is_running() {
-            dev.ticker().start();
-        }
-        Ok(())
+        recovered
     }
 
     /// The system goes to sleep, or its memory is saved.

@@ -38,6 +38,24 @@ impl<T: Operations> NetDevice<T> {
     }
 }
 
+impl<T: Operations> NetDevice<T> {
+    /// Runs `f` on a transmit queue and its state, with its lock held. `None` if the channel does
+    /// not run.
+    ///
+    /// Process context.
+    pub fn with_tx<R>(
+        &self,
+        channel: u16,
+        f: impl FnOnce(&TxQueue<'_>, &mut T::Tx) -> R,
+    ) -> Option<R> {
+        let (channel, queue) = (self.channel(channel)?, self.tx_queue(channel)?);
+        let _locked = queue.lock_bh();
+        // SAFETY: the lock is held until after `f`, and whoever else reaches the state holds it too.
+        let tx = unsafe { channel.tx() }?;
+        Some(f(&queue, tx))
+    }
+}
+
 impl TxQueue<'_> {
     fn as_raw(&self) -> *mut b::netdev_queue {
         self.0.as_ptr()

@@ -31,7 +31,10 @@ use netdev::{
 use vnet_contract::regs;
 
 use crate::{
-    events,
+    events::{
+        self,
+        Control, //
+    },
     filter::Filter,
     poll,
     probe::Identity,
@@ -64,8 +67,11 @@ pub(crate) struct Nic<'a> {
     pub(crate) gone: AtomicFlag,
     /// What the stack asked for, kept for when the card forgets it. Ordered after the RTNL lock.
     pub(crate) filter: Pin<KBox<Mutex<Filter>>>,
-    /// When the driver last reset the card because something failed.
-    pub(crate) last_reset: Pin<KBox<Mutex<Option<events::Time>>>>,
+    /// Set while the queues stay stopped, for resetting the card did not help. Written with the
+    /// lock of `control` held.
+    pub(crate) given_up: AtomicFlag,
+    /// What handling events needs to know. Ordered after the RTNL lock.
+    pub(crate) control: Pin<KBox<Mutex<Control>>>,
 }
 
 impl<'a> Nic<'a> {
@@ -88,7 +94,8 @@ impl<'a> Nic<'a> {
             link: Atomic::new(0),
             gone: AtomicFlag::new(false),
             filter: KBox::pin_init(new_mutex!(Filter::default()), GFP_KERNEL)?,
-            last_reset: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
+            given_up: AtomicFlag::new(false),
+            control: KBox::pin_init(new_mutex!(Control::default()), GFP_KERNEL)?,
         })
     }
 
@@ -117,7 +124,12 @@ impl<'a> Operations for Nic<'a> {
     type Rx = Rx;
 
     fn open(&self, dev: &Locked<'_, Self>) -> Result {
-        self.start_queues(dev)
+        if !self.is_set_up() {
+            self.set_up(dev)?;
+        }
+        self.start_queues(dev)?;
+        self.update_link(dev);
+        Ok(())
     }
 
     fn stop(&self, dev: &Locked<'_, Self>) {
@@ -167,6 +179,9 @@ impl<'a> Operations for Nic<'a> {
     }
 
     fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16) {
+        if !self.present() || self.given_up.load(Relaxed) {
+            return;
+        }
         self.counters.tx_timeouts.add(1);
         netdev::err!(dev, "transmit queue {queue} is stuck\n");
         dev.schedule_work(events::WORK_RESET);

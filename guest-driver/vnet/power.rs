@@ -29,12 +29,22 @@ impl Power for Nic<'_> {
             self.card_gone(dev);
             return Err(ENODEV);
         }
-        self.set_up()?;
-        if dev.is_running() {
-            self.start_queues(dev)?;
+        let recovered = self.set_up(dev).and_then(|()| {
+            if dev.is_running() {
+                self.start_queues(dev)?;
+            }
+            Ok(())
+        });
+        match recovered {
+            Ok(()) => self.update_link(dev),
+            // Attached nevertheless, or the interface could not be set down and up.
+            Err(_) => self.give_up(dev, "card cannot be started again"),
         }
-        self.update_link(dev);
-        Ok(())
+        if self.present() {
+            Ok(())
+        } else {
+            Err(ENODEV)
+        }
     }
 
     fn shutdown(&self, dev: &Locked<'_, Self>) {

@@ -285,9 +285,10 @@ impl<'a> Tx<'a> {
             trace::complete(dev, napi.index(), frames, bytes);
             queue.completed(frames, bytes);
         }
+        // Not while the device is detached, which stopped the queue for a reason of its own.
         // Waking with a quarter of the ring free keeps stop and wake from alternating.
         let room = self.ring.free() >= (self.ring.size() / 4).max(2 * MAX_CHAIN);
-        if queue.is_stopped() && room && !self.failed && outcome.is_ok() {
+        if queue.is_stopped() && room && !self.failed && outcome.is_ok() && dev.is_present() {
             self.stats.queue.wakes.add(1);
             queue.wake();
         }
