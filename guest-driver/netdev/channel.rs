@@ -403,6 +403,12 @@ impl<T: Operations> Napi<'_, T> {
         self.channel.index
     }
 
+    /// The device that is polled.
+    #[inline]
+    pub fn device(&self) -> &NetDevice<T> {
+        self.dev
+    }
+
     /// A page of the channel's pool, mapped for the device to write. Does not sleep.
     #[inline]
     pub fn alloc_page(&self) -> Option<PoolPage> {

@@ -251,6 +251,15 @@ impl<T: Operations> NetDevice<T> {
         unsafe { (*self.as_raw()).dev_addr.cast::<[u8; 6]>().read_volatile() }
     }
 
+    /// True if the user wants the checksums of received frames to be checked by the device.
+    #[inline]
+    pub fn wants_rx_checksum(&self) -> bool {
+        // SAFETY: the field is valid; writers hold the RTNL lock, and a frame that comes while it
+        // changes may be treated either way.
+        let features = unsafe { (&raw const (*self.as_raw()).features).read_volatile() };
+        features & b::ND_F_RXCSUM != 0
+    }
+
     /// True while the interface is up.
     pub fn is_running(&self) -> bool {
         // SAFETY: the device is valid.

@@ -97,6 +97,8 @@ pub use stats::{
 pub const MSG_INTR: u32 = 1 << bindings::NETIF_MSG_INTR_BIT;
 /// Message level bit: frames that are put into a transmit queue.
 pub const MSG_TX_QUEUED: u32 = 1 << bindings::NETIF_MSG_TX_QUEUED_BIT;
+/// Message level bit: transmitted frames that came back.
+pub const MSG_TX_DONE: u32 = 1 << bindings::NETIF_MSG_TX_DONE_BIT;
 /// Message level bit: polls of a receive queue.
 pub const MSG_RX_STATUS: u32 = 1 << bindings::NETIF_MSG_RX_STATUS_BIT;
 

@@ -72,10 +72,12 @@ struct Enabled<'bound>(&'bound pci::Device<Bound>);
 
 impl<'bound> Enabled<'bound> {
     fn new(dev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
-        dev.enable_device_mem()?;
+        dev.enable_device_mem()
+            .inspect_err(|e| dev_err!(dev, "cannot enable the device: {e:?}\n"))?;
         let this = Self(dev);
         // SAFETY: the driver is only being bound, so nothing is allocated or mapped yet.
-        unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
+        unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
+            .inspect_err(|e| dev_err!(dev, "cannot use 64-bit DMA addresses: {e:?}\n"))?;
         Ok(this)
     }
 }
@@ -119,7 +121,12 @@ impl<T: Driver> pci::Driver for Adapter<T> {
         dev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound ()>,
     ) -> impl PinInit<Data<'bound, T>, Error> + 'bound {
-        Self::bind(dev)
+        Self::bind(dev).inspect_err(|e| {
+            // Other failures have said what they are.
+            if *e == ENOMEM {
+                dev_err!(dev, "no memory for the device\n");
+            }
+        })
     }
 }
 

@@ -155,6 +155,7 @@ impl<'a, T: Operations> Registration<'a, T> {
         }
         // SAFETY: the device is complete.
         if let Err(e) = to_result(unsafe { b::register_netdev(raw) }) {
+            dev_err!(parent, "cannot register the network device: {e:?}\n");
             // SAFETY: not registered, so nobody else uses it.
             unsafe { Self::free(raw) };
             return Err(e);
@@ -171,6 +172,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             )
         });
         if let Err(e) = requested {
+            dev_err!(parent, "cannot request the control interrupt: {e:?}\n");
             // SAFETY: registered above, and used by nobody when unregistering returns.
             unsafe {
                 b::unregister_netdev(raw);

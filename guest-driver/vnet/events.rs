@@ -200,6 +200,9 @@ impl<'a> Nic<'a> {
             self.card_gone(dev);
             return;
         }
+        if self.starved.xchg(false, Full) {
+            dev.schedule_all();
+        }
         // When the interface is down, bringing it up sees to the card.
         if events & WORK_RESET != 0 && dev.is_running() && !self.given_up.load(Relaxed) {
             self.restart(dev);

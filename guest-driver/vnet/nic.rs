@@ -67,6 +67,8 @@ pub(crate) struct Nic<'a> {
     pub(crate) gone: AtomicFlag,
     /// What the stack asked for, kept for when the card forgets it. Ordered after the RTNL lock.
     pub(crate) filter: Pin<KBox<Mutex<Filter>>>,
+    /// Set when a receive queue could not get memory and has no interrupt to hope for.
+    pub(crate) starved: AtomicFlag,
     /// Set while the queues stay stopped, for resetting the card did not help. Written with the
     /// lock of `control` held.
     pub(crate) given_up: AtomicFlag,
@@ -94,6 +96,7 @@ impl<'a> Nic<'a> {
             link: Atomic::new(0),
             gone: AtomicFlag::new(false),
             filter: KBox::pin_init(new_mutex!(Filter::default()), GFP_KERNEL)?,
+            starved: AtomicFlag::new(false),
             given_up: AtomicFlag::new(false),
             control: KBox::pin_init(new_mutex!(Control::default()), GFP_KERNEL)?,
         })

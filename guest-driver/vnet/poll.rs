@@ -6,6 +6,7 @@
 //! poll ends, it asks for them again and then looks once more: so either the poll sees the
 //! card's last buffer, or the card sees that an interrupt is wanted.
 
+use kernel::sync::atomic::Relaxed;
 use netdev::{
     trace,
     Napi,
@@ -46,13 +47,20 @@ pub(crate) fn poll<'a>(
     }
     if let Some(avail) = rx.refill(napi, rx.starved()) {
         trace::doorbell(dev, rx.index, avail);
+        if nic.wants(netdev::MSG_RX_STATUS) {
+            netdev::debug!(dev, "doorbell of queue {}: {avail}\n", rx.index);
+        }
         rx.stats().queue.doorbells.add(1);
         nic.regs.ring_doorbell(rx.index, avail);
     }
     if nic.wants(netdev::MSG_RX_STATUS) {
         netdev::debug!(dev, "polled channel {}: {done} of {budget}\n", napi.index());
     }
-    if done >= budget || rx.starved() {
+    if rx.starved() {
+        // To try again at once would help nobody: the next check does.
+        nic.starved.store(true, Relaxed);
+    }
+    if done >= budget {
         return Polled::Again;
     }
 

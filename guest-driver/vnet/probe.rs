@@ -65,7 +65,7 @@ pub(crate) struct Identity {
     pub(crate) mac_filters: u16,
     vectors: u16,
     min_mtu: u32,
-    max_mtu: u32,
+    pub(crate) max_mtu: u32,
 }
 
 impl Identity {

@@ -113,6 +113,8 @@ pub(crate) struct Rx {
     stats: Arc<RxStats>,
     pub(crate) index: u16,
     mergeable: bool,
+    /// Buffers that any frame fits into.
+    enough: u16,
     checksum: bool,
     /// The card broke a rule; said once.
     failed: bool,
@@ -132,6 +134,7 @@ impl Rx {
             stats: stats.clone(),
             index: queue::rx_index(pair),
             mergeable: nic.identity.features & features::MRG_RXBUF != 0,
+            enough: ((nic.identity.max_mtu + LINK_HEADER + HEADER).div_ceil(LENGTH)) as u16,
             checksum: nic.identity.features & features::RX_CSUM != 0,
             failed: false,
         })
@@ -191,9 +194,10 @@ impl Rx {
         self.ring.publish()
     }
 
-    /// True if the card has no buffer left and none could be had: nothing will ever interrupt.
+    /// True if the card has so few buffers left, as none were to be had, that the next frame may
+    /// not fit: then nothing will ever interrupt.
     pub(crate) fn starved(&self) -> bool {
-        self.ring.in_flight() == 0 && !self.failed
+        self.ring.in_flight() < self.enough && !self.failed
     }
 
     /// Receives at most `budget` frames.
@@ -304,7 +308,7 @@ impl Rx {
                     start: header.csum_start,
                     offset: header.csum_offset,
                 });
-            } else if header.flags & hdr::F_DATA_VALID != 0 {
+            } else if header.flags & hdr::F_DATA_VALID != 0 && napi.device().wants_rx_checksum() {
                 skb.set_checksum_valid();
             }
             if header.flags != 0 {

@@ -195,6 +195,9 @@ impl<'a> Tx<'a> {
         if tell || full {
             if let Some(avail) = self.ring.publish() {
                 trace::doorbell(dev, self.index, avail);
+                if nic.wants(netdev::MSG_TX_QUEUED) {
+                    netdev::debug!(dev, "doorbell of queue {}: {avail}\n", self.index);
+                }
                 self.stats.queue.doorbells.add(1);
                 nic.regs.ring_doorbell(self.index, avail);
             }
@@ -283,6 +286,9 @@ impl<'a> Tx<'a> {
             self.stats.queue.packets.add(u64::from(frames));
             self.stats.queue.bytes.add(u64::from(bytes));
             trace::complete(dev, napi.index(), frames, bytes);
+            if dev.ops().wants(netdev::MSG_TX_DONE) {
+                netdev::debug!(dev, "completed {frames} frames, {bytes} bytes\n");
+            }
             queue.completed(frames, bytes);
         }
         // Not while the device is detached, which stopped the queue for a reason of its own.
