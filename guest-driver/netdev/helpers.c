@@ -184,7 +184,8 @@ void nd_tx_unlock_bh(struct netdev_queue *txq)
 
 void nd_tx_start(struct netdev_queue *txq)
 {
-	netif_tx_start_queue(txq);
+	/* Not only start: after a reset, frames may wait in the queueing discipline. */
+	netif_tx_wake_queue(txq);
 }
 
 void nd_tx_stop(struct netdev_queue *txq)

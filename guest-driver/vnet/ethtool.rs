@@ -174,6 +174,11 @@ impl Operations for Nic<'_> {
             }
             if self.keeps_counters() {
                 for (_, queue) in DIRECTIONS {
+                    // Each read of a card that died may take its time: ask once per queue.
+                    if self.present() && self.regs.read(regs::ID) == u32::MAX && !self.regs.alive()
+                    {
+                        self.card_gone(dev);
+                    }
                     for (_, reg) in CARD_QUEUE {
                         // A card that is gone has nothing to say.
                         values.push(if self.present() {

@@ -89,6 +89,8 @@ pub(crate) enum Failure {
     BufferCount(u16),
     /// The card moved the used index in the middle of a frame.
     Incomplete,
+    /// The card put nothing into a further buffer of a frame.
+    Empty,
 }
 
 impl core::fmt::Display for Failure {
@@ -96,6 +98,7 @@ impl core::fmt::Display for Failure {
         match self {
             Self::Ring(violation) => violation.fmt(f),
             Self::BufferCount(n) => write!(f, "a frame of {n} buffers"),
+            Self::Empty => f.write_str("an empty buffer in a frame"),
             Self::Incomplete => f.write_str("a frame whose last buffers are missing"),
         }
     }
@@ -240,14 +243,15 @@ impl Rx {
             return Ok(None);
         };
         buffer.page.sync_for_cpu(len);
-        // The header, and the first byte of the frame, which tells multicast.
-        const HEAD: usize = hdr::SIZE + 1;
+        // The header, and the destination address, which tells multicast.
+        const HEAD: usize = hdr::SIZE + 6;
         let head = buffer.page.read::<HEAD>(OFFSET as usize);
         let (Some(head), true) = (head, len >= HEAD as u32) else {
             self.stats.queue.bad_frames.add(1);
             return Ok(Some(0));
         };
-        let [header @ .., first] = head;
+        let [header @ .., d0, d1, d2, d3, d4, d5] = head;
+        let to = [d0, d1, d2, d3, d4, d5];
         let header = NetHdr::from_bytes(&header);
 
         let buffers = if self.mergeable {
@@ -277,6 +281,12 @@ impl Rx {
             };
             buffer.page.sync_for_cpu(len);
             total += len;
+            if len == 0 {
+                if let Some(skb) = skb {
+                    skb.drop_with(DropReason::BadDeviceHeader);
+                }
+                return Err(Failure::Empty);
+            }
             if let Some(s) = &mut skb {
                 // There is room: the buffers were counted. Bytes are inside the page: the ring
                 // checked the length.
@@ -286,7 +296,7 @@ impl Rx {
         let Some(skb) = skb else {
             return Ok(Some(0));
         };
-        Ok(Some(self.deliver(napi, skb, header, first, total)))
+        Ok(Some(self.deliver(napi, skb, header, to, total)))
     }
 
     /// Hands a frame to the stack; gives its length, or zero if it had to be dropped.
@@ -296,7 +306,7 @@ impl Rx {
         napi: &Napi<'_, Nic<'_>>,
         mut skb: RxSkb,
         header: NetHdr,
-        first: u8,
+        to: [u8; 6],
         len: u32,
     ) -> u32 {
         // Segment sizes and partial checksums come only with features that were agreed on.
@@ -324,7 +334,7 @@ impl Rx {
             Some(protocol) => {
                 self.stats.queue.packets.add(1);
                 self.stats.protocols.count(protocol);
-                if first & 1 != 0 {
+                if to[0] & 1 != 0 && to != [0xff; 6] {
                     self.stats.queue.multicast.add(1);
                 }
                 len

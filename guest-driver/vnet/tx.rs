@@ -328,6 +328,10 @@ impl<'a> Tx<'a> {
 impl Drop for Tx<'_> {
     fn drop(&mut self) {
         // The queue was stopped or the card is gone. Buffers are unmapped before the skbs go.
-        self.ring.reset(drop);
+        let dropped = &self.stats.queue.dropped;
+        self.ring.reset(|sent| {
+            dropped.add(1);
+            drop(sent);
+        });
     }
 }
