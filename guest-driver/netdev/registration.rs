@@ -89,6 +89,10 @@ impl<'a, T: Operations> Registration<'a, T> {
     pub(crate) unsafe fn new(parent: &'a Device<Bound>, config: Config<'a, T>) -> Result<Self> {
         const { assert!(align_of::<Private<T>>() <= b::NETDEV_ALIGN as usize) };
 
+        // The core takes a longer one for a bug in itself.
+        if config.name.to_bytes().len() >= b::IFNAMSIZ as usize {
+            return Err(EINVAL);
+        }
         let irq = |i: u16| -> Result<u32> {
             Ok(IrqRequest::from(config.vectors.index(usize::from(i))?).irq())
         };
