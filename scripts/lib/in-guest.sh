@@ -9,6 +9,15 @@ pings() {
   ping -c 3 -i 0.2 -W 5 "$@" "$gateway"
 }
 
+# within SECONDS COMMAND...: it succeeds before that time is up.
+within() {
+  for _ in $(seq $(($1 * 10))); do
+    ( shift && "$@" ) && return
+    usleep 100000
+  done
+  return 1
+}
+
 # The command must fail.
 refused() {
   if "$@"; then

@@ -28,6 +28,14 @@ $box ip link set vnettest up
 
 boot NET=tap:name=vnettest MEM=1G
 guest_check "link is up" 'ip addr add 10.99.0.2/24 dev vnet0; ip link show dev vnet0 | grep LOWER_UP'
+$box ip link set vnettest down
+guest_check "the guest sees the link go" '
+  within 10 grep -qx 0 /sys/class/net/vnet0/carrier
+  dmesg | grep "vnet0: link down"'
+$box ip link set vnettest up
+guest_check "the guest sees the link come" '
+  within 10 grep -qx 1 /sys/class/net/vnet0/carrier
+  [ $(counter link_changes) -ge 3 ]'
 guest_check "ping the host" 'gateway=10.99.0.1; pings; pings -s 9000'
 check "ping from the host" "$box" ping -c 3 -W 5 10.99.0.2
 host_program /usr/bin/iperf3 -s -B $host >"$GUEST_DIR/iperf3.log" 2>&1
