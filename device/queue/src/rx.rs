@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 use vnet_backend::{Meta, Queue, Room, RxRing, MAX_FRAME};
 use vnet_contract::features::MRG_RXBUF;
 use vnet_contract::hdr;
-use vnet_contract::queue::Error;
+use vnet_contract::queue::{Error, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
 
 use crate::chain::{walk, Chain, Direction};
@@ -13,10 +13,6 @@ use crate::header;
 use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::{Budget, Fault, Outcome, RingConfig, RxFilter, Waits};
-
-/// Longest chain that is accepted; bounds what one chain can cost. No frame needs more than a
-/// tenth of it.
-const MAX_CHAIN: usize = 1 << 20;
 
 /// A running receive queue.
 #[derive(Debug)]
@@ -171,7 +167,7 @@ impl Batch<'_> {
                 self.mem,
                 head,
                 Direction::Write,
-                MAX_CHAIN,
+                MAX_RX_CHAIN,
                 parts,
             )
             .and_then(|chain| match chain.bytes {
@@ -239,7 +235,7 @@ impl Batch<'_> {
         let mut count = 0;
         for chain in &self.chains[self.first..] {
             let used = chain.bytes.min(left);
-            // A chain is at most `MAX_CHAIN` long.
+            // A chain is at most `MAX_RX_CHAIN` long.
             self.ring
                 .put_used(self.mem, count, chain.head, used as u32)?;
             count += 1;
