@@ -51,6 +51,17 @@ pub struct Offloads {
     pub uso: bool,
 }
 
+impl Offloads {
+    /// Everything.
+    pub const ALL: Self = Self {
+        checksum: true,
+        tso4: true,
+        tso6: true,
+        ecn: true,
+        uso: true,
+    };
+}
+
 /// What an endpoint can do. The card never offers its driver more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {

@@ -2,26 +2,45 @@
 //! Features: what the card offers, and what its driver accepted.
 
 use vnet_backend::{Capabilities, Offloads};
-use vnet_contract::features::{self, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, TX_CSUM};
+use vnet_contract::features::{
+    self, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM,
+    TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
+};
 
 /// What a card with this backend offers: what the card does itself, and what the backend can take
 /// or give.
 pub(crate) fn offer(backend: &Capabilities) -> u64 {
-    let mut offered = MRG_RXBUF | MAC_FILTER | QUEUE_STATS;
-    if backend.transmit.checksum {
-        offered |= TX_CSUM;
-    }
-    if backend.receive.checksum {
-        offered |= RX_CSUM;
-    }
-    offered
+    let Capabilities {
+        transmit, receive, ..
+    } = backend;
+    let of_the_backend = [
+        (transmit.checksum, TX_CSUM),
+        (transmit.tso4, TX_TSO4),
+        (transmit.tso6, TX_TSO6),
+        (transmit.ecn, TX_ECN),
+        (transmit.uso, TX_USO),
+        (receive.checksum, RX_CSUM),
+        (receive.tso4, RX_TSO4),
+        (receive.tso6, RX_TSO6),
+        (receive.ecn, RX_ECN),
+        (receive.uso, RX_USO),
+    ];
+    of_the_backend
+        .into_iter()
+        .filter(|(able, _)| *able)
+        .fold(MRG_RXBUF | MAC_FILTER | QUEUE_STATS, |set, (_, bit)| {
+            set | bit
+        })
 }
 
 /// The offload metadata that a driver with these features takes with received frames.
 pub(crate) fn receive_offloads(accepted: u64) -> Offloads {
     Offloads {
         checksum: accepted & RX_CSUM != 0,
-        ..Offloads::default()
+        tso4: accepted & RX_TSO4 != 0,
+        tso6: accepted & RX_TSO6 != 0,
+        ecn: accepted & RX_ECN != 0,
+        uso: accepted & RX_USO != 0,
     }
 }
 
@@ -126,7 +145,70 @@ mod tests {
         assert_eq!(offer(&backend), plain | TX_CSUM);
         backend.receive.checksum = true;
         assert_eq!(offer(&backend), plain | TX_CSUM | RX_CSUM);
+    }
+
+    #[test]
+    fn the_offer_is_what_the_backend_can_take_and_give() {
+        let able = Capabilities {
+            transmit: Offloads::ALL,
+            receive: Offloads::ALL,
+            max_queues: 1,
+            max_mtu: 1500,
+        };
+        let [(transmit, tx), (receive, rx)] = [
+            (
+                Capabilities {
+                    receive: Offloads::default(),
+                    ..able
+                },
+                TX_CSUM | TX_TSO4 | TX_TSO6 | TX_ECN | TX_USO,
+            ),
+            (
+                Capabilities {
+                    transmit: Offloads::default(),
+                    ..able
+                },
+                RX_CSUM | RX_TSO4 | RX_TSO6 | RX_ECN | RX_USO,
+            ),
+        ];
+        assert_eq!(offer(&able), offer(&transmit) | offer(&receive));
+        assert_eq!(offer(&able) & !offer(&transmit), rx);
+        assert_eq!(offer(&able) & !offer(&receive), tx);
+        // Each bit that is accepted turns on one kind of metadata, and no other bit does.
+        assert_eq!(receive_offloads(rx), Offloads::ALL);
+        assert_eq!(receive_offloads(!rx), Offloads::default());
         assert!(receive_offloads(RX_CSUM).checksum);
-        assert_eq!(receive_offloads(TX_CSUM), Offloads::default());
+        for (bit, gso) in [
+            (
+                RX_TSO4,
+                Offloads {
+                    tso4: true,
+                    ..Offloads::default()
+                },
+            ),
+            (
+                RX_TSO6,
+                Offloads {
+                    tso6: true,
+                    ..Offloads::default()
+                },
+            ),
+            (
+                RX_ECN,
+                Offloads {
+                    ecn: true,
+                    ..Offloads::default()
+                },
+            ),
+            (
+                RX_USO,
+                Offloads {
+                    uso: true,
+                    ..Offloads::default()
+                },
+            ),
+        ] {
+            assert_eq!(receive_offloads(bit), gso);
+        }
     }
 }

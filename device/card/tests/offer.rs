@@ -11,16 +11,9 @@ struct Able;
 
 impl Endpoint for Able {
     fn capabilities(&self) -> Capabilities {
-        let all = Offloads {
-            checksum: true,
-            tso4: true,
-            tso6: true,
-            ecn: true,
-            uso: true,
-        };
         Capabilities {
-            transmit: all,
-            receive: all,
+            transmit: Offloads::ALL,
+            receive: Offloads::ALL,
             max_queues: u16::MAX,
             max_mtu: u16::MAX,
         }

@@ -5,14 +5,6 @@ use vnet_backend::{Capabilities, Endpoint, Error, Frame, Offloads, Queue, RxRing
 
 use crate::MAX_QUEUES;
 
-const ALL: Offloads = Offloads {
-    checksum: true,
-    tso4: true,
-    tso6: true,
-    ecn: true,
-    uso: true,
-};
-
 /// Takes frames without reading them, and never has one to deliver.
 #[derive(Debug, Default)]
 pub struct Null;
@@ -27,8 +19,8 @@ impl Null {
 impl Endpoint for Null {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: ALL,
-            receive: ALL,
+            transmit: Offloads::ALL,
+            receive: Offloads::ALL,
             max_queues: MAX_QUEUES,
             max_mtu: u16::MAX,
         }

@@ -93,13 +93,7 @@ impl Tap {
 
 /// Finds out which offloads the kernel has, and leaves them off.
 fn probe(tun: &OwnedFd) -> std::io::Result<Offloads> {
-    let all = Offloads {
-        checksum: true,
-        tso4: true,
-        tso6: true,
-        ecn: true,
-        uso: true,
-    };
+    let all = Offloads::ALL;
     let without_uso = Offloads { uso: false, ..all };
     let offloads = if sys::set_offload(tun.as_fd(), flags(all)).is_ok() {
         all
