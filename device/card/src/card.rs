@@ -251,7 +251,8 @@ impl Card {
     /// Tells the workers which frames the driver wants.
     pub(crate) fn apply_filter(&self) {
         let table = self.negotiation.accepted().unwrap_or(0) & MAC_FILTER != 0;
-        let filter = self.filter.filter(table);
+        let mut filter = self.filter.filter(table);
+        filter.withheld = self.negotiation.withheld();
         for pair in &self.pairs {
             pair.set_rx_filter(filter.clone());
         }

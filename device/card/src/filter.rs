@@ -126,6 +126,7 @@ impl FilterRegs {
             broadcast: self.mode & RX_MODE_BROADCAST != 0,
             mtu: self.mtu,
             table: entries.iter().filter_map(|e| e.address).collect(),
+            withheld: 0,
         }
     }
 }

@@ -6,6 +6,7 @@ use vnet_contract::features::{
     self, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM,
     TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
 };
+use vnet_contract::regs::RX_OFFLOADS_MASK;
 
 /// What a card with this backend offers: what the card does itself, and what the backend can take
 /// or give.
@@ -33,7 +34,7 @@ pub(crate) fn offer(backend: &Capabilities) -> u64 {
         })
 }
 
-/// The offload metadata that a driver with these features takes with received frames.
+/// The offload metadata that received frames may carry while these features are in use.
 pub(crate) fn receive_offloads(accepted: u64) -> Offloads {
     Offloads {
         checksum: accepted & RX_CSUM != 0,
@@ -50,6 +51,7 @@ pub(crate) struct Negotiation {
     offered: u64,
     written: u64,
     committed: bool,
+    receive: u64,
 }
 
 impl Negotiation {
@@ -58,6 +60,7 @@ impl Negotiation {
             offered,
             written: 0,
             committed: false,
+            receive: 0,
         }
     }
 
@@ -90,12 +93,34 @@ impl Negotiation {
             return None;
         }
         self.committed = true;
+        self.receive = self.written & u64::from(RX_OFFLOADS_MASK);
         self.accepted()
     }
 
     /// The set that was accepted.
     pub(crate) fn accepted(&self) -> Option<u64> {
         self.committed.then_some(self.written)
+    }
+
+    /// The receive offloads in use: those that were accepted, until the driver chooses.
+    pub(crate) fn receive(&self) -> u64 {
+        self.receive
+    }
+
+    /// The receive offloads that were accepted but are not in use.
+    pub(crate) fn withheld(&self) -> u64 {
+        self.accepted().unwrap_or(0) & u64::from(RX_OFFLOADS_MASK) & !self.receive
+    }
+
+    /// Chooses the receive offloads to use; false if they could not have been accepted.
+    #[must_use]
+    pub(crate) fn set_receive(&mut self, value: u32) -> bool {
+        let accepted = self.accepted().unwrap_or(0) & u64::from(RX_OFFLOADS_MASK);
+        let legal = features::check(accepted, value.into()).is_ok();
+        if legal {
+            self.receive = value.into();
+        }
+        legal
     }
 }
 
@@ -129,6 +154,24 @@ mod tests {
         assert_eq!(n.commit(), Some(1 << 40 | TX_CSUM));
         assert!(!n.write(Half::Low, 0));
         assert_eq!((n.commit(), n.written()), (None, 1 << 40 | TX_CSUM));
+    }
+
+    #[test]
+    fn receive_offloads_are_chosen_from_what_was_accepted() {
+        let large = RX_TSO4 | RX_TSO6;
+        let mut n = Negotiation::new(u64::MAX);
+        assert!(n.set_receive(0) && !n.set_receive(RX_CSUM as u32));
+        assert!(n.write(Half::Low, (TX_CSUM | RX_CSUM | large) as u32));
+        n.commit();
+        assert_eq!((n.receive(), n.withheld()), (RX_CSUM | large, 0));
+        assert!(n.set_receive((RX_CSUM | RX_TSO4) as u32));
+        assert_eq!((n.receive(), n.withheld()), (RX_CSUM | RX_TSO4, RX_TSO6));
+        for illegal in [RX_TSO4, RX_CSUM | RX_USO, TX_CSUM, 1 << 31] {
+            assert!(!n.set_receive(illegal as u32), "{illegal:#x}");
+        }
+        assert_eq!(n.receive(), RX_CSUM | RX_TSO4);
+        assert!(n.set_receive(0));
+        assert_eq!((n.receive(), n.withheld()), (0, RX_CSUM | large));
     }
 
     #[test]

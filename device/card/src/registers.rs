@@ -82,6 +82,7 @@ impl Card {
             regs::EVENT_VECTOR => self.events.vector(),
             regs::QUEUE_ERRORS => self.events.faulty_queues(),
             regs::ILLEGAL_ACCESSES => self.illegal,
+            regs::RX_OFFLOADS => self.negotiation.receive() as u32,
             regs::MAC_FILTER_SIZE => TABLE_SIZE as u32,
             regs::MAC_FILTER_LO => self.filter.entry(index).0,
             regs::MAC_FILTER_HI => self.filter.entry(index).1,
@@ -106,6 +107,7 @@ impl Card {
                 self.filter.set_mode(value);
                 self.filter_changed()
             }
+            regs::RX_OFFLOADS => self.negotiation.set_receive(value) && self.offloads_changed(),
             regs::MAC_FILTER_LO => {
                 self.filter.set_entry_lo(index, value);
                 true
@@ -152,11 +154,17 @@ impl Card {
             }
             if let Some(accepted) = self.negotiation.commit() {
                 debug!("driver features {accepted:#x}");
-                lock(&self.endpoint).set_offloads(receive_offloads(accepted));
-                self.apply_filter();
+                self.offloads_changed();
             }
         }
         true
+    }
+
+    /// Tells the backend, then the workers, which offloads are in use; true, as below. When this
+    /// returns, no worker delivers what is not: not even a frame that the backend already had.
+    fn offloads_changed(&self) -> bool {
+        lock(&self.endpoint).set_offloads(receive_offloads(self.negotiation.receive()));
+        self.filter_changed()
     }
 
     /// Hands the filter to the workers; true, for the end of a legal write.

@@ -185,6 +185,12 @@ constants! {
     STATS_STRIDE: u32 = 0x40;
     /// All defined bits of `RX_MODE`.
     RX_MODE_MASK: u32 = RX_MODE_PROMISC | RX_MODE_ALLMULTI | RX_MODE_BROADCAST;
+    /// All bits of `RX_OFFLOADS`: the features that let received frames carry offload metadata.
+    RX_OFFLOADS_MASK: u32 = (super::features::RX_CSUM
+        | super::features::RX_TSO4
+        | super::features::RX_TSO6
+        | super::features::RX_ECN
+        | super::features::RX_USO) as u32;
     /// `LINK_SPEED`: not known.
     LINK_SPEED_UNKNOWN: u32 = u32::MAX;
     /// All defined bits of `EVENT_CAUSE` and `EVENT_ENABLE`.
@@ -257,6 +263,9 @@ registers! {
     QUEUE_ERRORS @ 0x05c, Ro, 0;
     /// Number of illegal register accesses since reset; stops at all ones.
     ILLEGAL_ACCESSES @ 0x060, Ro, 0;
+    /// Receive offloads in use: accepted features of [`RX_OFFLOADS_MASK`], at their bits. Set to
+    /// all of them when the card accepts a set of features; writable from then on.
+    RX_OFFLOADS @ 0x064, Rw, 0;
     /// Card clock in nanoseconds, bits 31:0; reading it latches the upper half (`TIMESTAMP`).
     CLOCK_LO @ 0x080, Rw, 0, TIMESTAMP;
     /// Card clock in nanoseconds, bits 63:32; writing it sets the clock (`TIMESTAMP`).

@@ -18,6 +18,8 @@ pub struct RxFilter {
     pub mtu: u16,
     /// More unicast and multicast addresses to receive.
     pub table: Vec<[u8; 6]>,
+    /// Features that were negotiated, but that no frame may make use of now.
+    pub withheld: u64,
 }
 
 impl RxFilter {

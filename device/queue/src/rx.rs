@@ -306,7 +306,7 @@ impl RxRing for Batch<'_> {
         };
         self.budget.spend(1, len, 0);
         let hdr = if len <= lent.len && len <= self.capacity() && self.wanted(len, &meta) {
-            header::build(&meta, self.features)
+            header::build(&meta, self.features & !self.filter.withheld)
         } else {
             None
         };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Registers of the card as a whole.
 
-use vnet_contract::features::{MAC_FILTER, MRG_RXBUF, RSS, TX_CSUM};
+use std::sync::{Arc, Mutex};
+
+use vnet_backend::{Capabilities, Endpoint, Offloads, Queue};
+use vnet_contract::features::{MAC_FILTER, MRG_RXBUF, RSS, RX_CSUM, TX_CSUM};
 use vnet_contract::regs::{self, queue_reg, Access};
 
 use super::bench::{Bench, BUS_MASTER, MAC, MEMORY_SPACE, PAIRS, PM_CTRL};
@@ -14,7 +17,7 @@ fn every_register_has_its_reset_value_after_power_on_and_every_reset() {
     let mut b = Bench::new();
     b.assert_reset_values();
     for reset in 0..3 {
-        b.accept(MRG_RXBUF | MAC_FILTER);
+        b.accept(MRG_RXBUF | MAC_FILTER | RX_CSUM);
         for offset in (0..0x4000).step_by(4).filter(|&o| o != regs::CTRL) {
             b.write(offset, 0x0101_0101 << (offset / 4 % 7));
         }
@@ -121,6 +124,59 @@ fn values_that_cannot_be_taken_are_illegal() {
         (b.read(regs::EVENT_ENABLE), b.illegal()),
         (regs::EVENT_MASK, 2)
     );
+}
+
+/// Tells what its card asks of it.
+struct Told(Arc<Mutex<Vec<Offloads>>>);
+
+impl Endpoint for Told {
+    fn capabilities(&self) -> Capabilities {
+        let checksum = Offloads {
+            checksum: true,
+            ..Offloads::default()
+        };
+        Capabilities {
+            transmit: checksum,
+            receive: checksum,
+            max_queues: PAIRS,
+            max_mtu: 9000,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, vnet_backend::Error> {
+        Null::new().open(queues)
+    }
+
+    fn set_offloads(&mut self, receive: Offloads) {
+        self.0.lock().unwrap().push(receive);
+    }
+}
+
+#[test]
+fn receive_offloads_go_on_and_off_at_the_backend() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut b = Bench::with(Box::new(Told(told.clone())));
+    let checksum = || std::mem::take(&mut *told.lock().unwrap()).pop();
+    let (on, off) = (RX_CSUM as u32, 0);
+
+    b.write(regs::RX_OFFLOADS, on);
+    assert_eq!((b.read(regs::RX_OFFLOADS), b.illegal()), (0, 1));
+    b.accept(RX_CSUM | TX_CSUM);
+    assert_eq!(b.read(regs::RX_OFFLOADS), on);
+    assert!(checksum().unwrap().checksum);
+    b.start(0);
+    b.write(regs::RX_OFFLOADS, off);
+    assert_eq!(b.read(regs::RX_OFFLOADS), off);
+    assert!(!checksum().unwrap().checksum);
+    b.write(regs::RX_OFFLOADS, TX_CSUM as u32);
+    assert_eq!((b.read(regs::RX_OFFLOADS), b.illegal()), (off, 2));
+    assert!(told.lock().unwrap().is_empty());
+    b.write(regs::RX_OFFLOADS, on);
+    assert!(checksum().unwrap().checksum);
+    assert!(b.is_running(0));
+    b.write(regs::CTRL, regs::CTRL_RESET);
+    assert_eq!(b.read(regs::RX_OFFLOADS), 0);
+    assert!(!checksum().unwrap().checksum);
 }
 
 #[test]

@@ -211,19 +211,24 @@ fn offloads_reach_a_driver_that_accepted_them_and_no_other() {
     let frames: std::collections::VecDeque<_> = [(100, partial), (101, valid), (12_000, large)]
         .map(|(len, meta)| (frame(len, 0), meta))
         .into();
-    let run = |features| {
+    let run = |features, withheld| {
         let mut b = Bench::new(64, features);
         for head in 0..3 {
             b.post(head, 0x4000);
         }
-        let outcome = b.run(&mut Backend {
+        let mut backend = Backend {
             waiting: frames.clone(),
             ..Backend::default()
-        });
+        };
+        let filter = RxFilter {
+            withheld,
+            ..everything()
+        };
+        let outcome = b.run_filtered(&mut backend, &filter);
         let headers: Vec<NetHdr> = std::iter::from_fn(|| b.take()).map(|(h, _)| h).collect();
         (outcome.drops, headers)
     };
-    let (drops, headers) = run(RX_CSUM | RX_TSO4);
+    let (drops, headers) = run(RX_CSUM | RX_TSO4, 0);
     assert_eq!((drops, headers.len()), (0, 3));
     assert_eq!(
         (
@@ -238,9 +243,14 @@ fn offloads_reach_a_driver_that_accepted_them_and_no_other() {
         (headers[2].gso_type, headers[2].gso_size, headers[2].hdr_len),
         (hdr::GSO_TCPV4, 1448, 66)
     );
-    let (drops, headers) = run(0);
-    assert_eq!((drops, headers.len()), (2, 1));
-    assert_eq!(headers[0].flags, 0);
+    for (features, withheld) in [(0, 0), (RX_CSUM | RX_TSO4, RX_CSUM | RX_TSO4)] {
+        let (drops, headers) = run(features, withheld);
+        assert_eq!((drops, headers.len()), (2, 1));
+        assert_eq!(headers[0].flags, 0);
+    }
+    let (drops, headers) = run(RX_CSUM | RX_TSO4, RX_TSO4);
+    assert_eq!((drops, headers.len()), (1, 2));
+    assert_eq!(headers[1].flags, hdr::F_DATA_VALID);
 }
 
 /// A backend that breaks the rules of the seam.
