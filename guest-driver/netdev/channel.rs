@@ -11,6 +11,15 @@ use kernel::{
     container_of,
     error::to_result,
     prelude::*,
+    sync::atomic::{
+        Acquire,
+        AtomicFlag,
+        Release, //
+    },
+    time::{
+        delay::udelay,
+        Delta, //
+    },
     types::{
         NotThreadSafe,
         Opaque, //
@@ -30,12 +39,12 @@ use crate::{
     TxQueue, //
 };
 
-/// How a poll ended.
+/// How a poll ended, with the number of frames received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
     /// There is, or may be, more to do: poll again.
-    Again,
-    /// All done, with this many frames received; the interrupt is armed.
+    Again(u32),
+    /// All done.
     Idle(u32),
 }
 
@@ -45,9 +54,10 @@ pub enum Polled {
 ///
 /// - `napi` is on the list of the device that owns the channel, at the channel's index.
 /// - `tx` is only accessed under the lock of the transmit queue at the channel's index.
-/// - `rx` and `pool` are only accessed by the poll callback of `napi`, or under the RTNL lock while
-///   `napi` is disabled; it is enabled exactly while `running` is true, and that only while the
-///   interface is up.
+/// - `rx` and `pool` are only accessed by the call of the poll callback of `napi` that set
+///   `polling`, which clears it at its end; or under the RTNL lock while `napi` is disabled and
+///   `polling` is clear. `napi` is enabled exactly while `running` is true, and that only while
+///   the interface is up.
 /// - `pool` was made for `napi`.
 /// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
 ///   reads the name while `running` is true, when it does not change.
@@ -56,6 +66,9 @@ pub(crate) struct Channel<T: Operations> {
     tx: UnsafeCell<Option<T::Tx>>,
     rx: UnsafeCell<Option<T::Rx>>,
     pool: UnsafeCell<Option<PagePool>>,
+    /// Set while the poll callback uses its state. NAPI alone does not tell: once a poll has been
+    /// completed, the next may begin on another CPU while this one still arms the interrupt.
+    polling: AtomicFlag,
     running: UnsafeCell<bool>,
     irq_name: UnsafeCell<IrqName>,
     irq: u32,
@@ -93,6 +106,7 @@ impl<T: Operations> Channel<T> {
             tx: UnsafeCell::new(None),
             rx: UnsafeCell::new(None),
             pool: UnsafeCell::new(None),
+            polling: AtomicFlag::new(false),
             running: UnsafeCell::new(false),
             irq_name: UnsafeCell::new(IrqName {
                 bytes: [0; 24],
@@ -277,6 +291,10 @@ impl<T: Operations> Channel<T> {
     unsafe fn quiesce(&self, queue: &TxQueue<'_>) {
         // SAFETY: NAPI was enabled by `start`; sleeping is allowed.
         unsafe { b::napi_disable(self.napi.get()) };
+        // The last poll is completed, but may still be arming, which takes no time to speak of.
+        while self.polling.load(Acquire) {
+            udelay(Delta::from_micros(1));
+        }
         let tx = {
             let guard = queue.lock_bh();
             guard.stop();
@@ -359,8 +377,12 @@ impl<T: Operations> Channel<T> {
             }
             return 0;
         }
-        // SAFETY: this is the poll callback of `napi`, of which one runs at a time; while it runs,
-        // NAPI is enabled and nobody else touches the state.
+        let Some(polling) = Polling::begin(&channel.polling) else {
+            // The poll before, on another CPU, is about to be through.
+            return budget as c_int;
+        };
+        // SAFETY: this call has set `polling`, and NAPI was enabled when it began; whoever disables
+        // it waits for `polling` to be clear before touching the state.
         let Some(rx) = (unsafe { (*channel.rx.get()).as_mut() }) else {
             // SAFETY: called by the poll callback.
             unsafe { b::napi_complete_done(napi, 0) };
@@ -373,18 +395,57 @@ impl<T: Operations> Channel<T> {
             _task: NotThreadSafe,
         };
         let polled = dev.ops().poll(dev, &napi_ref, rx, budget);
-        match polled {
-            Polled::Idle(done) if done < budget => {
-                trace::poll(dev, channel.index, done, budget, true);
-                // SAFETY: called by the poll callback, which touches nothing of the channel after.
-                unsafe { b::napi_complete_done(napi, done as c_int) };
-                done as c_int
+        let done = match polled {
+            Polled::Idle(done) if done < budget => done,
+            Polled::Idle(done) | Polled::Again(done) => {
+                trace::poll(dev, channel.index, done, budget, false);
+                return budget as c_int;
             }
-            _ => {
-                trace::poll(dev, channel.index, budget, budget, false);
-                budget as c_int
+        };
+        trace::poll(dev, channel.index, done, budget, true);
+        // False if the core is going to poll by itself: it was asked to meanwhile, a process polls
+        // busily, or a timer does until the interrupt is wanted again. Then the card stays silent.
+        // SAFETY: called by the poll callback.
+        if unsafe { b::napi_complete_done(napi, done as c_int) } {
+            let armed = dev.ops().arm(&Arming { channel, dev }, rx);
+            drop(polling);
+            if !armed {
+                // SAFETY: the context is valid; one that was disabled since is not scheduled.
+                unsafe { b::nd_napi_schedule(napi) }
             }
         }
+        done as c_int
+    }
+}
+
+/// Exclusive use of the state of a poll.
+struct Polling<'a>(&'a AtomicFlag);
+
+impl<'a> Polling<'a> {
+    #[inline]
+    fn begin(flag: &'a AtomicFlag) -> Option<Self> {
+        (!flag.xchg(true, Acquire)).then_some(Self(flag))
+    }
+}
+
+impl Drop for Polling<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.store(false, Release);
+    }
+}
+
+/// A poll that is completed: the channel is about to wait for its interrupt.
+pub struct Arming<'a, T: Operations> {
+    channel: &'a Channel<T>,
+    dev: &'a NetDevice<T>,
+}
+
+impl<T: Operations> Arming<'_, T> {
+    /// Locks the transmit queue of the channel. `None` if it has no state: it is being stopped.
+    #[inline]
+    pub fn lock_tx(&self) -> Option<TxGuard<'_, T>> {
+        TxGuard::lock(self.dev, self.channel)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     ethtool,
     ticker::Ticker,
     AddressList,
+    Arming,
     LinkStats,
     Napi,
     Polled,
@@ -63,9 +64,8 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
 
     /// Takes at most `budget` received frames, and any number of completed transmissions.
     ///
-    /// Softirq context. A poll that returns [`Polled::Idle`] must have asked the card for an
-    /// interrupt before it looked for work the last time: an interrupt that comes before the poll
-    /// returns schedules the next one.
+    /// Softirq context. The poll asks the card not to interrupt: nothing but [`Self::arm`] asks for
+    /// interrupts, which need not follow a poll that returns [`Polled::Idle`].
     fn poll(
         &self,
         dev: &NetDevice<Self>,
@@ -73,6 +73,13 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         rx: &mut Self::Rx,
         budget: u32,
     ) -> Polled;
+
+    /// Asks the card for interrupts, and then looks for work once more. False if there is some: the
+    /// channel is polled again.
+    ///
+    /// Softirq context, after a poll that ended with [`Polled::Idle`] and was not followed at once
+    /// by another.
+    fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Self::Rx) -> bool;
 
     /// Frees frames that are sent, and nothing else: no receiving, and no word to the card of
     /// interrupts, for no poll follows that would ask for them again.

@@ -49,6 +49,7 @@ pub mod trace;
 mod vtable;
 
 pub use channel::{
+    Arming,
     Napi,
     Polled, //
 };

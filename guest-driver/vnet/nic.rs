@@ -18,6 +18,7 @@ use kernel::{
 };
 use netdev::{
     AddressList,
+    Arming,
     LinkStats,
     Locked,
     Napi,
@@ -160,6 +161,11 @@ impl<'a> Operations for Nic<'a> {
         budget: u32,
     ) -> Polled {
         poll::poll(self, dev, napi, rx, budget)
+    }
+
+    #[inline]
+    fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Rx) -> bool {
+        poll::arm(channel, rx)
     }
 
     fn reclaim(

@@ -2,13 +2,16 @@
 
 //! The NAPI poll of a channel: completed transmissions first, then received frames.
 //!
-//! While a channel is polled, the card is asked for no interrupts, by way of the rings. Before a
-//! poll ends, it asks for them again and then looks once more: so either the poll sees the
-//! card's last buffer, or the card sees that an interrupt is wanted.
+//! While a channel is polled, the card is asked for no interrupts, by way of the rings. When the
+//! core has taken the end of a poll for good, the card is asked for them again, and the rings are
+//! looked at once more: so either the driver sees the card's last buffer, or the card sees that an
+//! interrupt is wanted. As long as the core polls by itself, in a process that polls busily or by
+//! a timer, there are none.
 
 use kernel::sync::atomic::Relaxed;
 use netdev::{
     trace,
+    Arming,
     Napi,
     NetDevice,
     Polled, //
@@ -61,13 +64,16 @@ pub(crate) fn poll<'a>(
         nic.starved.store(true, Relaxed);
     }
     if done >= budget {
-        return Polled::Again;
+        return Polled::Again(done);
     }
+    Polled::Idle(done)
+}
 
-    let idle = rx.enable_interrupts() && napi.lock_tx().is_none_or(|mut tx| tx.enable_interrupts());
-    if idle {
-        Polled::Idle(done)
-    } else {
-        Polled::Again
-    }
+/// Asks the card for interrupts of both queues. False if there is something to poll for.
+#[inline]
+pub(crate) fn arm<'a>(channel: &Arming<'_, Nic<'a>>, rx: &mut Rx) -> bool {
+    rx.enable_interrupts()
+        && channel
+            .lock_tx()
+            .is_none_or(|mut tx| tx.enable_interrupts())
 }

@@ -30,4 +30,34 @@ guest_check "fewer interrupts than packets in bulk transfers" '
   echo "$raised interrupts, $packets packets"
   [ $raised -gt 0 ]
   [ $raised -lt $packets ]' 120
+
+# Once a timer polls, the rings must not be armed; when it has found nothing often enough, they must.
+guest_check "while the core defers interrupts the card raises none" '
+  device=/sys/class/net/vnet0
+  echo 2000000 >$device/gro_flush_timeout
+  echo 10000 >$device/napi_defer_hard_irqs
+  pings
+  before=$(interrupts)
+  pings -i 0.01 -c 100
+  from_card 3000000 4
+  raised=$(($(interrupts) - before))
+  echo 5 >$device/napi_defer_hard_irqs
+  pings
+  echo 0 >$device/napi_defer_hard_irqs
+  echo 0 >$device/gro_flush_timeout
+  echo "$raised interrupts"
+  [ $raised -lt 10 ]' 120
+guest_check "afterwards it raises them again" '
+  pings
+  before=$(interrupts)
+  pings
+  [ $(($(interrupts) - before)) -ge 3 ]'
+guest_check "data arrives intact for processes that poll busily" '
+  echo 200 >/proc/sys/net/core/busy_read
+  echo 200 >/proc/sys/net/core/busy_poll
+  from_card 20000000 5
+  to_card 20000000
+  pings
+  echo 0 >/proc/sys/net/core/busy_read
+  echo 0 >/proc/sys/net/core/busy_poll' 120
 finish
