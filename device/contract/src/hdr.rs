@@ -178,6 +178,32 @@ impl NetHdr {
     }
 }
 
+/// What `HASH_REPORT` appends: the hash of a received frame, in CPU byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowHash {
+    /// The hash; meaningless with `HASH_NONE`.
+    pub value: u32,
+    /// `HASH_*`: what it is over.
+    pub report: u16,
+}
+
+impl FlowHash {
+    /// The hash as it stands in memory.
+    pub const fn to_bytes(self) -> [u8; HASH_SIZE] {
+        let [v0, v1, v2, v3] = self.value.to_le_bytes();
+        let [r0, r1] = self.report.to_le_bytes();
+        [v0, v1, v2, v3, r0, r1, 0, 0]
+    }
+
+    /// Reads back what [`Self::to_bytes`] gives. Any bytes are accepted; the values are unchecked.
+    pub const fn from_bytes(b: &[u8; HASH_SIZE]) -> Self {
+        Self {
+            value: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            report: u16::from_le_bytes([b[4], b[5]]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +252,23 @@ mod tests {
             }
             assert_eq!(end, size);
         }
+    }
+
+    #[test]
+    fn a_hash_has_the_listed_layout() {
+        let hash = FlowHash {
+            value: 0x1122_3344,
+            report: 0x5566,
+        };
+        let bytes = hash.to_bytes();
+        let values = [hash.value, hash.report.into(), 0];
+        assert_eq!(HASH_MEMBERS.len(), values.len());
+        for (m, value) in HASH_MEMBERS.iter().zip(values) {
+            let n = m.width as usize / 8;
+            let le = value.to_le_bytes();
+            assert_eq!(bytes[m.offset..m.offset + n], le[..n], "{}", m.name);
+        }
+        assert_eq!(FlowHash::from_bytes(&bytes), hash);
     }
 
     #[test]

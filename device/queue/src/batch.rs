@@ -63,6 +63,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// Frames dropped.
     pub drops: u64,
+    /// Received frames that went to another queue. They count there.
+    pub handed: u64,
     /// What the queue waits for.
     pub waits: Waits,
     /// The rule that the driver broke. The queue must not be used any more.
@@ -75,6 +77,7 @@ impl Outcome {
             frames: 0,
             bytes: 0,
             drops: 0,
+            handed: 0,
             waits,
             fault: None,
         }

@@ -28,6 +28,7 @@ pub mod mock;
 mod ring;
 mod rx;
 mod shelf;
+mod steer;
 mod tx;
 
 pub use batch::{Budget, Outcome, Waits};
@@ -35,4 +36,5 @@ pub use config::RingConfig;
 pub use fault::Fault;
 pub use filter::RxFilter;
 pub use rx::Rx;
+pub use steer::{Drain, Handed, Steer, FRAME_START};
 pub use tx::Tx;

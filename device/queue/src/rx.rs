@@ -2,9 +2,9 @@
 //! The receive queue: frames of a backend, into the guest's buffers.
 
 use vm_memory::VolatileSlice;
-use vnet_backend::{Meta, Queue, Room, RxRing, MAX_FRAME};
-use vnet_contract::features::MRG_RXBUF;
-use vnet_contract::hdr;
+use vnet_backend::{Frame, Meta, Queue, Room, RxRing, MAX_FRAME};
+use vnet_contract::features::{HASH_REPORT, MRG_RXBUF};
+use vnet_contract::hdr::{self, FlowHash, NetHdr};
 use vnet_contract::queue::{Error, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
 
@@ -12,13 +12,19 @@ use crate::chain::{walk, Chain, Direction};
 use crate::header;
 use crate::ring::Ring;
 use crate::shelf::Parts;
+use crate::steer::{Handed, Steer, FRAME_START};
 use crate::{Budget, Fault, Outcome, RingConfig, RxFilter, Waits};
+
+/// Longest per-packet header that any set of features gives.
+const MAX_HEADER: usize = hdr::size(u64::MAX);
 
 /// A running receive queue.
 #[derive(Debug)]
 pub struct Rx {
     ring: Ring,
     features: u64,
+    /// Bytes of the per-packet header.
+    header_len: usize,
     chains: Vec<Chain>,
     parts: Parts,
     header: Parts,
@@ -32,6 +38,7 @@ impl Rx {
         Ok(Self {
             ring: Ring::new(config, mem)?,
             features: config.features,
+            header_len: hdr::size(config.features),
             chains: Vec::new(),
             parts: Parts::default(),
             header: Parts::default(),
@@ -44,7 +51,7 @@ impl Rx {
         self.ring.indices()
     }
 
-    /// Lets the backend deliver one batch.
+    /// Lets the backend deliver one batch. All of it is for this queue, and has no hash.
     pub fn run(
         &mut self,
         mem: &DmaMap,
@@ -52,13 +59,62 @@ impl Rx {
         filter: &RxFilter,
         budget: Budget,
     ) -> Outcome {
+        self.batch(mem, filter, None, budget, |batch| backend.receive(batch))
+    }
+
+    /// Lets the backend deliver one batch, of which this queue gets what `steer` leaves to it.
+    pub fn run_steered(
+        &mut self,
+        mem: &DmaMap,
+        backend: &mut dyn Queue,
+        filter: &RxFilter,
+        steer: &mut dyn Steer,
+        budget: Budget,
+    ) -> Outcome {
+        self.batch(mem, filter, Some(steer), budget, |batch| {
+            backend.receive(batch);
+        })
+    }
+
+    /// Delivers one batch of frames that another queue handed over.
+    pub fn take_over(
+        &mut self,
+        mem: &DmaMap,
+        source: &mut dyn Handed,
+        filter: &RxFilter,
+        budget: Budget,
+    ) -> Outcome {
+        self.batch(mem, filter, None, budget, |batch| {
+            while let Some((frame, meta, hash)) = source.front() {
+                let Some(room) = batch.room(frame.len()) else {
+                    return;
+                };
+                let len = room.write(frame);
+                batch.hash = hash;
+                batch.commit(len, meta);
+                source.pop();
+            }
+        })
+    }
+
+    fn batch(
+        &mut self,
+        mem: &DmaMap,
+        filter: &RxFilter,
+        steer: Option<&mut (dyn Steer + '_)>,
+        budget: Budget,
+        work: impl FnOnce(&mut Batch<'_>),
+    ) -> Outcome {
         self.chains.clear();
         let mut batch = Batch {
             ring: &mut self.ring,
             mem,
             mergeable: self.features & MRG_RXBUF != 0,
             features: self.features,
+            header_len: self.header_len,
             filter,
+            steer: steer.map(|s| s as _),
+            hash: FlowHash::default(),
             budget,
             chains: &mut self.chains,
             first: 0,
@@ -70,7 +126,7 @@ impl Rx {
             lent: None,
             outcome: Outcome::new(Waits::Backend),
         };
-        backend.receive(&mut batch);
+        work(&mut batch);
         let unused = batch.waiting() as u16;
         batch.ring.give_back(unused);
         let Batch {
@@ -110,7 +166,11 @@ struct Batch<'b> {
     mem: &'b DmaMap,
     mergeable: bool,
     features: u64,
+    header_len: usize,
     filter: &'b RxFilter,
+    steer: Option<&'b mut dyn Steer>,
+    /// Hash of the frame that is committed next.
+    hash: FlowHash,
     budget: Budget,
     /// Chains of this batch; those from `first` on wait, with `posted` bytes in all.
     chains: &'b mut Vec<Chain>,
@@ -134,12 +194,12 @@ impl Batch<'_> {
 
     /// Bytes of a frame that fit the chains that wait.
     fn capacity(&self) -> usize {
-        self.posted.saturating_sub(hdr::SIZE)
+        self.posted.saturating_sub(self.header_len)
     }
 
     /// True while the batch has done nothing but take chains for its first frame.
     fn is_fresh(&self) -> bool {
-        self.outcome.frames + self.outcome.drops == 0
+        self.outcome.frames + self.outcome.drops + self.outcome.handed == 0
     }
 
     /// Takes chains until `len` bytes fit, or it is clear that they never will. Else says what has
@@ -170,9 +230,9 @@ impl Batch<'_> {
                 MAX_RX_CHAIN,
                 parts,
             )
-            .and_then(|chain| match chain.bytes {
-                0..=hdr::SIZE => Err(Fault::new(Error::BufferLength, head)),
-                _ => Ok(chain),
+            .and_then(|chain| match chain.bytes > self.header_len {
+                true => Ok(chain),
+                false => Err(Fault::new(Error::BufferLength, head)),
             });
             match chain {
                 Ok(chain) => {
@@ -195,7 +255,7 @@ impl Batch<'_> {
     /// Sets the place of the header apart from the parts of the first chain that waits.
     fn reserve_header(&mut self) {
         self.header.clear();
-        let mut left = hdr::SIZE;
+        let mut left = self.header_len;
         while left > 0 {
             let part = self.parts[self.start];
             match part.split_at(left) {
@@ -213,25 +273,9 @@ impl Batch<'_> {
         }
     }
 
-    /// True if the driver wants this frame of `len` bytes, which is in the parts.
-    fn wanted(&self, len: usize, meta: &Meta) -> bool {
-        let mut start = [0; header::ETH_HLEN];
-        if len < start.len() {
-            return false;
-        }
-        let mut done = 0;
-        for part in &self.parts[self.start..] {
-            done += part.copy_to(&mut start[done..]);
-            if done == start.len() {
-                break;
-            }
-        }
-        self.filter.accepts(&start, len, meta.gso.is_some())
-    }
-
     /// Hands a frame of `len` bytes, which fits, to the driver.
-    fn deliver(&mut self, len: usize, mut hdr: hdr::NetHdr) -> Result<(), Fault> {
-        let mut left = hdr::SIZE + len;
+    fn deliver(&mut self, len: usize, mut hdr: NetHdr) -> Result<(), Fault> {
+        let mut left = self.header_len + len;
         let mut count = 0;
         for chain in &self.chains[self.first..] {
             let used = chain.bytes.min(left);
@@ -246,7 +290,13 @@ impl Batch<'_> {
             }
         }
         hdr.num_buffers = count;
-        let bytes = hdr.to_bytes();
+        let mut bytes = [0; MAX_HEADER];
+        let (base, rest) = bytes.split_at_mut(hdr::SIZE);
+        base.copy_from_slice(&hdr.to_bytes());
+        if self.features & HASH_REPORT != 0 {
+            rest[..hdr::HASH_SIZE].copy_from_slice(&self.hash.to_bytes());
+        }
+        let bytes = &bytes[..self.header_len];
         let mut done = 0;
         for place in &self.header {
             place.copy_from(&bytes[done..]);
@@ -305,12 +355,38 @@ impl RxRing for Batch<'_> {
             return;
         };
         self.budget.spend(1, len, 0);
-        let hdr = if len <= lent.len && len <= self.capacity() && self.wanted(len, &meta) {
-            header::build(&meta, self.features & !self.filter.withheld)
-        } else {
-            None
+        if len > lent.len || len > self.capacity() {
+            self.outcome.drops += 1;
+            return;
+        }
+        let parts = &self.parts[self.start..];
+        let mut start = [0; FRAME_START];
+        // Only the address is needed if nobody looks at the rest.
+        let most = match self.steer {
+            Some(_) => FRAME_START,
+            None => header::ETH_HLEN,
         };
-        // The buffers of a dropped frame take the next one.
+        let frame = Frame { meta, len, parts };
+        let start = &mut start[..most.min(len)];
+        frame.read(start);
+        if let Some(steer) = &mut self.steer {
+            match steer.steer(start, &frame) {
+                Some(hash) => self.hash = hash,
+                // The buffers take the next frame.
+                None => {
+                    self.outcome.handed += 1;
+                    return;
+                }
+            }
+        }
+        let wanted = start
+            .first_chunk()
+            .is_some_and(|start| self.filter.accepts(start, len, meta.gso.is_some()));
+        let hdr = match wanted {
+            true => header::build(&meta, self.features & !self.filter.withheld),
+            false => None,
+        };
+        // So they do if the frame is dropped.
         let Some(hdr) = hdr else {
             self.outcome.drops += 1;
             return;

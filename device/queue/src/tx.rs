@@ -18,6 +18,8 @@ use crate::{Budget, Fault, Outcome, RingConfig, Waits};
 pub struct Tx {
     ring: Ring,
     features: u64,
+    /// Bytes of the per-packet header.
+    header: usize,
     /// Chains of the batch, and the shelves of what borrows from guest memory.
     chains: Vec<Sent>,
     parts: Parts,
@@ -29,14 +31,10 @@ pub struct Tx {
 struct Sent {
     chain: Chain,
     meta: Meta,
+    /// Bytes of the frame.
+    len: usize,
     /// Where the frame starts among the parts.
     parts_start: usize,
-}
-
-impl Sent {
-    fn len(&self) -> usize {
-        self.chain.bytes - hdr::SIZE
-    }
 }
 
 impl Tx {
@@ -45,6 +43,7 @@ impl Tx {
         Ok(Self {
             ring: Ring::new(config, mem)?,
             features: config.features,
+            header: hdr::size(config.features),
             chains: Vec::new(),
             parts: Parts::default(),
             frames: Frames::default(),
@@ -80,7 +79,7 @@ impl Tx {
         }
         for sent in &self.chains[..taken] {
             outcome.frames += 1;
-            outcome.bytes += sent.len() as u64;
+            outcome.bytes += sent.len as u64;
         }
         if let Err(fault) = self.complete(mem, taken) {
             outcome.fault = Some(fault);
@@ -112,7 +111,7 @@ impl Tx {
             let before = parts.len();
             match self.read(mem, head, parts) {
                 Ok(sent) => {
-                    budget.spend(1, sent.len(), sent.chain.descriptors.into());
+                    budget.spend(1, sent.len, sent.chain.descriptors.into());
                     self.chains.push(sent);
                 }
                 Err(fault) => {
@@ -133,16 +132,19 @@ impl Tx {
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Sent, Fault> {
         let mut start = parts.len();
-        let max = hdr::SIZE + MAX_FRAME;
+        let max = self.header + MAX_FRAME;
         let chain = walk(&self.ring, mem, head, Direction::Read, max, parts)?;
-        if chain.bytes < hdr::SIZE + ETH_HLEN {
+        if chain.bytes < self.header + ETH_HLEN {
             return Err(Fault::new(Error::BufferLength, head));
         }
+        let len = chain.bytes - self.header;
         let mut bytes = [0; hdr::SIZE];
         let mut done = 0;
-        while done < hdr::SIZE {
+        while done < self.header {
             let part = parts[start];
-            let n = part.copy_to(&mut bytes[done..]);
+            // What features append means nothing on transmit, and is only skipped.
+            part.copy_to(bytes.get_mut(done..).unwrap_or_default());
+            let n = part.len().min(self.header - done);
             done += n;
             if n == part.len() {
                 start += 1;
@@ -151,11 +153,12 @@ impl Tx {
             }
         }
         let header = NetHdr::from_bytes(&bytes);
-        let meta = header::parse(&header, chain.bytes - hdr::SIZE, self.features)
-            .ok_or(Fault::new(Error::Header, head))?;
+        let meta =
+            header::parse(&header, len, self.features).ok_or(Fault::new(Error::Header, head))?;
         Ok(Sent {
             chain,
             meta,
+            len,
             parts_start: start,
         })
     }
@@ -168,7 +171,7 @@ impl Tx {
         let mut frames = self.frames.take();
         frames.extend(self.chains.iter().map(|sent| Frame {
             meta: sent.meta,
-            len: sent.len(),
+            len: sent.len,
             parts: &parts[sent.parts_start..sent.chain.parts_end],
         }));
         let taken = backend.transmit(&frames).min(frames.len());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vnet_contract::hdr::{self, NetHdr};
+use vnet_contract::hdr::{self, FlowHash, NetHdr};
 use vnet_contract::{features, queue, regs};
 use vnet_ring::{rx, tx, Slot};
 
@@ -53,6 +53,8 @@ impl Default for Options {
 pub struct Received {
     /// Its header.
     pub header: NetHdr,
+    /// Its hash; none unless the driver accepted `HASH_REPORT`.
+    pub hash: FlowHash,
     /// Its bytes.
     pub frame: Vec<u8>,
 }
@@ -150,7 +152,7 @@ impl Nic {
     }
 
     fn tx_buffer(options: &Options) -> u32 {
-        options.max_frame + hdr::SIZE as u32
+        options.max_frame + hdr::size(options.features) as u32
     }
 
     /// Enables both queues of a pair and posts all receive buffers.
@@ -266,12 +268,15 @@ impl Nic {
         }
         let pair = &mut self.pairs[usize::from(n)];
         let buffer = pair.free.pop().expect("can_send said so");
-        self.ram.write(buffer, &header.to_bytes());
-        self.ram.write(buffer + hdr::SIZE as u64, frame);
+        let size = hdr::size(self.features);
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.resize(size, 0);
+        self.ram.write(buffer, &bytes);
+        self.ram.write(buffer + size as u64, frame);
         let mut chain = pair.tx.begin(2).expect("can_send said so");
         let parts = [
-            (buffer, hdr::SIZE as u32),
-            (buffer + hdr::SIZE as u64, frame.len() as u32),
+            (buffer, size as u32),
+            (buffer + size as u64, frame.len() as u32),
         ];
         for part in parts.into_iter().filter(|part| part.1 != 0) {
             chain.push(part).expect("two were free");
@@ -361,10 +366,9 @@ impl Nic {
 
     /// Takes what the card has done on both queues, and posts new buffers.
     pub fn poll(&mut self, n: u16) -> Result<()> {
-        let merge = self.features & features::MRG_RXBUF != 0;
         let pair = &mut self.pairs[usize::from(n)];
         pair.reclaim()?;
-        pair.take(&self.ram, merge)?;
+        pair.take(&self.ram, self.features)?;
         if let Some(value) = pair.rx.publish() {
             self.card.doorbell(queue::rx_index(n), value)?;
         }
@@ -410,24 +414,34 @@ impl Pair {
         Ok(())
     }
 
-    fn take(&mut self, ram: &GuestRam, merge: bool) -> Result<()> {
+    fn take(&mut self, ram: &GuestRam, features: u64) -> Result<()> {
+        let merge = features & features::MRG_RXBUF != 0;
+        let size = hdr::size(features);
         while let Some((buffer, len)) = self.rx.take().map_err(broken)? {
             self.partial.push(ram.read_vec(buffer.0, len as usize));
             // The bytes are copied, so the buffer can go back at once.
             self.rx.post(buffer).expect("one has just come back");
             let first = &self.partial[0];
-            let Some(bytes) = first.first_chunk() else {
+            let (Some(bytes), true) = (first.first_chunk(), first.len() >= size) else {
                 return Err(Error::Card(format!("{len} bytes hold no header")));
             };
             let header = NetHdr::from_bytes(bytes);
+            let hash = match first[hdr::SIZE..].first_chunk() {
+                Some(bytes) if features & features::HASH_REPORT != 0 => FlowHash::from_bytes(bytes),
+                _ => FlowHash::default(),
+            };
             let expected = usize::from(header.num_buffers);
             if expected == 0 || (!merge && expected != 1) {
                 return Err(Error::Card(format!("frame in {expected} buffers")));
             }
             if self.partial.len() == expected {
                 let mut frame = self.partial.concat();
-                frame.drain(..hdr::SIZE);
-                self.received.push_back(Received { header, frame });
+                frame.drain(..size);
+                self.received.push_back(Received {
+                    header,
+                    hash,
+                    frame,
+                });
                 self.partial.clear();
             }
         }

@@ -5,4 +5,5 @@ mod backend;
 mod hostile;
 mod random;
 mod rx;
+mod steer;
 mod tx;
