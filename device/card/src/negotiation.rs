@@ -3,8 +3,8 @@
 
 use vnet_backend::{Capabilities, Offloads};
 use vnet_contract::features::{
-    self, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM,
-    TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
+    self, INDIRECT_DESC, MAC_FILTER, MRG_RXBUF, QUEUE_STATS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6,
+    RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
 };
 use vnet_contract::regs::RX_OFFLOADS_MASK;
 
@@ -26,12 +26,10 @@ pub(crate) fn offer(backend: &Capabilities) -> u64 {
         (receive.ecn, RX_ECN),
         (receive.uso, RX_USO),
     ];
-    of_the_backend
-        .into_iter()
-        .filter(|(able, _)| *able)
-        .fold(MRG_RXBUF | MAC_FILTER | QUEUE_STATS, |set, (_, bit)| {
-            set | bit
-        })
+    of_the_backend.into_iter().filter(|(able, _)| *able).fold(
+        MRG_RXBUF | INDIRECT_DESC | MAC_FILTER | QUEUE_STATS,
+        |set, (_, bit)| set | bit,
+    )
 }
 
 /// The offload metadata that received frames may carry while these features are in use.

@@ -46,7 +46,10 @@ impl fmt::Display for Fault {
             Error::BufferLength => write!(f, "buffer at descriptor {i} has a bad length"),
             Error::BufferFault => write!(f, "buffer of descriptor {i} cannot be accessed"),
             Error::Header => write!(f, "header of the frame at descriptor {i} is wrong"),
-            Error::Indirect => write!(f, "descriptor {i} is indirect"),
+            Error::Indirect => write!(
+                f,
+                "descriptor {i} is indirect and must not be, or its table is wrong"
+            ),
         }
     }
 }

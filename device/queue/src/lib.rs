@@ -23,6 +23,7 @@ mod config;
 mod fault;
 mod filter;
 mod header;
+mod indirect;
 #[cfg(feature = "test-utils")]
 pub mod mock;
 mod ring;

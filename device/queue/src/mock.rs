@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use vm_memory::{Bytes, GuestAddress};
 use vnet_contract::hdr::NetHdr;
-use vnet_contract::ring::{self, Desc, DESC_F_NEXT, DESC_F_WRITE};
+use vnet_contract::ring::{self, Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 use vnet_dma::{AddressSpace, DmaMap, Mapping};
 
 use crate::RingConfig;
@@ -130,26 +130,34 @@ impl Driver {
     /// Writes a descriptor.
     pub fn desc(&self, index: u16, desc: Desc) {
         let at = self.config.desc + u64::from(index) * ring::DESC_SIZE as u64;
-        for (i, word) in (0..).zip(desc.to_words()) {
-            self.mem.write(at + 8 * i, &word.to_le_bytes());
-        }
+        self.descriptors(at, &[desc]);
     }
 
     /// Writes a chain of (address, length) buffers over consecutive descriptors from `head`.
     pub fn chain(&self, head: u16, buffers: &[(u64, u32)], write: bool) {
-        for (i, &(addr, len)) in (0..).zip(buffers) {
-            let last = usize::from(i) + 1 == buffers.len();
-            self.desc(
-                head + i,
-                Desc {
-                    addr,
-                    len,
-                    flags: if write { DESC_F_WRITE } else { 0 }
-                        | if last { 0 } else { DESC_F_NEXT },
-                    next: if last { 0 } else { head + i + 1 },
-                },
-            );
+        for (index, desc) in (head..).zip(chain(head, buffers, write)) {
+            self.desc(index, desc);
         }
+    }
+
+    /// Writes a table of descriptors at `address`, and a descriptor at `index` that points to it.
+    pub fn indirect(&self, index: u16, address: u64, table: &[Desc]) {
+        self.descriptors(address, table);
+        self.desc(
+            index,
+            Desc {
+                addr: address,
+                len: (table.len() * ring::DESC_SIZE) as u32,
+                flags: DESC_F_INDIRECT,
+                next: 0,
+            },
+        );
+    }
+
+    fn descriptors(&self, address: u64, table: &[Desc]) {
+        let words = table.iter().flat_map(|desc| desc.to_words());
+        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        self.mem.write(address, &bytes);
     }
 
     /// Offers a chain to the device. Returns true if the device wants a doorbell.
@@ -228,6 +236,20 @@ impl Driver {
             .store(v.to_le(), GuestAddress(at), Ordering::Release)
             .expect("within guest memory");
     }
+}
+
+/// A chain of (address, length) buffers over consecutive descriptors from `head` of their table.
+pub fn chain(head: u16, buffers: &[(u64, u32)], write: bool) -> Vec<Desc> {
+    let one = |(i, &(addr, len)): (u16, &(u64, u32))| {
+        let last = usize::from(i) + 1 == buffers.len();
+        Desc {
+            addr,
+            len,
+            flags: if write { DESC_F_WRITE } else { 0 } | if last { 0 } else { DESC_F_NEXT },
+            next: if last { 0 } else { head + i + 1 },
+        }
+    };
+    (0..).zip(buffers).map(one).collect()
 }
 
 /// Header and frame as they stand in a transmit buffer.

@@ -12,10 +12,12 @@ use std::sync::atomic::{fence, Ordering};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+use vnet_contract::features::INDIRECT_DESC;
 use vnet_contract::queue::{self, Error};
 use vnet_contract::ring::{self, Desc};
 use vnet_dma::DmaMap;
 
+use crate::indirect::{Indirect, Table};
 use crate::{Fault, RingConfig};
 
 /// A ring whose configuration was accepted.
@@ -26,6 +28,8 @@ pub(crate) struct Ring {
     seen: u16,
     /// Used entries that were published since the last decision about an interrupt.
     unsignalled: u16,
+    /// If the driver accepted `INDIRECT_DESC`.
+    indirect: Option<Indirect>,
 }
 
 impl Ring {
@@ -79,6 +83,7 @@ impl Ring {
             queue: configured().map_err(|_| Fault::new(Error::Size, config.size))?,
             seen: config.index_avail,
             unsignalled: 0,
+            indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
         })
     }
 
@@ -134,6 +139,19 @@ impl Ring {
             u64::from_le(load(mem, address)?),
             u64::from_le(load(mem, address.wrapping_add(8))?),
         ]))
+    }
+
+    /// Reads the table that the indirect descriptor `desc` at `index` points to.
+    pub(crate) fn table(
+        &mut self,
+        mem: &DmaMap,
+        index: u16,
+        desc: Desc,
+    ) -> Result<Table<'_>, Fault> {
+        match &mut self.indirect {
+            Some(indirect) => indirect.table(mem, index, desc),
+            None => Err(Fault::new(Error::Indirect, index)),
+        }
     }
 
     /// Writes the used entry `ahead` places after the last published one. It stays invisible

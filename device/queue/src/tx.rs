@@ -126,14 +126,14 @@ impl Tx {
 
     /// Checks one chain and its header.
     fn read<'m>(
-        &self,
+        &mut self,
         mem: &'m DmaMap,
         head: u16,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Sent, Fault> {
         let mut start = parts.len();
         let max = self.header + MAX_FRAME;
-        let chain = walk(&self.ring, mem, head, Direction::Read, max, parts)?;
+        let chain = walk(&mut self.ring, mem, head, Direction::Read, max, parts)?;
         if chain.bytes < self.header + ETH_HLEN {
             return Err(Fault::new(Error::BufferLength, head));
         }

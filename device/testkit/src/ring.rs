@@ -144,6 +144,14 @@ impl RawQueue {
         self.ring.write_desc(index, desc);
     }
 
+    /// Writes a table of descriptors at `addr`, and a descriptor at `index` that points to it.
+    pub fn indirect(&mut self, index: u16, addr: u64, table: &[Desc]) {
+        let words = table.iter().flat_map(|desc| desc.to_words());
+        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        self.ring.ram.write(addr, &bytes);
+        self.desc(index, addr, bytes.len() as u32, layout::DESC_F_INDIRECT, 0);
+    }
+
     /// Puts `head` into the avail ring and moves the index by one.
     pub fn offer(&mut self, head: u16) {
         self.ring

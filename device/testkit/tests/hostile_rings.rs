@@ -8,10 +8,12 @@ mod common;
 use std::sync::Arc;
 
 use common::{counter, options, own, round_trip};
+use vnet_contract::features::INDIRECT_DESC;
 use vnet_contract::hdr::{self, NetHdr, F_NEEDS_CSUM, GSO_TCPV4, GSO_UDP_L4};
 use vnet_contract::queue::{rx_index, tx_index, Error, Kind};
 use vnet_contract::regs;
-use vnet_contract::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vnet_ring::Memory as _;
 use vnet_testkit::{GuestRam, Nic, Options, RawQueue, Server, LIMIT, QUIET};
 
 const SIZE: u16 = 64;
@@ -34,9 +36,16 @@ struct Rig {
 
 impl Rig {
     fn new(server: &Server, kind: Kind) -> Self {
+        Self::with(server, kind, 0)
+    }
+
+    /// A rig that accepts more features than the usual ones.
+    fn with(server: &Server, kind: Kind, features: u64) -> Self {
+        let usual = options();
         let two = Options {
             pairs: 2,
-            ..options()
+            features: usual.features | features,
+            ..usual
         };
         let mut nic = server.nic_with(two).unwrap();
         let read_only = GuestRam::new(READ_ONLY, 0x4000).unwrap();
@@ -163,8 +172,12 @@ impl Rig {
 type Case = (&'static str, Error, Option<u32>, fn(&mut Rig));
 
 fn check(kind: Kind, cases: &[Case]) {
+    check_with(kind, 0, cases);
+}
+
+fn check_with(kind: Kind, features: u64, cases: &[Case]) {
     let server = Server::start_with("loopback", &["--queues", "2"]).unwrap();
-    let mut rig = Rig::new(&server, kind);
+    let mut rig = Rig::with(&server, kind, features);
     for &(what, error, info, deed) in cases {
         deed(&mut rig);
         rig.kick();
@@ -470,6 +483,112 @@ fn receive_rings() {
     );
 }
 
+/// Where a rig's page has room for a table.
+const TABLE: u64 = 2048;
+
+#[test]
+fn indirect_tables() {
+    let cases: [Case; 5] = [
+        ("no table", Error::Indirect, Some(3), |r| {
+            r.raw.desc(3, r.page, 0, DESC_F_INDIRECT, 0);
+            r.raw.offer(3);
+        }),
+        (
+            "table longer than the ring",
+            Error::Indirect,
+            Some(3),
+            |r| {
+                let len = 16 * (u32::from(SIZE) + 1);
+                r.raw.desc(3, r.page, len, DESC_F_INDIRECT, 0);
+                r.raw.offer(3);
+            },
+        ),
+        ("table outside memory", Error::BufferFault, Some(3), |r| {
+            r.raw.desc(3, NOWHERE, 32, DESC_F_INDIRECT, 0);
+            r.raw.offer(3);
+        }),
+        ("table in a table", Error::Indirect, Some(3), |r| {
+            let inner = Desc {
+                addr: r.page,
+                len: 16,
+                flags: DESC_F_INDIRECT,
+                next: 0,
+            };
+            r.raw.indirect(3, r.page + TABLE, &[inner]);
+            r.raw.offer(3);
+        }),
+        ("link out of the table", Error::DescIndex, Some(2), |r| {
+            let write = match r.kind {
+                Kind::Tx => 0,
+                Kind::Rx => DESC_F_WRITE,
+            };
+            let link = Desc {
+                addr: r.page,
+                len: HDR,
+                flags: DESC_F_NEXT | write,
+                next: 2,
+            };
+            r.raw.indirect(3, r.page + TABLE, &[link; 2]);
+            r.raw.offer(3);
+        }),
+    ];
+    check_with(Kind::Tx, INDIRECT_DESC, &cases);
+    check_with(Kind::Rx, INDIRECT_DESC, &cases);
+}
+
+#[test]
+fn frames_go_out_and_come_in_through_tables() {
+    let server = Server::start_with("loopback", &["--queues", "2"]).unwrap();
+    for kind in [Kind::Tx, Kind::Rx] {
+        let mut rig = Rig::with(&server, kind, INDIRECT_DESC);
+        let frame = own(&rig.nic, 1000, 9);
+        let flag = match kind {
+            Kind::Tx => {
+                let packet = [&[0; HDR as usize], &frame[..]].concat();
+                rig.nic.ram.write(rig.page, &packet);
+                0
+            }
+            Kind::Rx => DESC_F_WRITE,
+        };
+        let last = HDR as u64 + 100;
+        let part = |at: u64, len, flags, next| Desc {
+            addr: rig.page + at,
+            len,
+            flags: flag | flags,
+            next,
+        };
+        let table = [
+            part(0, HDR, DESC_F_NEXT, 1),
+            part(HDR.into(), 100, DESC_F_NEXT, 2),
+            part(last, 900, 0, 0),
+        ];
+        rig.raw.indirect(7, rig.page + TABLE, &table);
+        rig.raw.offer(7);
+        match kind {
+            Kind::Tx => {
+                rig.kick();
+                assert_eq!(rig.nic.expect(0).unwrap().frame, frame);
+            }
+            Kind::Rx => {
+                let index = rig.raw.avail_index();
+                let queue = rig.queue();
+                rig.nic.card.doorbell(queue, index).unwrap();
+                rig.nic.send(0, &frame).unwrap();
+                rig.nic.drain(0).unwrap();
+                let end = std::time::Instant::now() + LIMIT;
+                while rig.raw.used_index() != 1 {
+                    assert!(std::time::Instant::now() < end, "nothing came");
+                    std::thread::yield_now();
+                }
+                let at = rig.page + u64::from(HDR);
+                assert_eq!(rig.nic.ram.read_vec(at, frame.len()), frame);
+            }
+        }
+        assert_eq!(rig.raw.used_index(), 1);
+        assert_eq!(rig.raw.ring.used(0).id, 7);
+    }
+}
+
 #[test]
 fn a_read_only_buffer_can_be_sent() {
     let server = Server::start_with("loopback", &["--queues", "2"]).unwrap();
@@ -722,7 +841,7 @@ fn the_log_does_not_grow_with_the_errors() {
 #[test]
 fn a_ring_that_changes_all_the_time() {
     let server = Server::start_with("null", &["--queues", "2"]).unwrap();
-    let mut rig = Rig::new(&server, Kind::Tx);
+    let mut rig = Rig::with(&server, Kind::Tx, INDIRECT_DESC);
     let queue = rig.queue();
     let mut state = 1u64;
     let mut next = move || {
@@ -733,14 +852,15 @@ fn a_ring_that_changes_all_the_time() {
     };
     let (page, base) = (rig.page, rig.nic.ram.base());
     let addresses = [page, base, NOWHERE, READ_ONLY, u64::MAX - 100, 0];
-    let lengths = [12, 60, 72, 1500, 0, u32::MAX, 65_565];
+    // Some of them are good lengths of a table.
+    let lengths = [12, 60, 72, 1500, 0, u32::MAX, 65_565, 16, 96];
     let mut failures = 0;
     for _ in 0..common::rounds(20_000) {
         for _ in 0..4 {
             let addr = addresses[next() as usize % addresses.len()];
             let len = lengths[next() as usize % lengths.len()];
             let index = next() as u16 % SIZE;
-            let flags = (next() % 16) as u16 & !DESC_F_INDIRECT;
+            let flags = (next() % 16) as u16;
             rig.raw.desc(index, addr, len, flags, next() as u16 % 80);
         }
         rig.raw.offer(next() as u16 % SIZE);

@@ -5,7 +5,7 @@ use vnet_backend::MAX_FRAME;
 use vnet_contract::features::{MRG_RXBUF, TX_CSUM, TX_ECN, TX_TSO4, TX_USO};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::queue::Error;
-use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vnet_contract::ring::{Desc, DESC_F_NEXT, DESC_F_WRITE};
 use vnet_dma::Mapping;
 use vnet_queue::mock::{memfd, packet, Driver, Memory};
 use vnet_queue::{Budget, Fault, Outcome, RingConfig, Rx, Tx};
@@ -295,14 +295,6 @@ fn descriptor_indices_outside_the_ring() {
         assert_eq!(transmit(0, next(0)).fault, expected);
         assert_eq!(receive(0, next(DESC_F_WRITE)).fault, expected);
     }
-}
-
-#[test]
-fn indirect_descriptors() {
-    let tx = transmit(0, single(BUFFERS, 32, DESC_F_INDIRECT)).fault;
-    assert_eq!(tx, fault(Error::Indirect, 0));
-    let rx = receive(0, single(BUFFERS, 32, DESC_F_INDIRECT | DESC_F_WRITE)).fault;
-    assert_eq!(rx, fault(Error::Indirect, 0));
 }
 
 #[test]

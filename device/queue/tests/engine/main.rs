@@ -3,6 +3,7 @@
 
 mod backend;
 mod hostile;
+mod indirect;
 mod random;
 mod rx;
 mod steer;

@@ -8,15 +8,18 @@ use proptest::prelude::*;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 use vnet_backend::Meta;
-use vnet_contract::features::MRG_RXBUF;
+use vnet_contract::features::{INDIRECT_DESC, MRG_RXBUF};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::ring::{Desc, DESC_F_WRITE};
 use vnet_queue::mock::{packet, Driver, Memory};
 use vnet_queue::{Budget, Rx, Tx, Waits};
 
-use crate::backend::{driver, everything, frame, memory, Backend, BUFFERS, BUFFER_BYTES};
+use crate::backend::{driver, everything, frame, memory, Backend, BUFFERS, BUFFER_BYTES, RING};
 
 const SIZE: u16 = 64;
+/// Where indirect tables lie: behind the ring.
+const TABLES: u64 = RING + 0x2_0000;
+const TABLE_BYTES: u64 = 16 * SIZE as u64;
 
 /// Descriptors that are good, bad and in between in every field. No buffer lies in the ring, which
 /// would change what the tests compare with.
@@ -37,20 +40,48 @@ fn desc() -> impl Strategy<Value = Desc> {
     })
 }
 
+/// Descriptors of a ring, and of tables that some of them point to.
+#[derive(Clone, Debug)]
+struct Tables {
+    ring: Vec<Desc>,
+    indirect: Vec<Vec<Desc>>,
+}
+
 /// A ring full of such descriptors. In half of them most descriptors have the right direction
 /// and end their chain, so that many chains are good.
-fn table(write: u16) -> impl Strategy<Value = Vec<Desc>> {
-    (prop::collection::vec(desc(), SIZE as usize), any::<bool>()).prop_map(
-        move |(mut table, tame)| {
+fn tables(write: u16) -> impl Strategy<Value = Tables> {
+    let table = move |len| {
+        (prop::collection::vec(desc(), len), any::<bool>()).prop_map(move |(mut table, tame)| {
+            let len = table.len();
             for (i, desc) in table.iter_mut().enumerate() {
                 if tame && i % 8 != 7 {
                     desc.flags = write | (desc.flags & 1);
-                    desc.next = (i as u16 + 1) % SIZE;
+                    desc.next = ((i + 1) % len) as u16;
                 }
             }
             table
-        },
-    )
+        })
+    };
+    let ring = table(SIZE.into()..=SIZE.into());
+    let indirect = prop::collection::vec(table(1..=SIZE.into()), 0..16);
+    (ring, indirect).prop_map(|(ring, indirect)| Tables { ring, indirect })
+}
+
+impl Tables {
+    fn write(&self, driver: &Driver) {
+        for (i, &desc) in (0..).zip(&self.ring) {
+            driver.desc(i, desc);
+        }
+        for (i, table) in (0..).zip(&self.indirect) {
+            let at = TABLES + u64::from(i) * TABLE_BYTES;
+            driver.indirect(i * 4 + 1, at, table);
+        }
+    }
+}
+
+/// These features, mostly with indirect descriptors.
+fn features(others: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(others), 3 => Just(others | INDIRECT_DESC)]
 }
 
 fn heads() -> impl Strategy<Value = Vec<u16>> {
@@ -92,12 +123,15 @@ proptest! {
     /// Whatever stands in the ring, the transmit queue sends what the reference sees, in order,
     /// up to the first fault, and changes no byte of guest memory outside the used ring.
     #[test]
-    fn any_transmit_ring(table in table(0), heads in heads(), jump in prop_oneof![9 => Just(0u16), 1 => any::<u16>()]) {
+    fn any_transmit_ring(
+        tables in tables(0),
+        heads in heads(),
+        features in features(0),
+        jump in prop_oneof![9 => Just(0u16), 1 => any::<u16>()],
+    ) {
         let mem = memory();
-        let mut driver = driver(&mem, SIZE, 0);
-        for (i, &desc) in (0..).zip(&table) {
-            driver.desc(i, desc);
-        }
+        let mut driver = driver(&mem, SIZE, features);
+        tables.write(&driver);
         let mut tx = Tx::start(&driver.config, &mem.device()).unwrap();
         for &head in &heads {
             driver.offer(head);
@@ -135,17 +169,15 @@ proptest! {
     /// of chains that it took, and the used ring.
     #[test]
     fn any_receive_ring(
-        table in table(DESC_F_WRITE),
+        tables in tables(DESC_F_WRITE),
         heads in heads(),
-        mergeable in any::<bool>(),
+        features in prop_oneof![features(0), features(MRG_RXBUF)],
         lengths in prop::collection::vec(prop_oneof![5 => 14..300usize, 1 => 0..20_000usize], 1..80),
         asks in prop::option::of(0..10_000usize),
     ) {
         let mem = memory();
-        let mut driver = driver(&mem, SIZE, if mergeable { MRG_RXBUF } else { 0 });
-        for (i, &desc) in (0..).zip(&table) {
-            driver.desc(i, desc);
-        }
+        let mut driver = driver(&mem, SIZE, features);
+        tables.write(&driver);
         let mut rx = Rx::start(&driver.config, &mem.device()).unwrap();
         for &head in &heads {
             driver.offer(head);
