@@ -28,6 +28,7 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    cpu,
     page_pool::PagePool,
     trace,
     Counter,
@@ -215,10 +216,6 @@ impl<T: Operations> Channel<T> {
             unsafe { *self.tx.get() = Some(tx) };
             guard.reset();
         }
-        // SAFETY: `napi` is on the list of `dev`, and disabled; sleeping is allowed.
-        unsafe { b::napi_enable(self.napi.get()) };
-        *running = true;
-
         // SAFETY: the handler gets a pointer to the channel, which is pinned and outlives the
         // request: `stop` frees it, and a running channel is always stopped before it is dropped.
         // So does the name.
@@ -233,13 +230,17 @@ impl<T: Operations> Channel<T> {
             )
         });
         if let Err(e) = requested {
-            // SAFETY: as for this function; the handler is not registered.
-            unsafe { self.quiesce(&queue) };
+            // SAFETY: as for this function; NAPI is disabled and the handler not registered.
+            unsafe { self.drop_states(&queue) };
             return Err(e);
         }
-        // SAFETY: the RTNL lock is held, `napi` belongs to the device, and both queues exist.
+        // SAFETY: the RTNL lock is held, `napi` belongs to the device and is disabled, and both
+        // queues exist; the interrupt is requested, and `stop` takes the hint back.
         unsafe {
+            // The interrupt must be known when NAPI is enabled: that gives it its CPU.
             b::nd_napi_set_irq(self.napi.get(), self.irq as c_int);
+            cpu::give_hint(dev, self.index, self.irq);
+            b::napi_enable(self.napi.get());
             let index = u32::from(self.index);
             let (rx, tx) = (
                 b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
@@ -248,6 +249,7 @@ impl<T: Operations> Channel<T> {
             b::netif_queue_set_napi(dev.as_raw(), index, rx, self.napi.get());
             b::netif_queue_set_napi(dev.as_raw(), index, tx, self.napi.get());
         }
+        *running = true;
         Ok(())
     }
 
@@ -277,24 +279,27 @@ impl<T: Operations> Channel<T> {
             b::netif_queue_set_napi(dev.as_raw(), index, rx, core::ptr::null_mut());
             b::netif_queue_set_napi(dev.as_raw(), index, tx, core::ptr::null_mut());
             b::nd_napi_set_irq(self.napi.get(), -1);
+            cpu::take_hint(self.irq);
             bindings::free_irq(self.irq, core::ptr::from_ref(self).cast_mut().cast());
         }
-        // SAFETY: as for this function; the handler is gone.
-        unsafe { self.quiesce(&queue) }
+        // SAFETY: as for this function; NAPI was enabled by `start`, and the handler is gone.
+        unsafe {
+            b::napi_disable(self.napi.get());
+            // The last poll is completed, but may still be arming, which takes no time to speak of.
+            while self.polling.load(Acquire) {
+                udelay(Delta::from_micros(1));
+            }
+            self.drop_states(&queue);
+        }
     }
 
-    /// Disables NAPI and drops the states.
+    /// Drops the states and the pool.
     ///
     /// # Safety
     ///
-    /// The RTNL lock is held, the channel runs and its interrupt handler is not registered.
-    unsafe fn quiesce(&self, queue: &TxQueue<'_>) {
-        // SAFETY: NAPI was enabled by `start`; sleeping is allowed.
-        unsafe { b::napi_disable(self.napi.get()) };
-        // The last poll is completed, but may still be arming, which takes no time to speak of.
-        while self.polling.load(Acquire) {
-            udelay(Delta::from_micros(1));
-        }
+    /// The RTNL lock is held, NAPI is disabled with no poll under way, and the interrupt handler is
+    /// not registered.
+    unsafe fn drop_states(&self, queue: &TxQueue<'_>) {
         let tx = {
             let guard = queue.lock_bh();
             guard.stop();

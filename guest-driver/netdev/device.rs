@@ -4,7 +4,9 @@
 
 use core::marker::PhantomData;
 use kernel::{
-    bindings, fmt,
+    bindings,
+    error::to_result,
+    fmt,
     prelude::*,
     types::{
         NotThreadSafe,
@@ -15,6 +17,7 @@ use kernel::{
 use crate::{
     bindings as b,
     channel::Channel,
+    cpu,
     ethtool,
     ticker::Ticker,
     AddressList,
@@ -218,11 +221,18 @@ impl<T: Operations> NetDevice<T> {
         &self.private().ops
     }
 
-    /// Number of channels.
+    /// Number of channels that there are, of which [`Self::active_channels`] are in use.
     #[inline]
     pub fn channels(&self) -> u16 {
         // A device has at most as many channels as interrupt vectors.
         self.private().channels.len() as u16
+    }
+
+    /// Number of channels in use, from the first on: the stack gives frames to these only.
+    pub fn active_channels(&self) -> u16 {
+        // SAFETY: the field is valid; writers hold the RTNL lock. It is at most the number of
+        // queues that the device was allocated with.
+        unsafe { (&raw const (*self.as_raw()).real_num_tx_queues).read_volatile() as u16 }
     }
 
     #[inline]
@@ -405,6 +415,28 @@ impl<'a, T: Operations> Locked<'a, T> {
         }
     }
 
+    /// Sets how many channels are in use, from the first on, and spreads the CPUs' frames over them.
+    ///
+    /// Channels that are no longer in use must not run, or be stopped next. May sleep.
+    pub fn set_active_channels(&self, channels: u16) -> Result {
+        if channels == self.active_channels() {
+            return Ok(());
+        }
+        let n = c_uint::from(channels);
+        // SAFETY: the device is registered and the RTNL lock held.
+        to_result(unsafe { b::netif_set_real_num_queues(self.as_raw(), n, n) })?;
+        self.spread_cpus();
+        Ok(())
+    }
+
+    /// Has each CPU send by the channel whose interrupt it gets by default, if it gets one.
+    pub(crate) fn spread_cpus(&self) {
+        for i in 0..self.active_channels() {
+            // Without this the stack spreads flows by hash, so a failure does no harm.
+            let _ = cpu::send_from(self, i);
+        }
+    }
+
     /// Gives a channel that does not run a page pool, in place of one that it may have. The pool
     /// goes when the channel stops, or the interface is down.
     pub fn create_pool(&self, index: u16, params: PoolParams) -> Result {
@@ -452,9 +484,9 @@ impl<'a, T: Operations> Locked<'a, T> {
         }
     }
 
-    /// Lets the stack fill all transmit queues.
+    /// Lets the stack fill the transmit queues in use.
     pub fn start_tx(&self) {
-        for i in 0..self.channels() {
+        for i in 0..self.active_channels() {
             if let Some(queue) = self.tx_queue(i) {
                 queue.start();
             }

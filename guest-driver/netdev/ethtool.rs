@@ -11,7 +11,10 @@ use core::{
     },
     slice, //
 };
-use kernel::prelude::*;
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
 
 use crate::{
     bindings as b,
@@ -19,6 +22,7 @@ use crate::{
         Callbacks,
         Table, //
     },
+    Locked,
     NetDevice, //
 };
 
@@ -54,8 +58,23 @@ pub trait Operations: Sized {
     /// Sizes of the rings.
     fn ring_sizes(&self) -> RingSizes;
 
-    /// Most channels that the device can have.
-    fn max_channels(&self) -> u16;
+    /// Changes the sizes of the rings, which are at most what [`Self::ring_sizes`] says. After an
+    /// error nothing is changed.
+    fn set_ring_sizes(
+        &self,
+        dev: &Locked<'_, Self>,
+        rx: u32,
+        tx: u32,
+        answer: &mut Answer<'_>,
+    ) -> Result
+    where
+        Self: crate::Operations;
+
+    /// Changes the number of channels in use, which is at least one and at most
+    /// [`NetDevice::channels`]. After an error nothing is changed.
+    fn set_channels(&self, dev: &Locked<'_, Self>, channels: u16) -> Result
+    where
+        Self: crate::Operations;
 
     /// State of the link.
     fn link(&self) -> Link;
@@ -70,6 +89,26 @@ pub trait Operations: Sized {
     fn stats_values(&self, dev: &NetDevice<Self>, values: &mut Values<'_>)
     where
         Self: crate::Operations;
+}
+
+/// What is said with the answer to a request, beside an error number.
+pub struct Answer<'a>(Option<&'a mut b::netlink_ext_ack>);
+
+impl Answer<'_> {
+    /// # Safety
+    ///
+    /// `raw` is null, or valid and not shared for as long as the result is in use.
+    pub(crate) unsafe fn from_raw(raw: *mut b::netlink_ext_ack) -> Self {
+        // SAFETY: by the caller.
+        Self(unsafe { raw.as_mut() })
+    }
+
+    /// Says why the request is refused.
+    pub fn say(&mut self, why: &'static CStr) {
+        if let Some(raw) = &mut self.0 {
+            raw._msg = why.as_char_ptr();
+        }
+    }
 }
 
 /// Names of statistics, to be written one after the other.
@@ -117,7 +156,9 @@ impl<T: crate::Operations> Callbacks<T> {
         get_msglevel: Some(Self::get_msglevel),
         set_msglevel: Some(Self::set_msglevel),
         get_ringparam: Some(Self::get_ringparam),
+        set_ringparam: Some(Self::set_ringparam),
         get_channels: Some(Self::get_channels),
+        set_channels: Some(Self::set_channels),
         get_sset_count: Some(Self::get_sset_count),
         get_strings: Some(Self::get_strings),
         get_ethtool_stats: Some(Self::get_ethtool_stats),
@@ -181,6 +222,30 @@ impl<T: crate::Operations> Callbacks<T> {
         (ring.tx_pending, ring.tx_max_pending) = sizes.tx;
     }
 
+    /// Changes the sizes of the rings.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, the RTNL lock is held, `ring` is valid, and `extack` is null
+    /// or valid and not shared.
+    unsafe extern "C" fn set_ringparam(
+        dev: *mut b::net_device,
+        ring: *mut b::ethtool_ringparam,
+        _kernel_ring: *mut b::kernel_ethtool_ringparam,
+        extack: *mut b::netlink_ext_ack,
+    ) -> c_int {
+        // SAFETY: the core gives a device that was registered for `T`, with the RTNL lock held, and
+        // valid structures.
+        let (dev, ring, mut answer) =
+            unsafe { (Self::locked(dev), &*ring, Answer::from_raw(extack)) };
+        from_result(|| {
+            // The core checked the sizes against what `get_ringparam` says is the most.
+            let (rx, tx) = (ring.rx_pending, ring.tx_pending);
+            dev.ops().set_ring_sizes(&dev, rx, tx, &mut answer)?;
+            Ok(0)
+        })
+    }
+
     /// Numbers of channels.
     ///
     /// # Safety
@@ -189,8 +254,31 @@ impl<T: crate::Operations> Callbacks<T> {
     unsafe extern "C" fn get_channels(dev: *mut b::net_device, channels: *mut b::ethtool_channels) {
         // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
         let (dev, channels) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *channels) };
-        channels.combined_count = u32::from(dev.channels());
-        channels.max_combined = u32::from(dev.ops().max_channels());
+        channels.combined_count = u32::from(dev.active_channels());
+        channels.max_combined = u32::from(dev.channels());
+    }
+
+    /// Changes the number of channels.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, the RTNL lock is held, and `channels` is not shared.
+    unsafe extern "C" fn set_channels(
+        dev: *mut b::net_device,
+        channels: *mut b::ethtool_channels,
+    ) -> c_int {
+        // SAFETY: the core gives a device that was registered for `T`, with the RTNL lock held, and
+        // a valid structure.
+        let (dev, channels) = unsafe { (Self::locked(dev), &*channels) };
+        from_result(|| {
+            // The core checked all counts against what `get_channels` says is the most.
+            let n = u16::try_from(channels.combined_count)?;
+            if n == 0 || n > dev.channels() {
+                return Err(EINVAL);
+            }
+            dev.ops().set_channels(&dev, n)?;
+            Ok(0)
+        })
     }
 
     /// Number of strings in a set.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/etherdevice.h>
+#include <linux/interrupt.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <net/page_pool/helpers.h>
@@ -246,6 +247,21 @@ void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now)
 u32 nd_online_cpus(void)
 {
 	return num_online_cpus();
+}
+
+u32 nd_local_cpu(const struct device *dev, u32 i)
+{
+	return cpumask_local_spread(i, dev_to_node((struct device *)dev));
+}
+
+void nd_irq_hint(u32 irq, const struct cpumask *mask)
+{
+	irq_update_affinity_hint(irq, mask);
+}
+
+const struct cpumask *nd_cpumask_of(u32 cpu)
+{
+	return cpumask_of(cpu);
 }
 
 bool nd_running(const struct net_device *dev)

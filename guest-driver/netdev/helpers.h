@@ -93,6 +93,11 @@ void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list
 void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
 
 u32 nd_online_cpus(void);
+/* The CPU that is the i-th best for a device, of those online; from the first again after the last. */
+u32 nd_local_cpu(const struct device *dev, u32 i);
+/* What irqbalance and the like are told; taken back with a mask of NULL before the irq is freed. */
+void nd_irq_hint(u32 irq, const struct cpumask *mask);
+const struct cpumask *nd_cpumask_of(u32 cpu);
 bool nd_running(const struct net_device *dev);
 bool nd_present(const struct net_device *dev);
 

@@ -40,8 +40,10 @@ pub struct Config<'a, T: Operations> {
     pub ops: T,
     /// Template of the interface's name, such as `c"eth%d"`; at most 15 bytes.
     pub name: &'static CStr,
-    /// Number of channels.
+    /// Number of channels that there can be.
     pub channels: u16,
+    /// Number of channels in use at first; see [`Locked::set_active_channels`].
+    pub active: u16,
     /// Interrupt vectors: one per channel, and after those one for control.
     pub vectors: IrqVectorRegistration<'a>,
     /// Address of the device.
@@ -157,6 +159,18 @@ impl<'a, T: Operations> Registration<'a, T> {
                 channel.as_ref().add(raw);
             }
         }
+        let active = c_uint::from(config.active);
+        // Each interrupt gets a CPU of its own, and keeps the one that the user chose.
+        // SAFETY: the device is allocated with its queues, and nobody else knows it.
+        let sized = unsafe {
+            b::netif_set_affinity_auto(raw);
+            to_result(b::netif_set_real_num_queues(raw, active, active))
+        };
+        if let Err(e) = sized {
+            // SAFETY: not registered, so nobody else uses it.
+            unsafe { Self::free(raw) };
+            return Err(e);
+        }
         // SAFETY: the device is complete.
         if let Err(e) = to_result(unsafe { b::register_netdev(raw) }) {
             dev_err!(parent, "cannot register the network device: {e:?}\n");
@@ -191,6 +205,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             _vectors: config.vectors,
             _ops: PhantomData,
         };
+        this.device().with_lock(|dev| dev.spread_cpus());
         this.device().ops().event(this.device());
         Ok(this)
     }

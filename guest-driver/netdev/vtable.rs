@@ -51,7 +51,7 @@ impl<T: Operations> Callbacks<T> {
     /// # Safety
     ///
     /// `dev` was registered for `T`, and the RTNL lock is held for `'a`.
-    unsafe fn locked<'a>(dev: *mut b::net_device) -> Locked<'a, T> {
+    pub(crate) unsafe fn locked<'a>(dev: *mut b::net_device) -> Locked<'a, T> {
         // SAFETY: by the caller.
         unsafe { Locked::new(NetDevice::from_raw(dev)) }
     }

@@ -12,12 +12,14 @@ use kernel::{
 };
 use netdev::{
     ethtool::{
+        Answer,
         Link,
         Names,
         Operations,
         RingSizes,
         Values, //
     },
+    Locked,
     NetDevice, //
 };
 use vnet_contract::{
@@ -28,6 +30,7 @@ use vnet_contract::{
 
 use crate::{
     nic::Nic,
+    shape::Shape,
     stats::{
         CardCounters,
         Protocols,
@@ -84,15 +87,34 @@ impl Operations for Nic<'_> {
     }
 
     fn ring_sizes(&self) -> RingSizes {
-        let max = u32::from(self.identity.max_ring);
+        let (shape, max) = (self.shape(), u32::from(self.identity.max_ring));
         RingSizes {
-            rx: (u32::from(self.identity.rx_ring), max),
-            tx: (u32::from(self.identity.tx_ring), max),
+            rx: (u32::from(shape.rx_ring), max),
+            tx: (u32::from(shape.tx_ring), max),
         }
     }
 
-    fn max_channels(&self) -> u16 {
-        self.pairs
+    fn set_ring_sizes(
+        &self,
+        dev: &Locked<'_, Self>,
+        rx: u32,
+        tx: u32,
+        answer: &mut Answer<'_>,
+    ) -> Result {
+        let shape = Shape {
+            rx_ring: self.ring_size(rx, answer)?,
+            tx_ring: self.ring_size(tx, answer)?,
+            ..self.shape()
+        };
+        self.reshape(dev, shape)
+    }
+
+    fn set_channels(&self, dev: &Locked<'_, Self>, channels: u16) -> Result {
+        let shape = Shape {
+            pairs: channels,
+            ..self.shape()
+        };
+        self.reshape(dev, shape)
     }
 
     fn link(&self) -> Link {
@@ -112,7 +134,7 @@ impl Operations for Nic<'_> {
         }
         CardCounters::NAMES.len()
             + 2 * Protocols::NAMES.len()
-            + usize::from(self.pairs) * per_pair
+            + usize::from(self.max_pairs) * per_pair
             + usize::from(self.keeps_counters())
     }
 
@@ -128,7 +150,7 @@ impl Operations for Nic<'_> {
         if self.keeps_counters() {
             names.push(fmt!("card_illegal_accesses"));
         }
-        for pair in 0..self.pairs {
+        for pair in 0..self.max_pairs {
             names.push(fmt!("channel{pair}_interrupts"));
             for name in RxCounters::NAMES {
                 names.push(fmt!("rx{pair}_{name}"));
@@ -164,7 +186,7 @@ impl Operations for Nic<'_> {
                 0
             });
         }
-        for (pair, (tx, rx)) in (0..self.pairs).zip(&self.queue_stats) {
+        for (pair, (tx, rx)) in (0..self.max_pairs).zip(&self.queue_stats) {
             values.push(dev.interrupts(pair));
             for value in rx.queue.values() {
                 values.push(value);

@@ -84,7 +84,8 @@ impl Control {
 impl<'a> Nic<'a> {
     /// Has the card raise the control interrupt. After every reset.
     pub(crate) fn enable_events(&self) {
-        self.regs.write(regs::EVENT_VECTOR, u32::from(self.pairs));
+        self.regs
+            .write(regs::EVENT_VECTOR, u32::from(self.max_pairs));
         self.regs.write(regs::EVENT_ENABLE, regs::EVENT_MASK);
     }
 
@@ -146,7 +147,7 @@ impl<'a> Nic<'a> {
     /// Says which queues the card stopped, and why; and has the stack hold them.
     fn report_errors(&self, dev: &NetDevice<Self>, control: &mut Control) {
         let errors = self.regs.read(regs::QUEUE_ERRORS) & !control.reported;
-        for pair in 0..self.pairs {
+        for pair in 0..self.max_pairs {
             let tx_index = queue::tx_index(pair);
             for index in [queue::rx_index(pair), tx_index] {
                 let bit = 1u32.checked_shl(u32::from(index)).unwrap_or(0);
@@ -227,6 +228,11 @@ impl<'a> Nic<'a> {
         } else {
             self.give_up(dev, "card cannot be started again");
         }
+        self.reattach(dev);
+    }
+
+    /// Puts the device back into service, unless the card is gone.
+    pub(crate) fn reattach(&self, dev: &Locked<'_, Self>) {
         dev.attach();
         if !self.present() {
             // Attaching undid what was done about it.
@@ -262,6 +268,11 @@ impl<'a> Nic<'a> {
         self.given_up.store(false, Relaxed);
         self.enable_events();
         Ok(())
+    }
+
+    /// True unless the queues of an interface that is up were stopped because of a failure.
+    pub(crate) fn runs(&self) -> bool {
+        self.present() && !self.given_up.load(Relaxed)
     }
 
     /// True if the card is set up and has not failed.

@@ -41,6 +41,7 @@ use crate::{
     probe::Identity,
     regs::Registers,
     rx::Rx,
+    shape::Shape,
     stats::{
         CardCounters,
         RxStats,
@@ -54,8 +55,12 @@ pub(crate) struct Nic<'a> {
     pub(crate) dev: &'a pci::Device<Bound>,
     pub(crate) regs: Registers<'a>,
     pub(crate) identity: Identity,
-    /// Queue pairs in use: pair `i` has interrupt vector `i`, and control the one after the last.
-    pub(crate) pairs: u16,
+    /// Queue pairs that can run: pair `i` has interrupt vector `i`, and control the one after the
+    /// last.
+    pub(crate) max_pairs: u16,
+    /// What runs of them. Changed under the RTNL lock, and ordered after it.
+    pub(crate) shape: Pin<KBox<Mutex<Shape>>>,
+    /// Counters of each pair that can run. Those of a pair that does not are kept.
     pub(crate) queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     pub(crate) counters: CardCounters,
     /// `NETIF_MSG_*`: which debug messages are printed.
@@ -82,14 +87,15 @@ impl<'a> Nic<'a> {
         dev: &'a pci::Device<Bound>,
         regs: Registers<'a>,
         identity: Identity,
-        pairs: u16,
+        shape: Shape,
         queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     ) -> Result<Self> {
         Ok(Self {
             dev,
             regs,
             identity,
-            pairs,
+            max_pairs: queue_stats.len() as u16,
+            shape: KBox::pin_init(new_mutex!(shape), GFP_KERNEL)?,
             queue_stats,
             counters: CardCounters::default(),
             message_level: Atomic::new(0),

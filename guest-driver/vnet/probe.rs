@@ -25,6 +25,7 @@ use vnet_contract::{
 use crate::{
     nic::Nic,
     regs::Registers,
+    shape::Shape,
     stats::{
         RxStats,
         TxStats, //
@@ -40,7 +41,7 @@ const WANTED: u64 = features::TX_CSUM
     | features::MAC_FILTER
     | features::QUEUE_STATS;
 
-/// Descriptors of a ring, if the card allows.
+/// Descriptors of a ring at first, if the card allows.
 const RX_RING: u16 = 256;
 const TX_RING: u16 = 512;
 
@@ -59,9 +60,8 @@ pub(crate) struct Identity {
     pub(crate) version: u32,
     pub(crate) features: u64,
     pub(crate) queue_pairs: u16,
+    pub(crate) min_ring: u16,
     pub(crate) max_ring: u16,
-    pub(crate) rx_ring: u16,
-    pub(crate) tx_ring: u16,
     pub(crate) mac_filters: u16,
     vectors: u16,
     min_mtu: u32,
@@ -99,7 +99,6 @@ impl Identity {
             dev_err!(dev, "impossible ring sizes {min_ring} to {max_ring}\n");
             return Err(EIO);
         }
-        let ring = |size: u16| u32::from(size).clamp(min_ring, max_ring) as u16;
 
         let pairs = regs.read(regs::QUEUE_PAIRS);
         let vectors = regs.read(regs::VECTORS);
@@ -132,9 +131,8 @@ impl Identity {
             version,
             features,
             queue_pairs: pairs as u16,
+            min_ring: min_ring as u16,
             max_ring: max_ring as u16,
-            rx_ring: ring(RX_RING),
-            tx_ring: ring(TX_RING),
             mac_filters,
             vectors: vectors.min(u32::from(u16::MAX)) as u16,
             min_mtu,
@@ -188,9 +186,8 @@ impl netdev::pci::Driver for Vnet {
         let identity = Identity::establish(dev, &regs)?;
         let mac = mac_address(dev, &regs)?;
 
-        let pairs = netdev::online_cpus()
-            .min(u32::from(identity.queue_pairs))
-            .min(u32::from(identity.vectors) - 1);
+        // For as many as the card has, so that there can be more later than there are CPUs now.
+        let pairs = u32::from(identity.queue_pairs).min(u32::from(identity.vectors) - 1);
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         let vectors = dev
             .alloc_irq_vectors(2, pairs + 1, types)
@@ -211,12 +208,19 @@ impl netdev::pci::Driver for Vnet {
         if identity.features & features::RX_CSUM != 0 {
             offloads = offloads.with(Features::RX_CHECKSUM);
         }
-        let ops = Nic::new(dev, regs, identity, pairs, counters)?;
+        let ring = |size: u16| size.clamp(identity.min_ring, identity.max_ring);
+        let shape = Shape {
+            pairs: netdev::online_cpus().min(u32::from(pairs)) as u16,
+            rx_ring: ring(RX_RING),
+            tx_ring: ring(TX_RING),
+        };
+        let ops = Nic::new(dev, regs, identity, shape, counters)?;
         ops.enable_events();
         Ok(Config {
             ops,
             name: c"vnet%d",
             channels: pairs,
+            active: shape.pairs,
             vectors,
             mac,
             mtu: identity.min_mtu..=identity.max_mtu,

@@ -8,22 +8,41 @@ use vnet_contract::{
     queue,
     regs, //
 };
+use vnet_ring::Memory;
 
 use crate::{
     memory::RingMemory,
     nic::Nic,
     rx::Rx,
+    shape::Shape,
     tx::Tx, //
 };
 
 impl<'a> Nic<'a> {
     /// Starts all queues; none when it fails.
     pub(crate) fn start_queues(&self, dev: &Locked<'_, Self>) -> Result {
+        let queues = self.build_queues(self.shape())?;
+        self.start_built(dev, queues)
+    }
+
+    /// Makes the queues of a shape, without telling the card of them.
+    pub(crate) fn build_queues(&self, shape: Shape) -> Result<KVec<(Tx<'a>, Rx)>> {
+        let mut queues = KVec::with_capacity(usize::from(shape.pairs), GFP_KERNEL)?;
+        for pair in 0..shape.pairs {
+            let tx = Tx::new(self, pair, shape.tx_ring)?;
+            let rx = Rx::new(self, pair, shape.rx_ring)?;
+            queues.push((tx, rx), GFP_KERNEL)?;
+        }
+        Ok(queues)
+    }
+
+    /// Starts queues of the shape in use; none when it fails.
+    pub(crate) fn start_built(&self, dev: &Locked<'_, Self>, queues: KVec<(Tx<'a>, Rx)>) -> Result {
         self.write_mac(dev.mac());
         self.regs.write(regs::MTU, dev.mtu());
         self.restore_filter();
-        for pair in 0..self.pairs {
-            if let Err(e) = self.start_pair(dev, pair) {
+        for (pair, (tx, rx)) in (0..self.max_pairs).zip(queues) {
+            if let Err(e) = self.start_pair(dev, pair, tx, rx) {
                 netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");
                 self.stop_queues(dev);
                 return Err(e);
@@ -35,14 +54,12 @@ impl<'a> Nic<'a> {
         Ok(())
     }
 
-    fn start_pair(&self, dev: &Locked<'_, Self>, pair: u16) -> Result {
+    fn start_pair(&self, dev: &Locked<'_, Self>, pair: u16, tx: Tx<'a>, mut rx: Rx) -> Result {
         let (tx_index, rx_index) = (queue::tx_index(pair), queue::rx_index(pair));
-        let tx = Tx::new(self, pair)?;
-        let mut rx = Rx::new(self, pair)?;
         rx.fill(dev, pair)?;
 
-        self.program(tx_index, pair, self.identity.tx_ring, tx.memory());
-        self.program(rx_index, pair, self.identity.rx_ring, rx.memory());
+        self.program(tx_index, pair, tx.memory());
+        self.program(rx_index, pair, rx.memory());
         let posted = rx.publish();
         dev.start_channel(pair, tx, rx)?;
 
@@ -61,10 +78,10 @@ impl<'a> Nic<'a> {
     }
 
     /// Tells the card where the ring of a queue is.
-    fn program(&self, index: u16, vector: u16, size: u16, memory: &RingMemory) {
+    fn program(&self, index: u16, vector: u16, memory: &RingMemory) {
         let [desc, avail, used] = memory.addresses();
         let r = &self.regs;
-        r.write_queue(index, regs::Q_SIZE, u32::from(size));
+        r.write_queue(index, regs::Q_SIZE, u32::from(memory.size()));
         r.write_queue(index, regs::Q_VECTOR, u32::from(vector));
         r.write_queue_addr(index, regs::Q_DESC_LO, regs::Q_DESC_HI, desc);
         r.write_queue_addr(index, regs::Q_AVAIL_LO, regs::Q_AVAIL_HI, avail);
@@ -75,7 +92,7 @@ impl<'a> Nic<'a> {
     /// Stops all queues that run and frees what they hold.
     pub(crate) fn stop_queues(&self, dev: &Locked<'_, Self>) {
         if self.present() {
-            for pair in 0..self.pairs {
+            for pair in 0..self.shape().pairs {
                 self.regs
                     .write_queue(queue::rx_index(pair), regs::Q_CTRL, 0);
                 self.regs
@@ -90,7 +107,7 @@ impl<'a> Nic<'a> {
         if !self.present() {
             self.cut_off();
         }
-        for pair in 0..self.pairs {
+        for pair in 0..dev.channels() {
             dev.stop_channel(pair);
         }
     }

@@ -124,8 +124,7 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    pub(crate) fn new(nic: &Nic<'_>, pair: u16) -> Result<Self> {
-        let size = nic.identity.rx_ring;
+    pub(crate) fn new(nic: &Nic<'_>, pair: u16, size: u16) -> Result<Self> {
         let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
         for _ in 0..size {
             slots.push(Slot::new(), GFP_KERNEL)?;

@@ -136,8 +136,7 @@ pub(crate) struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(nic: &Nic<'a>, pair: u16) -> Result<Self> {
-        let size = nic.identity.tx_ring;
+    pub(crate) fn new(nic: &Nic<'a>, pair: u16, size: u16) -> Result<Self> {
         let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
         for _ in 0..size {
             slots.push(Slot::new(), GFP_KERNEL)?;

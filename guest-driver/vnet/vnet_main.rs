@@ -12,6 +12,7 @@
 //! | `regs.rs` | access to the registers; noticing that the card is gone |
 //! | `nic.rs` | the data of one card, and the operations of its network device |
 //! | `queues.rs` | bringing queues up and down |
+//! | `shape.rs` | how many pairs run, of what size; changing that |
 //! | `tx.rs`, `rx.rs` | the two halves of a queue pair |
 //! | `poll.rs` | the NAPI poll that serves both |
 //! | `memory.rs` | ring memory |
@@ -35,6 +36,7 @@ mod probe;
 mod queues;
 mod regs;
 mod rx;
+mod shape;
 mod stats;
 mod tx;
 

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# The number of queue pairs changes while frames flow; interrupts and transmit queues are spread
+# over the CPUs.
+. "$(dirname "$0")/../lib/check.sh"
+
+boot SMP=2 QUEUES=4 MEM=1G
+IN_GUEST+='
+# channels LINE: combined channels, of the maximum (1) or in use (2).
+channels() {
+  ethtool -l vnet0 | sed -n "s/^Combined:[[:space:]]*//p" | sed -n ${1}p
+}
+queues() {
+  ls -d /sys/class/net/vnet0/queues/$1-* | wc -l
+}
+irq_of() {
+  sed -n "s/^ *\([0-9]*\):.* vnet0-$1\$/\1/p" /proc/interrupts
+}
+'
+guest_check "one pair for each CPU, of those that the card has" '
+  ethtool -l vnet0
+  [ $(channels 1) = 4 ]
+  [ $(channels 2) = 2 ]
+  [ $(queues tx) = 2 ]
+  [ $(queues rx) = 2 ]
+  [ $(vectors | wc -l) = 3 ]'
+guest_check "each pair has an interrupt on a CPU of its own, and says so to irqbalance" '
+  for pair in 0 1; do
+    irq=$(irq_of $pair)
+    cat /proc/irq/$irq/smp_affinity_list /proc/irq/$irq/affinity_hint
+    [ $(cat /proc/irq/$irq/smp_affinity_list) = $pair ]
+    [ $((0x$(cat /proc/irq/$irq/affinity_hint))) = $((1 << pair)) ]
+  done'
+guest_check "each CPU sends by the queue whose interrupt it gets" '
+  for pair in 0 1; do
+    [ $((0x$(cat /sys/class/net/vnet0/queues/tx-$pair/xps_cpus))) = $((1 << pair)) ]
+  done
+  # Not bound to one of them by what else the guest sends: the counters of both rise.
+  for cpu in 0 1; do
+    before=$(counter tx${cpu}_packets)
+    taskset -c $cpu /usr/bin/ping -f -c 200 $gateway >/dev/null
+    [ $(($(counter tx${cpu}_packets) - before)) -ge 200 ]
+  done'
+guest_check "all pairs, one pair, three pairs" '
+  for n in 4 1 3; do
+    ethtool -L vnet0 combined $n
+    [ $(channels 2) = $n ]
+    [ $(queues tx) = $n ]
+    [ $(queues rx) = $n ]
+    [ $(vectors | wc -l) = $((n + 1)) ]
+    pings
+  done'
+guest_check "with more pairs than CPUs each CPU still has its queue" '
+  [ $((0x$(cat /sys/class/net/vnet0/queues/tx-1/xps_cpus))) = 2 ]
+  [ $((0x$(cat /sys/class/net/vnet0/queues/tx-2/xps_cpus))) = 0 ]'
+guest_check "with one pair all CPUs share it" '
+  ethtool -L vnet0 combined 1
+  for cpu in 0 1; do taskset -c $cpu /usr/bin/ping -f -c 50 $gateway | grep -F " 0% packet loss"; done'
+guest_check "no pairs, more than the card has, or separate queues are refused" '
+  ethtool -L vnet0 combined 2
+  refused ethtool -L vnet0 combined 0
+  refused ethtool -L vnet0 combined 5
+  refused ethtool -L vnet0 rx 1
+  refused ethtool -L vnet0 tx 1
+  [ $(channels 2) = 2 ]
+  pings'
+guest_check "counters of pairs that no longer run are kept" '
+  ethtool -L vnet0 combined 2
+  taskset -c 1 /usr/bin/ping -f -c 100 $gateway >/dev/null
+  sum=$(stat_of tx_packets) second=$(counter tx1_packets)
+  ethtool -L vnet0 combined 1
+  [ $(counter tx1_packets) -ge $second ]
+  [ $(stat_of tx_packets) -ge $sum ]'
+guest_check "a change while the interface is down holds when it is up" '
+  ip link set vnet0 down
+  ethtool -L vnet0 combined 3
+  [ $(channels 2) = 3 ]
+  readdress
+  [ $(vectors | wc -l) = 4 ]
+  pings'
+guest_check "the CPU that the user chose for an interrupt stays chosen" '
+  echo 1 >/proc/irq/$(irq_of 0)/smp_affinity_list
+  ip link set vnet0 down
+  readdress
+  [ $(cat /proc/irq/$(irq_of 0)/smp_affinity_list) = 1 ]
+  ethtool -L vnet0 combined 2
+  [ $(cat /proc/irq/$(irq_of 0)/smp_affinity_list) = 1 ]'
+guest_check "the number changes during a transfer, which loses nothing" '
+  rm -f /tmp/done
+  ( from_card 60000000 5 && touch /tmp/done ) &
+  for n in 4 1 2 3 1 4 2; do
+    ethtool -L vnet0 combined $n
+    usleep 200000
+  done
+  wait
+  [ -e /tmp/done ]' 120
+guest_check "the number changes 30 times under traffic" '
+  traffic
+  for i in $(seq 30); do
+    ethtool -L vnet0 combined $((i % 4 + 1))
+    usleep 100000
+  done
+  end_traffic
+  pings
+  ping -f -c 1000 $gateway | grep -F " 0% packet loss"' 120
+guest_check "nothing is left in flight" '
+  for queue in /sys/class/net/vnet0/queues/tx-*; do
+    within 5 grep -qx 0 $queue/byte_queue_limits/inflight
+  done
+  [ $(counter resets) = 0 ]
+  [ $(counter queue_errors) = 0 ]'
+finish
