@@ -3,7 +3,7 @@
 
 use vnet_contract::queue::NO_VECTOR;
 use vnet_contract::regs::{self, Q_INDEX_AVAIL, Q_INDEX_USED};
-use vnet_worker::RingConfig;
+use vnet_worker::{Moderation, RingConfig};
 
 use crate::negotiation::Half;
 
@@ -16,6 +16,7 @@ pub(crate) struct QueueRegs {
     avail: u64,
     used: u64,
     index: u32,
+    moderation: u32,
     /// The driver enabled the queue and has not disabled it since. It may have failed.
     pub(crate) started: bool,
 }
@@ -37,6 +38,7 @@ impl QueueRegs {
             avail: 0,
             used: 0,
             index: 0,
+            moderation: 0,
             started: false,
         }
     }
@@ -53,6 +55,7 @@ impl QueueRegs {
             regs::Q_USED_LO => Half::Low.of(self.used),
             regs::Q_USED_HI => Half::High.of(self.used),
             regs::Q_INDEX => self.index,
+            regs::Q_MODERATION => self.moderation,
             _ => 0,
         }
     }
@@ -69,6 +72,7 @@ impl QueueRegs {
             regs::Q_USED_LO => set_low(&mut self.used, value),
             regs::Q_USED_HI => set_high(&mut self.used, value),
             regs::Q_INDEX => self.index = value,
+            regs::Q_MODERATION => self.moderation = value,
             _ => {}
         }
     }
@@ -88,6 +92,15 @@ impl QueueRegs {
             index_avail: Q_INDEX_AVAIL.get(self.index) as u16,
             index_used: Q_INDEX_USED.get(self.index) as u16,
             features,
+        }
+    }
+
+    /// How long the interrupts of the queue wait.
+    pub(crate) fn moderation(&self) -> Moderation {
+        // Both fields have 16 bits.
+        Moderation {
+            usecs: regs::Q_MODERATION_USECS.get(self.moderation) as u16,
+            frames: regs::Q_MODERATION_FRAMES.get(self.moderation) as u16,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use tracing::debug;
 use vnet_backend::Link;
+use vnet_contract::features::MODERATION;
 use vnet_contract::queue::{size_is_valid, Error as Rule, MAX_SIZE, MIN_SIZE};
 use vnet_contract::regs::{self, Access};
 use vnet_worker::{Fault, Pair, Report};
@@ -155,6 +156,7 @@ impl Card {
             if let Some(accepted) = self.negotiation.commit() {
                 debug!("driver features {accepted:#x}");
                 self.offloads_changed();
+                (0..self.queues.len() as u16).for_each(|queue| self.apply_moderation(queue));
             }
         }
         true
@@ -201,6 +203,9 @@ impl Card {
                 (false, _) => self.settle(queue),
                 (true, true) => {}
             }
+        } else if reg == regs::Q_MODERATION {
+            self.queues[usize::from(queue)].set(reg, value);
+            self.apply_moderation(queue);
         } else if self.is_running(queue) {
             self.settle(queue);
             let fault = Fault::new(Rule::ConfigWhileRunning, reg);
@@ -210,6 +215,15 @@ impl Card {
             self.queues[usize::from(queue)].set(reg, value);
         }
         true
+    }
+
+    /// Tells the worker how long interrupts wait, if the driver knows that they may.
+    fn apply_moderation(&self, queue: u16) {
+        if self.negotiation.accepted().unwrap_or(0) & MODERATION != 0 {
+            let (pair, kind) = pair_of(queue);
+            let moderation = self.queues[usize::from(queue)].moderation();
+            self.pairs[pair].set_moderation(kind, moderation);
+        }
     }
 
     /// True while the worker serves the queue: it was started and has not failed since.

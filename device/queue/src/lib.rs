@@ -10,7 +10,7 @@
 //! [`Fault`], which names the rule and what broke it. Every value is read from guest memory once
 //! and checked after it was read.
 //!
-//! The engine neither sleeps nor signals: its caller asks [`Tx::needs_interrupt`] after a batch
+//! The engine neither sleeps nor signals: its caller asks [`Tx::interrupt_due`] after a batch
 //! and [`Tx::rearm`] before it sleeps. `rearm` tells whether work arrived in between, so no
 //! doorbell is lost.
 
@@ -20,6 +20,7 @@
 mod batch;
 mod chain;
 mod config;
+mod due;
 mod fault;
 mod filter;
 mod header;
@@ -34,6 +35,7 @@ mod tx;
 
 pub use batch::{Budget, Outcome, Waits};
 pub use config::RingConfig;
+pub use due::Due;
 pub use fault::Fault;
 pub use filter::RxFilter;
 pub use rx::Rx;

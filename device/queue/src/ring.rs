@@ -18,7 +18,7 @@ use vnet_contract::ring::{self, Desc};
 use vnet_dma::DmaMap;
 
 use crate::indirect::{Indirect, Table};
-use crate::{Fault, RingConfig};
+use crate::{Due, Fault, RingConfig};
 
 /// A ring whose configuration was accepted.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub(crate) struct Ring {
     queue: Queue,
     /// The avail index when it was last read: entries up to here may be taken.
     seen: u16,
-    /// Used entries that were published since the last decision about an interrupt.
+    /// Used entries that were published since the last interrupt, or since it was clear that the
+    /// driver wants none for them.
     unsignalled: u16,
     /// If the driver accepted `INDIRECT_DESC`.
     indirect: Option<Indirect>,
@@ -177,24 +178,38 @@ impl Ring {
         // Release: a driver that sees the index sees the entries, and the data in the buffers.
         store(mem, next.to_le(), address, Ordering::Release)?;
         self.queue.set_next_used(next);
-        self.unsignalled = self.unsignalled.wrapping_add(count);
+        // More than the index can tell apart count as all.
+        self.unsignalled = self.unsignalled.saturating_add(count);
         Ok(())
     }
 
-    /// True if the driver wants an interrupt for what was published since the last call.
-    pub(crate) fn needs_interrupt(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
+    /// The interrupt that the driver wants for what was published, until [`Self::signalled`].
+    pub(crate) fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
         if self.unsignalled == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         // The used index must be visible before used_event is read: the driver writes used_event
         // and then reads the used index, so one of the two sees the other's write.
         fence(Ordering::SeqCst);
         let offset = ring::used_event_offset(self.size()) as u64;
         let event = load::<u16>(mem, self.queue.avail_ring().wrapping_add(offset))?;
+        let event = u16::from_le(event);
         let new = self.queue.next_used();
         let old = new.wrapping_sub(self.unsignalled);
+        if !ring::need_event(event, new, old) {
+            // It moves its event before it looks at the used index for the last time.
+            self.unsignalled = 0;
+            return Ok(None);
+        }
+        Ok(Some(Due {
+            event,
+            entries: new.wrapping_sub(event),
+        }))
+    }
+
+    /// The interrupt that was due is taken care of.
+    pub(crate) fn signalled(&mut self) {
         self.unsignalled = 0;
-        Ok(ring::need_event(u16::from_le(event), new, old))
     }
 
     /// Asks for a doorbell when the driver goes beyond the entries that were seen, and returns

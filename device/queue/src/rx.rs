@@ -13,7 +13,7 @@ use crate::header;
 use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::steer::{Handed, Steer, FRAME_START};
-use crate::{Budget, Fault, Outcome, RingConfig, RxFilter, Waits};
+use crate::{Budget, Due, Fault, Outcome, RingConfig, RxFilter, Waits};
 
 /// Longest per-packet header that any set of features gives.
 const MAX_HEADER: usize = hdr::size(u64::MAX);
@@ -140,9 +140,14 @@ impl Rx {
         outcome
     }
 
-    /// True if the driver wants an interrupt for what was delivered since the last call.
-    pub fn needs_interrupt(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
-        self.ring.needs_interrupt(mem)
+    /// The interrupt that the driver wants now for what was delivered, until [`Self::signalled`].
+    pub fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
+        self.ring.interrupt_due(mem)
+    }
+
+    /// The interrupt that was due was raised, or another one serves for it.
+    pub fn signalled(&mut self) {
+        self.ring.signalled();
     }
 
     /// Asks for a doorbell; true if there are new buffers already.

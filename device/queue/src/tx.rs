@@ -11,7 +11,7 @@ use crate::chain::{walk, Chain, Direction};
 use crate::header::{self, ETH_HLEN};
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
-use crate::{Budget, Fault, Outcome, RingConfig, Waits};
+use crate::{Budget, Due, Fault, Outcome, RingConfig, Waits};
 
 /// A running transmit queue.
 #[derive(Debug)]
@@ -87,9 +87,14 @@ impl Tx {
         outcome
     }
 
-    /// True if the driver wants an interrupt for what was completed since the last call.
-    pub fn needs_interrupt(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
-        self.ring.needs_interrupt(mem)
+    /// The interrupt that the driver wants now for what was completed, until [`Self::signalled`].
+    pub fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
+        self.ring.interrupt_due(mem)
+    }
+
+    /// The interrupt that was due was raised, or another one serves for it.
+    pub fn signalled(&mut self) {
+        self.ring.signalled();
     }
 
     /// Asks for a doorbell; true if there is new work already.

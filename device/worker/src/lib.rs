@@ -10,6 +10,9 @@
 //! it. While it works, the event index keeps the driver from ringing; before it sleeps, it asks
 //! for a doorbell and looks at the ring once more.
 //!
+//! An interrupt may be told to wait for more ([`Moderation`]). Whoever serves a round judges it
+//! anew, and sets the thread's alarm for the case that nobody comes by in time.
+//!
 //! Waking a thread on another core takes much longer than moving a frame. So a doorbell is served
 //! where it arrives if the worker is asleep, for one round; what is left goes to the worker.
 //! `examples/doorbell.rs` measures both ways.
@@ -17,16 +20,20 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod alarm;
 mod counters;
 mod gate;
 mod kick;
+mod moderation;
 mod pair;
 mod report;
 mod shared;
+mod slot;
 mod state;
 mod thread;
 
 pub use counters::Counters;
+pub use moderation::Moderation;
 pub use pair::{Options, Pair};
 pub use report::Report;
 pub use vnet_contract::queue::Kind;

@@ -7,6 +7,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use vnet_backend::Queue;
 use vnet_contract::queue::{Error, Kind};
@@ -14,12 +15,15 @@ use vnet_dma::AddressSpace;
 use vnet_irq::Vector;
 use vnet_queue::{Fault, RingConfig, Rx, RxFilter, Tx};
 
+use crate::alarm::Alarm;
 use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
 use crate::kick::Kick;
+use crate::moderation::Moderation;
 use crate::report::Report;
 use crate::shared::Shared;
-use crate::state::{Slot, State, Tallies};
+use crate::slot::{Signal, Slot};
+use crate::state::{State, Tallies};
 use crate::thread;
 
 /// How a pair works.
@@ -76,6 +80,7 @@ impl Pair {
             index,
             gate: Gate::new(State::new(backend)),
             kick: Kick::new()?,
+            alarm: Alarm::new()?,
             stop: AtomicBool::new(false),
             tallies: Tallies::default(),
             dma,
@@ -113,14 +118,14 @@ impl Pair {
             Kind::Rx => {
                 let rx = Rx::start(&ring, &mem)?;
                 state.rx = match state.failed {
-                    false => Slot::Running(rx, vector),
+                    false => Slot::Running(rx, Signal::new(vector)),
                     true => Slot::Failed(rx.indices()),
                 };
             }
             Kind::Tx => {
                 let tx = Tx::start(&ring, &mem)?;
                 state.tx = match state.failed {
-                    false => Slot::Running(tx, vector),
+                    false => Slot::Running(tx, Signal::new(vector)),
                     true => Slot::Failed(tx.indices()),
                 };
             }
@@ -155,6 +160,7 @@ impl Pair {
                 // A receive doorbell may end a lack of buffers.
                 let round = self.shared.serve(&mut state, kind == Kind::Rx);
                 let covered = state.sleep.covers(&round.sleep);
+                self.shared.remind(&mut state, &round, Instant::now);
                 self.shared.report(&round);
                 drop(state);
                 if round.again || !covered {
@@ -182,6 +188,15 @@ impl Pair {
         self.shared.gate.lock().filter = filter;
     }
 
+    /// Says how long the interrupts of a queue wait, from the next one that comes due on.
+    pub fn set_moderation(&self, kind: Kind, moderation: Moderation) {
+        let mut state = self.shared.gate.lock();
+        match kind {
+            Kind::Rx => state.rx_moderation = moderation,
+            Kind::Tx => state.tx_moderation = moderation,
+        }
+    }
+
     /// The counters of a queue.
     pub fn counters(&self, kind: Kind) -> Counters {
         self.tally(kind).read()
@@ -194,12 +209,14 @@ impl Pair {
     }
 
     /// Back to the state after [`Self::spawn`]: queues stopped, frames that wait in the backend
-    /// forgotten, filter and counters cleared.
+    /// forgotten, filter, moderation and counters cleared.
     pub fn reset(&self) {
         let mut state = self.shared.gate.lock();
         state.rx = Slot::Off;
         state.tx = Slot::Off;
         state.filter = RxFilter::default();
+        state.rx_moderation = Moderation::default();
+        state.tx_moderation = Moderation::default();
         self.reset_counters();
         let backend = &mut state.backend;
         state.failed = catch_unwind(AssertUnwindSafe(|| backend.reset())).is_err();
@@ -220,16 +237,8 @@ impl Pair {
 
 fn indices(state: &State, kind: Kind) -> Option<(u16, u16)> {
     match kind {
-        Kind::Rx => match &state.rx {
-            Slot::Off => None,
-            Slot::Running(rx, _) => Some(rx.indices()),
-            Slot::Failed(indices) => Some(*indices),
-        },
-        Kind::Tx => match &state.tx {
-            Slot::Off => None,
-            Slot::Running(tx, _) => Some(tx.indices()),
-            Slot::Failed(indices) => Some(*indices),
-        },
+        Kind::Rx => state.rx.indices(),
+        Kind::Tx => state.tx.indices(),
     }
 }
 

@@ -4,13 +4,15 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vnet_contract::queue::{rx_index, tx_index};
 use vnet_dma::AddressSpace;
 
+use crate::alarm::Alarm;
 use crate::gate::Gate;
 use crate::kick::Kick;
-use crate::state::{Round, Slot, State, Tallies};
+use crate::state::{Round, State, Tallies};
 use crate::Report;
 
 /// One queue pair.
@@ -18,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) index: u16,
     pub(crate) gate: Gate<State>,
     pub(crate) kick: Kick,
+    pub(crate) alarm: Alarm,
     pub(crate) stop: AtomicBool,
     pub(crate) tallies: Tallies,
     pub(crate) dma: AddressSpace,
@@ -45,6 +48,13 @@ impl Shared {
         })
     }
 
+    /// Sees to it that an interrupt which waits is not forgotten while nobody serves the pair.
+    pub(crate) fn remind(&self, state: &mut State, round: &Round, now: impl FnOnce() -> Instant) {
+        if let Some(due) = round.interrupt {
+            state.reminder.ensure(&self.alarm, due, now());
+        }
+    }
+
     /// Reports what went wrong in a round. Called with the lock held, so that a
     /// queue that was stopped or reset meanwhile is not blamed for what went wrong before.
     pub(crate) fn report(&self, round: &Round) {
@@ -64,11 +74,7 @@ impl State {
     /// Takes note that the backend panicked.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
-        if let Slot::Running(rx, _) = &self.rx {
-            self.rx = Slot::Failed(rx.indices());
-        }
-        if let Slot::Running(tx, _) = &self.tx {
-            self.tx = Slot::Failed(tx.indices());
-        }
+        self.rx.fail();
+        self.tx.fail();
     }
 }

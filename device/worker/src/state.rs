@@ -6,21 +6,12 @@ use std::time::Instant;
 
 use vnet_backend::Queue;
 use vnet_dma::DmaMap;
-use vnet_irq::Vector;
 use vnet_queue::{Budget, Fault, Outcome, Rx, RxFilter, Tx, Waits};
 
+use crate::alarm::Reminder;
 use crate::counters::Tally;
-
-/// One queue of the pair.
-#[derive(Debug)]
-pub(crate) enum Slot<Q> {
-    /// Not started.
-    Off,
-    /// Serving.
-    Running(Q, Option<Arc<Vector>>),
-    /// Stopped with a fault, with these ring indices.
-    Failed((u16, u16)),
-}
+use crate::moderation::{Moderation, Verdict};
+use crate::slot::Slot;
 
 /// The queues of a pair and the backend that they serve.
 pub(crate) struct State {
@@ -28,6 +19,8 @@ pub(crate) struct State {
     pub(crate) rx: Slot<Rx>,
     pub(crate) tx: Slot<Tx>,
     pub(crate) filter: RxFilter,
+    pub(crate) rx_moderation: Moderation,
+    pub(crate) tx_moderation: Moderation,
     /// The backend panicked: nothing is served until the pair is reset.
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
@@ -36,9 +29,11 @@ pub(crate) struct State {
     lost: u64,
     /// What the worker sleeps on, or will when it has done its round.
     pub(crate) sleep: Sleep,
+    /// When the worker's alarm goes off.
+    pub(crate) reminder: Reminder,
 }
 
-/// What ends the sleep of a worker, other than a kick.
+/// What ends the sleep of a worker, other than a kick and its alarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sleep {
     /// The backend's descriptor.
@@ -66,6 +61,8 @@ pub(crate) struct Round {
     pub(crate) again: bool,
     /// Else: what to wait for.
     pub(crate) sleep: Sleep,
+    /// When the next interrupt is to be judged, if there is one that waits.
+    pub(crate) interrupt: Option<Instant>,
     /// Frames moved.
     pub(crate) progress: bool,
     /// Faults of the receive and the transmit queue, to be reported.
@@ -89,10 +86,13 @@ impl State {
             rx: Slot::Off,
             tx: Slot::Off,
             filter: RxFilter::default(),
+            rx_moderation: Moderation::default(),
+            tx_moderation: Moderation::default(),
             failed: false,
             starved: false,
             lost: 0,
             sleep: Sleep::default(),
+            reminder: Reminder::default(),
         }
     }
 
@@ -175,41 +175,41 @@ impl State {
 
     /// Raises the interrupts that the driver asked for, and stops the queues that failed.
     fn interrupt(&mut self, mem: &DmaMap, tallies: &Tallies, round: &mut Round) {
-        let mut raised = None;
-        if let Slot::Running(rx, vector) = &mut self.rx {
-            match rx.needs_interrupt(mem) {
-                Ok(true) => {
-                    if let Some(v) = vector {
-                        v.raise();
-                        tallies.rx.interrupt();
-                        raised = Some(Arc::clone(v));
-                    }
-                }
-                Ok(false) => {}
-                Err(fault) => round.rx_fault = round.rx_fault.or(Some(fault)),
+        let rx = self.rx.judge(mem, self.rx_moderation, &mut round.rx_fault);
+        let tx = self.tx.judge(mem, self.tx_moderation, &mut round.tx_fault);
+        let one = match (self.rx.vector(), self.tx.vector()) {
+            (Some(rx), Some(tx)) => Arc::ptr_eq(rx, tx),
+            _ => false,
+        };
+        if one && (rx == Verdict::Fire || tx == Verdict::Fire) {
+            // The usual pair has one vector for both queues, and one interrupt is enough.
+            if rx == Verdict::Idle {
+                self.tx.raise(&tallies.tx);
+            } else {
+                self.rx.raise(&tallies.rx);
+                self.tx.raised();
             }
-            if round.rx_fault.is_some() {
-                tallies.rx.error();
-                self.rx = Slot::Failed(rx.indices());
+        } else {
+            for verdict in [rx, tx] {
+                if let Verdict::Wait(until) = verdict {
+                    let first = round.interrupt.map_or(until, |other| other.min(until));
+                    round.interrupt = Some(first);
+                }
+            }
+            if rx == Verdict::Fire {
+                self.rx.raise(&tallies.rx);
+            }
+            if tx == Verdict::Fire {
+                self.tx.raise(&tallies.tx);
             }
         }
-        if let Slot::Running(tx, vector) = &mut self.tx {
-            match tx.needs_interrupt(mem) {
-                // The usual pair has one vector for both queues, and one interrupt is enough.
-                Ok(true) => match vector {
-                    Some(v) if !raised.is_some_and(|r| Arc::ptr_eq(&r, v)) => {
-                        v.raise();
-                        tallies.tx.interrupt();
-                    }
-                    _ => {}
-                },
-                Ok(false) => {}
-                Err(fault) => round.tx_fault = round.tx_fault.or(Some(fault)),
-            }
-            if round.tx_fault.is_some() {
-                tallies.tx.error();
-                self.tx = Slot::Failed(tx.indices());
-            }
+        if round.rx_fault.is_some() {
+            tallies.rx.error();
+            self.rx.fail();
+        }
+        if round.tx_fault.is_some() {
+            tallies.tx.error();
+            self.tx.fail();
         }
     }
 }

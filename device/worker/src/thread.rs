@@ -31,6 +31,7 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
                 idle = 0;
             }
             let now = Instant::now();
+            shared.remind(&mut state, &round, || now);
             // Before the lock is let go: a doorbell that is served inline has to know what wakes
             // the worker, and what does not.
             state.sleep = rest(&round, idle, now);
@@ -41,8 +42,8 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
             }
             (state.sleep, now)
         };
-        let kicked = wait(shared, readiness, sleep, now);
-        if kicked || now.elapsed() >= SHORT && idle < PATIENCE {
+        let called = wait(shared, readiness, sleep, now);
+        if called || now.elapsed() >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {
             idle = idle.saturating_add(1);
@@ -66,7 +67,7 @@ fn rest(round: &Round, idle: u32, now: Instant) -> Sleep {
     }
 }
 
-/// Sleeps. Returns true if it was a kick that ended it.
+/// Sleeps. Returns true if it was a kick or the alarm that ended it.
 fn wait(shared: &Shared, readiness: Option<&OwnedFd>, sleep: Sleep, now: Instant) -> bool {
     let timeout = sleep.deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(now);
@@ -75,24 +76,24 @@ fn wait(shared: &Shared, readiness: Option<&OwnedFd>, sleep: Sleep, now: Instant
             tv_nsec: left.subsec_nanos().into(),
         }
     });
-    let kick = PollFd::new(&shared.kick, PollFlags::IN);
-    let kicked = match readiness {
-        Some(fd) if sleep.readiness => {
-            let fd = fd.as_fd();
-            let mut fds = [kick, PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            poll(&mut fds, timeout.as_ref()).map(|_| !fds[0].revents().is_empty())
-        }
-        _ => {
-            let mut fds = [kick];
-            poll(&mut fds, timeout.as_ref()).map(|_| !fds[0].revents().is_empty())
-        }
-    };
-    match kicked {
-        Ok(true) => {
-            shared.kick.clear();
-            true
-        }
-        // A signal or a shortage of memory: look for work and come back.
-        Ok(false) | Err(_) => false,
+    let backend = readiness.filter(|_| sleep.readiness);
+    let mut fds = [
+        PollFd::new(&shared.kick, PollFlags::IN),
+        PollFd::new(&shared.alarm, PollFlags::IN),
+        PollFd::from_borrowed_fd(
+            backend.map_or(shared.kick.as_fd(), AsFd::as_fd),
+            PollFlags::IN,
+        ),
+    ];
+    let count = if backend.is_some() { 3 } else { 2 };
+    // Interrupted by a signal or short of memory: look for work and come back.
+    let _ = poll(&mut fds[..count], timeout.as_ref());
+    let [kicked, rung] = [0, 1].map(|n: usize| !fds[n].revents().is_empty());
+    if kicked {
+        shared.kick.clear();
     }
+    if rung {
+        shared.alarm.clear();
+    }
+    kicked || rung
 }

@@ -2,9 +2,10 @@
 //! Registers of the card as a whole.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use vnet_backend::{Capabilities, Endpoint, Offloads, Queue};
-use vnet_contract::features::{MAC_FILTER, MRG_RXBUF, RSS, RX_CSUM, TX_CSUM};
+use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, RSS, RX_CSUM, TX_CSUM};
 use vnet_contract::regs::{self, queue_reg, Access};
 
 use super::bench::{Bench, BUS_MASTER, MAC, MEMORY_SPACE, PAIRS, PM_CTRL};
@@ -100,6 +101,40 @@ fn features_are_judged_and_locked() {
     b.accept(0);
     assert_eq!(b.illegal(), 3);
     assert_eq!(b.read(regs::DRIVER_FEATURES_LO), TX_CSUM as u32);
+}
+
+#[test]
+fn moderation_is_kept_and_works_when_it_was_accepted() {
+    const TX: u16 = 1;
+    let longest = regs::Q_MODERATION_USECS.put(0xffff);
+    for features in [0, MODERATION] {
+        let mut b = Bench::new();
+        // Before the features are in force, and while the queue runs.
+        b.write(queue_reg(TX, regs::Q_MODERATION), !longest);
+        b.accept(features);
+        b.write(queue_reg(TX, regs::Q_VECTOR), 0);
+        b.start(TX);
+        b.write(queue_reg(TX, regs::Q_MODERATION), longest);
+        assert_eq!(b.read(queue_reg(TX, regs::Q_MODERATION)), longest);
+        assert!(b.is_running(TX));
+        let start = Instant::now();
+        b.send(TX);
+        while b.used(TX) == 0 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // Waits for the end of the round.
+        b.read(queue_reg(TX, regs::Q_INDEX));
+        let pending = b.pending();
+        // A machine that is slower than the interrupt waits shows nothing.
+        if start.elapsed() < Duration::from_millis(60) {
+            assert_eq!(pending == 1, features == 0);
+        }
+        while b.pending() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(b.illegal(), 0);
+    }
 }
 
 #[test]

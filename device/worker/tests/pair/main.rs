@@ -3,6 +3,7 @@
 
 mod backends;
 mod faults;
+mod moderation;
 mod rig;
 mod service;
 mod wakeups;

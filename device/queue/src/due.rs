@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! An interrupt that is due.
+
+/// An interrupt that the driver asked for by its event index.
+///
+/// It stays due until it is raised or the driver moves its event index past it, which a driver that
+/// polls does. So one that waits has to be looked at again before it is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The driver's event index.
+    pub event: u16,
+    /// Used entries from the one that the driver asked about on, that one included.
+    pub entries: u16,
+}

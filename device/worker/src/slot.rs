@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! One queue of a pair and its interrupt.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vnet_dma::DmaMap;
+use vnet_irq::Vector;
+use vnet_queue::{Due, Fault, Rx, Tx};
+
+use crate::counters::Tally;
+use crate::moderation::{Moderation, Moderator, Verdict};
+
+/// One queue of the pair.
+#[derive(Debug)]
+pub(crate) enum Slot<Q> {
+    /// Not started.
+    Off,
+    /// Serving.
+    Running(Q, Signal),
+    /// Stopped with a fault, with these ring indices.
+    Failed((u16, u16)),
+}
+
+/// How a queue that runs raises its interrupt.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    vector: Option<Arc<Vector>>,
+    moderator: Moderator,
+}
+
+impl Signal {
+    pub(crate) fn new(vector: Option<Arc<Vector>>) -> Self {
+        Self {
+            vector,
+            moderator: Moderator::default(),
+        }
+    }
+}
+
+/// What both kinds of queue can do.
+pub(crate) trait Ring {
+    fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault>;
+    fn signalled(&mut self);
+    fn indices(&self) -> (u16, u16);
+}
+
+impl Ring for Rx {
+    fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
+        Rx::interrupt_due(self, mem)
+    }
+
+    fn signalled(&mut self) {
+        Rx::signalled(self);
+    }
+
+    fn indices(&self) -> (u16, u16) {
+        Rx::indices(self)
+    }
+}
+
+impl Ring for Tx {
+    fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
+        Tx::interrupt_due(self, mem)
+    }
+
+    fn signalled(&mut self) {
+        Tx::signalled(self);
+    }
+
+    fn indices(&self) -> (u16, u16) {
+        Tx::indices(self)
+    }
+}
+
+impl<Q: Ring> Slot<Q> {
+    /// The next avail and the next used index, if the queue was started.
+    pub(crate) fn indices(&self) -> Option<(u16, u16)> {
+        match self {
+            Slot::Off => None,
+            Slot::Running(queue, _) => Some(queue.indices()),
+            Slot::Failed(indices) => Some(*indices),
+        }
+    }
+
+    /// Stops a queue that runs, for good.
+    pub(crate) fn fail(&mut self) {
+        if let Slot::Running(queue, _) = self {
+            *self = Slot::Failed(queue.indices());
+        }
+    }
+
+    /// Says what is to be done about the interrupt. The queue stops if `fault` is set afterwards.
+    pub(crate) fn judge(
+        &mut self,
+        mem: &DmaMap,
+        settings: Moderation,
+        fault: &mut Option<Fault>,
+    ) -> Verdict {
+        let Slot::Running(queue, signal) = self else {
+            return Verdict::Idle;
+        };
+        let due = queue.interrupt_due(mem).unwrap_or_else(|broken| {
+            fault.get_or_insert(broken);
+            None
+        });
+        match signal.moderator.judge(due, settings, Instant::now) {
+            // There is no other time.
+            Verdict::Wait(_) if fault.is_some() => Verdict::Fire,
+            verdict => verdict,
+        }
+    }
+
+    /// The vector, while the queue runs and has one.
+    pub(crate) fn vector(&self) -> Option<&Arc<Vector>> {
+        match self {
+            Slot::Running(_, signal) => signal.vector.as_ref(),
+            Slot::Off | Slot::Failed(_) => None,
+        }
+    }
+
+    /// Raises the interrupt.
+    pub(crate) fn raise(&mut self, tally: &Tally) {
+        if let Some(vector) = self.vector() {
+            vector.raise();
+            tally.interrupt();
+        }
+        self.raised();
+    }
+
+    /// Takes note that the interrupt was raised, by this queue or by another with its vector.
+    pub(crate) fn raised(&mut self) {
+        if let Slot::Running(queue, signal) = self {
+            queue.signalled();
+            signal.moderator.served();
+        }
+    }
+}
