@@ -101,3 +101,20 @@ fn null_takes_everything_and_gives_nothing() {
     assert!(receive(&mut *queue, 1, BUFFER).is_empty());
     assert_eq!(queue.lost(), 0);
 }
+
+#[test]
+fn null_gives_frames_when_it_is_asked_to() {
+    let mut null = Null {
+        copy: true,
+        source: Some(60),
+    };
+    let mut queue = null.open(1).unwrap().remove(0);
+    assert!(transmit(&mut *queue, &frame(7), PARTIAL));
+    assert!(queue.has_frames());
+    let frames = receive(&mut *queue, 5, BUFFER);
+    assert_eq!(frames.len(), 5);
+    for (frame, meta) in frames {
+        assert_eq!((frame.len(), meta), (60, Meta::default()));
+        assert_eq!(frame[..6], [0xff; 6]);
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) enum Net {
     Gateway,
     Tap { name: String },
     Loopback,
-    Null,
+    Null(Null),
 }
 
 impl Net {
@@ -26,7 +26,9 @@ What the card is connected to:
   gateway        a small network inside of vnetd, with DHCP and services; needs no privileges
   tap:name=NAME  a TAP interface of the host, which is made if it does not exist
   loopback       itself: every frame that it sends comes back
-  null           nothing: frames that it sends are lost";
+  null           nothing: frames that it sends are lost. For measurements, options follow a
+                 colon, with commas between: copy (frames are copied before they are lost),
+                 rx=LEN (it receives frames of this length as fast as it can)";
 
     /// Sets the backend up.
     pub(crate) fn open(&self, args: &Args) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
@@ -40,7 +42,7 @@ What the card is connected to:
                 Box::new(Tap::open(config)?)
             }
             Net::Loopback => Box::new(Loopback::new()),
-            Net::Null => Box::new(Null::new()),
+            Net::Null(null) => Box::new(*null),
         })
     }
 }
@@ -52,13 +54,31 @@ impl FromStr for Net {
         match s {
             "gateway" => Ok(Net::Gateway),
             "loopback" => Ok(Net::Loopback),
-            "null" => Ok(Net::Null),
-            _ => match s.strip_prefix("tap:name=") {
-                Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
-                _ => Err("one of gateway, tap:name=NAME, loopback and null is needed"),
-            },
+            "null" => Ok(Net::Null(Null::new())),
+            _ => {
+                if let Some(options) = s.strip_prefix("null:") {
+                    return null(options).map(Net::Null);
+                }
+                match s.strip_prefix("tap:name=") {
+                    Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
+                    _ => Err("one of gateway, tap:name=NAME, loopback and null is needed"),
+                }
+            }
         }
     }
+}
+
+/// Options of the null backend.
+fn null(options: &str) -> Result<Null, &'static str> {
+    let mut null = Null::new();
+    for option in options.split(',') {
+        match option.strip_prefix("rx=").map(str::parse) {
+            Some(Ok(len)) => null.source = Some(len),
+            None if option == "copy" => null.copy = true,
+            _ => return Err("null has the options copy and rx=LENGTH, of at most 65535 bytes"),
+        }
+    }
+    Ok(null)
 }
 
 impl fmt::Display for Net {
@@ -67,7 +87,16 @@ impl fmt::Display for Net {
             Net::Gateway => f.write_str("gateway"),
             Net::Tap { name } => write!(f, "tap:name={name}"),
             Net::Loopback => f.write_str("loopback"),
-            Net::Null => f.write_str("null"),
+            Net::Null(Null { copy, source }) => {
+                f.write_str("null")?;
+                let copy = copy.then(|| "copy".to_owned());
+                let source = source.map(|len| format!("rx={len}"));
+                let options: Vec<_> = copy.into_iter().chain(source).collect();
+                if options.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ":{}", options.join(","))
+            }
         }
     }
 }
@@ -78,10 +107,28 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["gateway", "tap:name=tap0", "loopback", "null"] {
+        for name in [
+            "gateway",
+            "tap:name=tap0",
+            "loopback",
+            "null",
+            "null:copy",
+            "null:rx=64",
+            "null:copy,rx=65535",
+        ] {
             assert_eq!(name.parse::<Net>().unwrap().to_string(), name);
         }
-        for bad in ["", "Gateway", "tap", "tap:tap0", "tap:name=", "null "] {
+        for bad in [
+            "",
+            "Gateway",
+            "tap",
+            "tap:tap0",
+            "tap:name=",
+            "null ",
+            "null:",
+            "null:rx=65536",
+            "null:copy,",
+        ] {
             assert!(bad.parse::<Net>().is_err(), "{bad}");
         }
     }
