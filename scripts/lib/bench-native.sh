@@ -21,17 +21,19 @@ END
 
 libraries=$ROOT/usr/lib/x86_64-linux-gnu
 in_root_program=("$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries")
-box=$ROOT/usr/bin/busybox
 
 # A TAP for two queues in a network of its own, and the card's address on it, since nothing
 # answers there.
 if [ -n "${VNET_BENCH_TAP:-}" ]; then
-  "$box" ip link set lo up
-  "${in_root_program[@]}" "$ROOT/usr/bin/ip" tuntap add dev vnetbench mode tap multi_queue &&
-    "$box" ip addr add 10.98.0.1/24 dev vnetbench &&
-    "$box" ip link set vnetbench mtu 65510 up &&
-    "${in_root_program[@]}" "$ROOT/usr/bin/ip" neigh add 10.98.0.2 lladdr 52:54:00:76:6e:00 \
-      dev vnetbench nud permanent || die "cannot make a TAP interface"
+  ip=("${in_root_program[@]}" "$ROOT/usr/bin/ip")
+  make_tap() {
+    "${ip[@]}" link set lo up
+    "${ip[@]}" tuntap add dev vnetbench mode tap multi_queue || return
+    "${ip[@]}" addr add 10.98.0.1/24 dev vnetbench || return
+    "${ip[@]}" link set vnetbench mtu 65510 up || return
+    "${ip[@]}" neigh add 10.98.0.2 lladdr 52:54:00:76:6e:00 dev vnetbench nud permanent
+  }
+  make_tap || die "cannot make a TAP interface"
   exec "$@"
 fi
 
