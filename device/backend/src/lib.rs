@@ -160,6 +160,12 @@ pub trait Queue: Send {
         false
     }
 
+    /// For an endpoint that spreads frames over its queues by itself: the way to tell it that this
+    /// one's driver does not receive. Asked for once; the queue is attached then.
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        None
+    }
+
     /// True if `receive` would deliver a frame now. Asked after `transmit`, so that a backend
     /// which answers at once needs no descriptor to say so.
     fn has_frames(&self) -> bool {
@@ -175,6 +181,16 @@ pub trait Queue: Send {
     /// Forgets the guest: the frames that wait for it, and what it has asked for. Called for each
     /// queue when the card is reset, with none of them running.
     fn reset(&mut self) {}
+}
+
+/// What connects one queue of an endpoint with the traffic: while it is detached, frames for the
+/// card go to the endpoint's other queues.
+///
+/// Used by the worker thread of that queue alone, without any lock: a change may wait for the
+/// system.
+pub trait Attachment: Send {
+    /// Attaches or detaches the queue. Frames that it holds when it is detached are lost.
+    fn set_attached(&mut self, attached: bool);
 }
 
 /// The receive ring of one queue pair, as a backend sees it: room for one frame at a time.

@@ -18,8 +18,16 @@ const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 
+/// An interface that was attached to.
+pub(crate) struct Attached {
+    pub(crate) name: Name,
+    pub(crate) queues: Vec<OwnedFd>,
+    /// It was made for several queues, which can be detached one by one.
+    pub(crate) multi_queue: bool,
+}
+
 /// Opens `queues` queues of the interface `name`.
-pub(crate) fn attach(name: &str, queues: u16) -> Result<(Name, Vec<OwnedFd>), Error> {
+pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
     let checked = Name::new(name)?;
     let mut mode = if queues > 1 { IFF_MULTI_QUEUE } else { 0 };
     let mut fds = Vec::with_capacity(queues.into());
@@ -40,7 +48,11 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<(Name, Vec<OwnedFd>), Er
             })?;
         fds.push(tun);
     }
-    Ok((checked, fds))
+    Ok(Attached {
+        name: checked,
+        queues: fds,
+        multi_queue: mode == IFF_MULTI_QUEUE,
+    })
 }
 
 fn flags(mode: u16) -> u16 {

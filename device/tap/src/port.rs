@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
-use vnet_backend::{Frame, Meta, Queue, RxRing, MAX_FRAME};
+use vnet_backend::{Attachment, Frame, Meta, Queue, RxRing, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 
 use crate::header;
@@ -23,6 +23,8 @@ const RESET_FRAMES: usize = 1024;
 
 pub(crate) struct Port {
     tun: Arc<OwnedFd>,
+    /// The queue can be detached.
+    detachable: bool,
     /// What is asked of the guest's ring before a frame is read, whose length is not known yet.
     usual: usize,
     /// A frame that did not fit what was asked for, or a place for it.
@@ -35,9 +37,10 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(tun: Arc<OwnedFd>, usual: usize) -> Self {
+    pub(crate) fn new(tun: Arc<OwnedFd>, usual: usize, detachable: bool) -> Self {
         Self {
             tun,
+            detachable,
             usual: usual.min(MAX_FRAME),
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
             held: None,
@@ -141,6 +144,11 @@ impl Queue for Port {
         self.retry
     }
 
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        self.detachable
+            .then(|| Box::new(TapQueue(Arc::clone(&self.tun))) as _)
+    }
+
     fn has_frames(&self) -> bool {
         self.held.is_some()
     }
@@ -158,6 +166,16 @@ impl Queue for Port {
                 break;
             }
         }
+    }
+}
+
+/// A queue of an interface that has several.
+struct TapQueue(Arc<OwnedFd>);
+
+impl Attachment for TapQueue {
+    fn set_attached(&mut self, attached: bool) {
+        // Fails only if it is so already, or if the interface is gone.
+        let _ = sys::set_attached(self.0.as_fd(), attached);
     }
 }
 

@@ -16,8 +16,12 @@ use crate::name::Name;
 // linux/if_tun.h
 const TUNSETIFF: c_ulong = 0x4004_54ca;
 const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
+const TUNSETQUEUE: c_ulong = 0x4004_54d9;
 const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
 const TUNSETVNETLE: c_ulong = 0x4004_54dc;
+
+const IFF_ATTACH_QUEUE: u16 = 0x0200;
+const IFF_DETACH_QUEUE: u16 = 0x0400;
 
 /// Most buffers that one call takes, besides the header and the spill.
 pub(crate) const MAX_PARTS: usize = 64;
@@ -36,14 +40,33 @@ impl IfReq {
             value: [0; 24],
         }
     }
+
+    fn with_flags(name: [u8; 16], flags: u16) -> Self {
+        let mut value = [0; 24];
+        value[..2].copy_from_slice(&flags.to_ne_bytes());
+        Self { name, value }
+    }
 }
 
 /// Attaches a descriptor of `/dev/net/tun` to an interface, which is made if it does not exist.
 pub(crate) fn attach(tun: BorrowedFd<'_>, name: &Name, flags: u16) -> io::Result<()> {
-    let mut request = IfReq::new(name);
-    request.value[..2].copy_from_slice(&flags.to_ne_bytes());
+    let mut request = IfReq::with_flags(name.bytes(), flags);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, for which `request` has the size.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &mut request) }).map(drop)
+}
+
+/// Attaches a queue of an interface with several queues, or detaches it without closing it.
+pub(crate) fn set_attached(tun: BorrowedFd<'_>, attached: bool) -> io::Result<()> {
+    let flags = if attached {
+        IFF_ATTACH_QUEUE
+    } else {
+        IFF_DETACH_QUEUE
+    };
+    // The descriptor says which interface is meant.
+    let mut request = IfReq::with_flags([0; 16], flags);
+    // SAFETY: TUNSETQUEUE reads and writes one `struct ifreq` at most, for which `request` has the
+    // size.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETQUEUE, &mut request) }).map(drop)
 }
 
 /// Sets the length of the header before each frame.

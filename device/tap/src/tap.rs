@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 
-use crate::attach::attach;
+use crate::attach::{attach, Attached};
 use crate::name::Name;
 use crate::port::Port;
 use crate::sys;
@@ -41,6 +41,7 @@ pub struct Config {
 pub struct Tap {
     name: Name,
     queues: Vec<Arc<OwnedFd>>,
+    multi_queue: bool,
     /// Most queues, also when the queues were opened.
     max_queues: u16,
     /// Controls the interface.
@@ -62,7 +63,11 @@ impl Tap {
                 "a TAP interface cannot have {queues} queues, but 1 to {MAX_QUEUES}"
             )));
         }
-        let (checked, fds) = attach(&name, queues)?;
+        let Attached {
+            name: checked,
+            queues: fds,
+            multi_queue,
+        } = attach(&name, queues)?;
         let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
         let control = fds[0].clone();
         let socket = socket_with(
@@ -82,6 +87,7 @@ impl Tap {
         Ok(Self {
             name: checked,
             queues: fds,
+            multi_queue,
             max_queues: queues,
             control,
             socket,
@@ -162,7 +168,7 @@ impl Endpoint for Tap {
         Ok(fds
             .into_iter()
             .take(queues.into())
-            .map(|tun| Box::new(Port::new(tun, usual)) as Box<dyn Queue>)
+            .map(|tun| Box::new(Port::new(tun, usual, self.multi_queue)) as Box<dyn Queue>)
             .collect())
     }
 

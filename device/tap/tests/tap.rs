@@ -277,6 +277,63 @@ fn all_queues_carry_frames() {
     });
 }
 
+/// Sends from so many ports of the host that no queue is left out, and returns how many frames
+/// each queue gets.
+fn spread(ports: &mut [Box<dyn Queue>]) -> Vec<usize> {
+    const FLOWS: usize = 64;
+    for _ in 0..FLOWS {
+        let (socket, _) = socket();
+        socket.send_to(b"hello", "192.0.2.2:7").unwrap();
+    }
+    ports
+        .iter_mut()
+        .map(|port| mock::receive(port.as_mut(), FLOWS, 2048).len())
+        .collect()
+}
+
+#[test]
+fn frames_go_to_the_queues_that_are_attached() {
+    run("frames_go_to_the_queues_that_are_attached", EMPTY, || {
+        let (_tap, mut ports) = network(3);
+        let mut attachments: Vec<_> = ports.iter().map(|p| p.attachment().unwrap()).collect();
+        let counts = spread(&mut ports);
+        assert_eq!(counts.iter().sum::<usize>(), 64);
+        assert!(counts.iter().all(|&n| n > 0), "{counts:?}");
+
+        // The queue in the middle: the kernel moves the last one to its place.
+        attachments[1].set_attached(false);
+        let counts = spread(&mut ports);
+        assert_eq!((counts[1], counts[0] + counts[2]), (0, 64), "{counts:?}");
+        assert!(counts[0] > 0 && counts[2] > 0, "{counts:?}");
+
+        attachments[2].set_attached(false);
+        assert_eq!(spread(&mut ports), [64, 0, 0]);
+        // Frames that nobody takes are gone, and the link stays.
+        attachments[0].set_attached(false);
+        assert_eq!(spread(&mut ports), [0, 0, 0]);
+
+        for attachment in &mut attachments {
+            attachment.set_attached(true);
+            attachment.set_attached(true);
+        }
+        let counts = spread(&mut ports);
+        assert_eq!(counts.iter().sum::<usize>(), 64);
+        assert!(counts.iter().all(|&n| n > 0), "{counts:?}");
+    });
+}
+
+#[test]
+fn the_queue_of_a_plain_interface_stays_attached() {
+    run(
+        "the_queue_of_a_plain_interface_stays_attached",
+        EMPTY,
+        || {
+            let (_tap, ports) = network(1);
+            assert!(ports[0].attachment().is_none());
+        },
+    );
+}
+
 #[test]
 fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
     let name = "the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames";

@@ -24,7 +24,7 @@ use crate::report::Report;
 use crate::shared::Shared;
 use crate::slot::{Signal, Slot};
 use crate::state::{State, Tallies};
-use crate::thread;
+use crate::thread::{self, Wiring};
 
 /// How a pair works.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +71,7 @@ impl Pair {
         mut options: Options,
     ) -> io::Result<Self> {
         options.inline_doorbells &= !backend.is_shared();
-        // The thread waits for the descriptor without the lock, so it needs a handle of its own.
-        let readiness = match backend.readiness() {
-            Some(fd) => Some(fd.try_clone_to_owned()?),
-            None => None,
-        };
+        let wiring = Wiring::new(backend.as_ref())?;
         let shared = Arc::new(Shared {
             index,
             gate: Gate::new(State::new(backend)),
@@ -89,7 +85,7 @@ impl Pair {
         let for_thread = Arc::clone(&shared);
         let thread = Builder::new()
             .name(format!("vnet-q{index}"))
-            .spawn(move || thread::run(&for_thread, readiness.as_ref()))?;
+            .spawn(move || thread::run(&for_thread, wiring))?;
         Ok(Self {
             shared,
             options,
@@ -144,6 +140,9 @@ impl Pair {
             Kind::Rx => state.rx = Slot::Off,
             Kind::Tx => state.tx = Slot::Off,
         }
+        drop(state);
+        // The worker tells the backend, which may take its time.
+        self.wake();
         indices
     }
 
@@ -163,7 +162,7 @@ impl Pair {
                 self.shared.remind(&mut state, &round, Instant::now);
                 self.shared.report(&round);
                 drop(state);
-                if round.again || !covered {
+                if round.again || !covered || round.rx_fault.is_some() {
                     self.wake();
                 }
                 return;

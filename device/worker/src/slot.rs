@@ -83,6 +83,10 @@ impl<Q: Ring> Slot<Q> {
         }
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Slot::Running(..))
+    }
+
     /// Stops a queue that runs, for good.
     pub(crate) fn fail(&mut self) {
         if let Slot::Running(queue, _) = self {

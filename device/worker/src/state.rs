@@ -106,7 +106,7 @@ impl State {
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
 
-        let receiving = matches!(self.rx, Slot::Running(..));
+        let receiving = self.rx.is_running();
         round.again |= receiving && self.backend.has_work();
         round.sleep = Sleep {
             readiness: blocked || receiving && !self.starved,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The worker thread: rounds while there is work, sleep while there is none.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use vnet_backend::{Attachment, Queue};
 
 use crate::shared::Shared;
 use crate::state::{Round, Sleep};
@@ -19,11 +21,40 @@ const NAP: Duration = Duration::from_millis(1);
 /// How often it is doubled at most.
 const NAP_DOUBLINGS: u32 = 6;
 
+/// What a worker thread has of the backend, to use without the lock.
+pub(crate) struct Wiring {
+    /// A descriptor of its own, to sleep on.
+    readiness: Option<OwnedFd>,
+    attachment: Option<Box<dyn Attachment>>,
+    attached: bool,
+}
+
+impl Wiring {
+    pub(crate) fn new(backend: &dyn Queue) -> io::Result<Self> {
+        let readiness = backend.readiness().map(|fd| fd.try_clone_to_owned());
+        Ok(Self {
+            readiness: readiness.transpose()?,
+            attachment: backend.attachment(),
+            attached: true,
+        })
+    }
+
+    /// Sees to it that frames come to this queue only while the driver receives.
+    fn attach(&mut self, attached: bool) {
+        if self.attached != attached {
+            self.attached = attached;
+            if let Some(attachment) = &mut self.attachment {
+                attachment.set_attached(attached);
+            }
+        }
+    }
+}
+
 /// Serves the pair until it is told to stop.
-pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
+pub(crate) fn run(shared: &Shared, mut wiring: Wiring) {
     let mut idle = 0;
     while !shared.stop.load(Ordering::Acquire) {
-        let (sleep, now) = {
+        let (sleep, now, receiving) = {
             let mut state = shared.gate.lock();
             let round = shared.serve(&mut state, true);
             shared.report(&round);
@@ -37,12 +68,14 @@ pub(crate) fn run(shared: &Shared, readiness: Option<&OwnedFd>) {
             state.sleep = rest(&round, idle, now);
             // A backend with more to do says so by a deadline that has come.
             let due = round.progress && round.sleep.deadline.is_some_and(|d| d <= now);
-            if round.again || due {
-                continue;
-            }
-            (state.sleep, now)
+            let sleep = (!round.again && !due).then_some(state.sleep);
+            (sleep, now, state.rx.is_running())
         };
-        let called = wait(shared, readiness, sleep, now);
+        wiring.attach(receiving);
+        let Some(sleep) = sleep else {
+            continue;
+        };
+        let called = wait(shared, wiring.readiness.as_ref(), sleep, now);
         if called || now.elapsed() >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{eventfd, EventfdFlags};
-use vnet_backend::{Frame, Meta, Queue, RxRing};
+use vnet_backend::{Attachment, Frame, Meta, Queue, RxRing};
 
 /// Returns every frame to its sender; holds at most `limit` of them.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ pub(crate) struct Wire {
     pub(crate) work: AtomicU64,
     /// Its queues wait for each other.
     pub(crate) shared: AtomicBool,
+    /// Frames for the card are sent to this queue.
+    pub(crate) attached: AtomicBool,
     /// Calls of `transmit` on another thread than the worker's.
     pub(crate) inline: AtomicU64,
 }
@@ -110,6 +112,7 @@ impl Wire {
             insists: AtomicBool::new(false),
             work: AtomicU64::new(0),
             shared: AtomicBool::new(false),
+            attached: AtomicBool::new(true),
             inline: AtomicU64::new(0),
         })
     }
@@ -184,6 +187,10 @@ impl Queue for Tap {
         self.0.work.load(Ordering::SeqCst) > 0
     }
 
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        Some(Box::new(Plug(self.0.clone())))
+    }
+
     fn is_shared(&self) -> bool {
         self.0.shared.load(Ordering::SeqCst)
     }
@@ -200,5 +207,15 @@ impl Queue for Tap {
             self.0.busy.store(false, Ordering::SeqCst);
         }
         *self.0.deadline.lock().unwrap()
+    }
+}
+
+/// Connects a [`Tap`] with the traffic.
+struct Plug(Arc<Wire>);
+
+impl Attachment for Plug {
+    fn set_attached(&mut self, attached: bool) {
+        let before = self.0.attached.swap(attached, Ordering::SeqCst);
+        assert_ne!(before, attached, "told twice");
     }
 }

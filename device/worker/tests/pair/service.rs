@@ -328,3 +328,33 @@ fn dropping_the_pair_ends_its_thread() {
     // The thread, and with it the backend, is gone.
     assert_eq!(std::sync::Arc::strong_count(&wire), 1);
 }
+
+#[test]
+fn the_queue_is_attached_while_its_driver_receives() {
+    let wire = Wire::new();
+    let mut rig = Rig::new(Tap(wire.clone()), true);
+    let attached = |wanted| {
+        eventually("the backend is told", || {
+            wire.attached.load(Ordering::SeqCst) == wanted
+        });
+    };
+    attached(false);
+    rig.start(Kind::Tx);
+    rig.send(0, &[0; 60]);
+    eventually("sent", || wire.sent() == 1);
+    assert!(!wire.attached.load(Ordering::SeqCst));
+    rig.start(Kind::Rx);
+    attached(true);
+    rig.pair.stop(Kind::Rx);
+    attached(false);
+
+    // A queue that fails receives nothing any more, in whichever thread it fails.
+    rig.start(Kind::Rx);
+    attached(true);
+    rig.post(0);
+    rig.rx.set_avail_idx(SIZE + 9);
+    rig.pair.doorbell(Kind::Rx);
+    wire.deliver(vec![0; 60]);
+    attached(false);
+    assert_eq!(rig.reports.queues.lock().unwrap().len(), 1);
+}
