@@ -23,10 +23,12 @@
 #![deny(missing_docs)]
 
 mod files;
+mod finder;
 mod map;
 mod range;
 mod space;
 
+pub use finder::Finder;
 pub use map::{DmaMap, Slices};
 pub use range::{MapError, Mapping, PAGE_SIZE};
 pub use space::{AddressSpace, MAX_MAPPINGS};

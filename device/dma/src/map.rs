@@ -30,7 +30,7 @@ impl DmaMap {
     }
 
     /// The range that holds `addr`.
-    fn find(&self, addr: u64) -> Option<&Range> {
+    pub(crate) fn find(&self, addr: u64) -> Option<&Range> {
         let after = self.ranges.partition_point(|r| r.first <= addr);
         let range = self.ranges.get(after.checked_sub(1)?)?;
         (addr <= range.last).then_some(range.as_ref())

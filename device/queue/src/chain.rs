@@ -7,6 +7,7 @@ use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 use vnet_dma::DmaMap;
 
 use crate::ring::Ring;
+use crate::view::View;
 use crate::Fault;
 
 /// What the device does with the buffers of a chain.
@@ -35,7 +36,7 @@ pub(crate) struct Chain {
 /// A chain of more than `max_bytes` is refused before its memory is looked up.
 pub(crate) fn walk<'m>(
     ring: &mut Ring,
-    mem: &'m DmaMap,
+    view: &mut View<'m>,
     head: u16,
     direction: Direction,
     max_bytes: usize,
@@ -43,41 +44,45 @@ pub(crate) fn walk<'m>(
 ) -> Result<Chain, Fault> {
     let before = parts.len();
     let walk = Walk {
-        mem,
         head,
         direction,
         max_bytes,
     };
-    let result = walk.run(ring, parts);
+    let result = walk.run(ring, view, parts);
     if result.is_err() {
         parts.truncate(before);
     }
     result
 }
 
-struct Walk<'m> {
-    mem: &'m DmaMap,
+struct Walk {
     head: u16,
     direction: Direction,
     max_bytes: usize,
 }
 
-impl<'m> Walk<'m> {
-    fn run(&self, ring: &mut Ring, parts: &mut Vec<VolatileSlice<'m>>) -> Result<Chain, Fault> {
+impl Walk {
+    #[inline]
+    fn run<'m>(
+        &self,
+        ring: &mut Ring,
+        view: &mut View<'m>,
+        parts: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<Chain, Fault> {
         let head = self.head;
         if head >= ring.size() {
             return Err(Fault::new(Error::DescIndex, head));
         }
-        let first = ring.descriptor(self.mem, head)?;
+        let first = ring.descriptor(view, head)?;
         if first.flags & DESC_F_INDIRECT == 0 {
-            let get = |index| ring.descriptor(self.mem, index);
-            return self.follow(head, first, ring.size(), get, |index| index, parts);
+            let get = |view: &View<'m>, index| ring.descriptor(view, index);
+            return self.follow(view, head, first, ring.size(), get, |index| index, parts);
         }
-        let table = ring.table(self.mem, head, first)?;
+        let table = ring.table(view.mem(), head, first)?;
         let entries = table.len();
-        let get = |index| Ok(table.get(index));
+        let get = |_: &View<'m>, index| Ok(table.get(index));
         // A fault in a table is told of by the ring's descriptor: the table may be gone by then.
-        let mut chain = self.follow(0, table.get(0), entries, get, |_| head, parts)?;
+        let mut chain = self.follow(view, 0, table.get(0), entries, get, |_| head, parts)?;
         // All of the table was read, however little of it the chain uses.
         chain.descriptors = entries;
         Ok(chain)
@@ -85,12 +90,15 @@ impl<'m> Walk<'m> {
 
     /// Follows `next` from the descriptor `desc` at `index` on, through a table of `entries`.
     /// `name` gives what a fault of the descriptor at an index names.
-    fn follow(
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn follow<'m>(
         &self,
+        view: &mut View<'m>,
         mut index: u16,
         mut desc: Desc,
         entries: u16,
-        get: impl Fn(u16) -> Result<Desc, Fault>,
+        get: impl Fn(&View<'m>, u16) -> Result<Desc, Fault>,
         name: impl Fn(u16) -> u16,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Chain, Fault> {
@@ -106,7 +114,7 @@ impl<'m> Walk<'m> {
                 if index >= entries {
                     return Err(Fault::new(Error::DescIndex, index));
                 }
-                desc = get(index)?;
+                desc = get(view, index)?;
             }
             let fault = |error| Fault::new(error, name(index));
             if desc.flags & DESC_F_INDIRECT != 0 {
@@ -120,12 +128,10 @@ impl<'m> Walk<'m> {
                 return Err(fault(Error::BufferLength));
             }
             bytes += len;
-            for part in self
-                .mem
-                .get_slices(GuestAddress(desc.addr), len, access)
-                .map_err(|_| fault(Error::BufferFault))?
-            {
-                parts.push(part.map_err(|_| fault(Error::BufferFault))?);
+            match view.finder.slice(desc.addr, len, access) {
+                Some(part) => parts.push(part),
+                None => scattered(view.mem(), desc.addr, len, access, parts)
+                    .ok_or_else(|| fault(Error::BufferFault))?,
             }
             if desc.flags & DESC_F_NEXT == 0 {
                 return Ok(Chain {
@@ -138,4 +144,20 @@ impl<'m> Walk<'m> {
         }
         Err(Fault::new(Error::ChainLength, self.head))
     }
+}
+
+/// Adds a buffer that does not lie in one range of guest memory; `None` if part of it lies in none.
+#[cold]
+fn scattered<'m>(
+    mem: &'m DmaMap,
+    addr: u64,
+    len: usize,
+    access: Permissions,
+    parts: &mut Vec<VolatileSlice<'m>>,
+) -> Option<()> {
+    let slices = mem.get_slices(GuestAddress(addr), len, access).ok()?;
+    for part in slices {
+        parts.push(part.ok()?);
+    }
+    Some(())
 }

@@ -32,6 +32,7 @@ mod rx;
 mod shelf;
 mod steer;
 mod tx;
+mod view;
 
 pub use batch::{Budget, Outcome, Waits};
 pub use config::RingConfig;

@@ -2,28 +2,36 @@
 //! One split ring, as the device works it: avail entries in, used entries out, and the two event
 //! indices that keep both sides from waking each other for nothing.
 //!
-//! The `virtio-queue` crate holds addresses and indices and re-arms doorbells. Two things are done
-//! here instead. Avail entries are read here, because the crate's iterator ends silently where a
-//! driver is to be told what it did wrong. Used entries are written here, because the crate shows
-//! each one to the driver at once, and the entries of a frame that fills several buffers must
-//! become visible together.
+//! The `virtio-queue` crate is what this is tested against, and not what it is made of: that looks
+//! guest memory up for every access, ends a batch silently where a driver is to be told what it did
+//! wrong, and shows each used entry to the driver at once, where the entries of a frame that fills
+//! several buffers must become visible together.
 
 use std::sync::atomic::{fence, Ordering};
 
-use virtio_queue::{Queue, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use vnet_contract::features::INDIRECT_DESC;
 use vnet_contract::queue::{self, Error};
 use vnet_contract::ring::{self, Desc};
-use vnet_dma::DmaMap;
+use vnet_dma::{DmaMap, Finder};
 
 use crate::indirect::{Indirect, Table};
+use crate::view::{load, store, Array, View};
 use crate::{Due, Fault, RingConfig};
 
 /// A ring whose configuration was accepted.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    queue: Queue,
+    /// Number of descriptors less one: a mask, as sizes are powers of two.
+    mask: u16,
+    /// Bus addresses of the descriptor table, the avail ring and the used ring.
+    desc: u64,
+    avail: u64,
+    used: u64,
+    /// Next avail entry to fetch.
+    next_avail: u16,
+    /// Next used entry to write.
+    next_used: u16,
     /// The avail index when it was last read: entries up to here may be taken.
     seen: u16,
     /// Used entries that were published since the last interrupt, or since it was clear that the
@@ -68,20 +76,13 @@ impl Ring {
                 return Err(Fault::at(Error::RingFault, address));
             }
         }
-        let configured = || {
-            let mut q = Queue::new(queue::MAX_SIZE)?;
-            q.try_set_size(size)?;
-            q.try_set_desc_table_address(GuestAddress(config.desc))?;
-            q.try_set_avail_ring_address(GuestAddress(config.avail))?;
-            q.try_set_used_ring_address(GuestAddress(config.used))?;
-            q.set_event_idx(true);
-            q.set_next_avail(config.index_avail);
-            q.set_next_used(config.index_used);
-            q.set_ready(true);
-            Ok::<_, virtio_queue::Error>(q)
-        };
         Ok(Self {
-            queue: configured().map_err(|_| Fault::new(Error::Size, config.size))?,
+            mask: size - 1,
+            desc: config.desc,
+            avail: config.avail,
+            used: config.used,
+            next_avail: config.index_avail,
+            next_used: config.index_used,
             seen: config.index_avail,
             unsignalled: 0,
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
@@ -90,24 +91,37 @@ impl Ring {
 
     /// Number of descriptors.
     pub(crate) fn size(&self) -> u16 {
-        self.queue.size()
+        self.mask + 1
     }
 
     /// Next avail entry to fetch and next used entry to write.
     pub(crate) fn indices(&self) -> (u16, u16) {
-        (self.queue.next_avail(), self.queue.next_used())
+        (self.next_avail, self.next_used)
+    }
+
+    /// The ring in a snapshot of guest memory, for one batch.
+    pub(crate) fn view<'m>(&self, mem: &'m DmaMap) -> View<'m> {
+        let mut finder = Finder::new(mem);
+        let size = usize::from(self.size());
+        let entries = ring::RING_ENTRIES as u64;
+        // The sums are those that were checked at the start.
+        let avail = self.avail.wrapping_add(entries);
+        let used = self.used.wrapping_add(entries);
+        View {
+            desc: Array::new(&mut finder, self.desc, 2 * size, Permissions::Read),
+            avail: Array::new(&mut finder, avail, size, Permissions::Read),
+            used: Array::new(&mut finder, used, 2 * size, Permissions::Write),
+            finder,
+        }
     }
 
     /// Takes the next avail entry: the head of a chain, not yet checked against the ring size.
-    pub(crate) fn take(&mut self, mem: &DmaMap) -> Result<Option<u16>, Fault> {
-        let next = self.queue.next_avail();
+    #[inline]
+    pub(crate) fn take(&mut self, view: &View<'_>) -> Result<Option<u16>, Fault> {
+        let next = self.next_avail;
         if next == self.seen {
             // Acquire: the entries and descriptors below this index were written before it.
-            let idx = self
-                .queue
-                .avail_idx(mem, Ordering::Acquire)
-                .map_err(|_| Fault::at(Error::RingFault, self.queue.avail_ring()))?
-                .0;
+            let idx = self.avail_index(view.mem(), Ordering::Acquire)?;
             if idx.wrapping_sub(next) > self.size() {
                 return Err(Fault::new(Error::AvailIndex, idx));
             }
@@ -116,29 +130,30 @@ impl Ring {
             }
             self.seen = idx;
         }
-        let slot = usize::from(next % self.size());
-        let offset = ring::RING_ENTRIES + slot * ring::AVAIL_ENTRY_SIZE;
-        let address = self.queue.avail_ring().wrapping_add(offset as u64);
-        let head = load::<u16>(mem, address)?;
-        self.queue.set_next_avail(next.wrapping_add(1));
+        let head = view.avail.load(usize::from(next & self.mask))?;
+        self.next_avail = next.wrapping_add(1);
         Ok(Some(u16::from_le(head)))
+    }
+
+    fn avail_index(&self, mem: &DmaMap, order: Ordering) -> Result<u16, Fault> {
+        let address = self.avail.wrapping_add(ring::RING_IDX as u64);
+        load::<u16>(mem, address, order).map(u16::from_le)
     }
 
     /// Gives back the last `count` entries that were taken.
     pub(crate) fn give_back(&mut self, count: u16) {
-        let next = self.queue.next_avail().wrapping_sub(count);
-        self.queue.set_next_avail(next);
+        self.next_avail = self.next_avail.wrapping_sub(count);
     }
 
     /// Reads a descriptor. `index` must be below the ring size.
-    pub(crate) fn descriptor(&self, mem: &DmaMap, index: u16) -> Result<Desc, Fault> {
-        let offset = usize::from(index) * ring::DESC_SIZE;
-        let address = self.queue.desc_table().wrapping_add(offset as u64);
+    #[inline]
+    pub(crate) fn descriptor(&self, view: &View<'_>, index: u16) -> Result<Desc, Fault> {
+        let at = 2 * usize::from(index);
         // A driver that changes the descriptor between the loads gets a mixture; each field is
         // checked after it was read, and read once.
         Ok(Desc::from_words([
-            u64::from_le(load(mem, address)?),
-            u64::from_le(load(mem, address.wrapping_add(8))?),
+            u64::from_le(view.desc.load(at)?),
+            u64::from_le(view.desc.load(at + 1)?),
         ]))
     }
 
@@ -157,27 +172,26 @@ impl Ring {
 
     /// Writes the used entry `ahead` places after the last published one. It stays invisible
     /// until [`Self::publish`].
+    #[inline]
     pub(crate) fn put_used(
         &mut self,
-        mem: &DmaMap,
+        view: &View<'_>,
         ahead: u16,
         head: u16,
         len: u32,
     ) -> Result<(), Fault> {
-        let slot = usize::from(self.queue.next_used().wrapping_add(ahead) % self.size());
-        let offset = ring::RING_ENTRIES + slot * ring::USED_ENTRY_SIZE;
-        let address = self.queue.used_ring().wrapping_add(offset as u64);
-        store(mem, u32::from(head).to_le(), address, Ordering::Relaxed)?;
-        store(mem, len.to_le(), address.wrapping_add(4), Ordering::Relaxed)
+        let at = 2 * usize::from(self.next_used.wrapping_add(ahead) & self.mask);
+        view.used.store(at, u32::from(head).to_le())?;
+        view.used.store(at + 1, len.to_le())
     }
 
     /// Shows `count` used entries to the driver.
-    pub(crate) fn publish(&mut self, mem: &DmaMap, count: u16) -> Result<(), Fault> {
-        let next = self.queue.next_used().wrapping_add(count);
-        let address = self.queue.used_ring().wrapping_add(ring::RING_IDX as u64);
+    pub(crate) fn publish(&mut self, view: &View<'_>, count: u16) -> Result<(), Fault> {
+        let next = self.next_used.wrapping_add(count);
+        let address = self.used.wrapping_add(ring::RING_IDX as u64);
         // Release: a driver that sees the index sees the entries, and the data in the buffers.
-        store(mem, next.to_le(), address, Ordering::Release)?;
-        self.queue.set_next_used(next);
+        store(view.mem(), next.to_le(), address, Ordering::Release)?;
+        self.next_used = next;
         // More than the index can tell apart count as all.
         self.unsignalled = self.unsignalled.saturating_add(count);
         Ok(())
@@ -192,9 +206,9 @@ impl Ring {
         // and then reads the used index, so one of the two sees the other's write.
         fence(Ordering::SeqCst);
         let offset = ring::used_event_offset(self.size()) as u64;
-        let event = load::<u16>(mem, self.queue.avail_ring().wrapping_add(offset))?;
+        let event = load::<u16>(mem, self.avail.wrapping_add(offset), Ordering::Relaxed)?;
         let event = u16::from_le(event);
-        let new = self.queue.next_used();
+        let new = self.next_used;
         let old = new.wrapping_sub(self.unsignalled);
         if !ring::need_event(event, new, old) {
             // It moves its event before it looks at the used index for the last time.
@@ -215,26 +229,12 @@ impl Ring {
     /// Asks for a doorbell when the driver goes beyond the entries that were seen, and returns
     /// true if it has done so already; then no doorbell may come.
     pub(crate) fn rearm(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
-        let next = self.queue.next_avail();
-        // Entries that were seen and given back are no news.
-        self.queue.set_next_avail(self.seen);
-        let news = self.queue.enable_notification(mem);
-        self.queue.set_next_avail(next);
-        news.map_err(|_| Fault::at(Error::RingFault, self.queue.used_ring()))
+        let offset = ring::avail_event_offset(self.size()) as u64;
+        let address = self.used.wrapping_add(offset);
+        store(mem, self.seen.to_le(), address, Ordering::Relaxed)?;
+        // The event must be visible before the index is read: the driver moves the index and then
+        // reads the event, so one of the two sees the other's write.
+        fence(Ordering::SeqCst);
+        Ok(self.avail_index(mem, Ordering::Relaxed)? != self.seen)
     }
-}
-
-fn load<T: vm_memory::AtomicAccess>(mem: &DmaMap, address: u64) -> Result<T, Fault> {
-    mem.load(GuestAddress(address), Ordering::Relaxed)
-        .map_err(|_| Fault::at(Error::RingFault, address))
-}
-
-fn store<T: vm_memory::AtomicAccess>(
-    mem: &DmaMap,
-    value: T,
-    address: u64,
-    order: Ordering,
-) -> Result<(), Fault> {
-    mem.store(value, GuestAddress(address), order)
-        .map_err(|_| Fault::at(Error::RingFault, address))
 }

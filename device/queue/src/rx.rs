@@ -13,6 +13,7 @@ use crate::header;
 use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::steer::{Handed, Steer, FRAME_START};
+use crate::view::View;
 use crate::{Budget, Due, Fault, Outcome, RingConfig, RxFilter, Waits};
 
 /// Longest per-packet header that any set of features gives.
@@ -107,8 +108,8 @@ impl Rx {
     ) -> Outcome {
         self.chains.clear();
         let mut batch = Batch {
+            view: self.ring.view(mem),
             ring: &mut self.ring,
-            mem,
             mergeable: self.features & MRG_RXBUF != 0,
             features: self.features,
             header_len: self.header_len,
@@ -119,6 +120,7 @@ impl Rx {
             chains: &mut self.chains,
             first: 0,
             posted: 0,
+            unpublished: 0,
             parts: self.parts.take(),
             start: 0,
             header: self.header.take(),
@@ -127,6 +129,7 @@ impl Rx {
             outcome: Outcome::new(Waits::Backend),
         };
         work(&mut batch);
+        batch.publish();
         let unused = batch.waiting() as u16;
         batch.ring.give_back(unused);
         let Batch {
@@ -168,7 +171,7 @@ struct Lent {
 /// One batch: chains that were taken from the ring and wait for a frame.
 struct Batch<'b> {
     ring: &'b mut Ring,
-    mem: &'b DmaMap,
+    view: View<'b>,
     mergeable: bool,
     features: u64,
     header_len: usize,
@@ -181,6 +184,8 @@ struct Batch<'b> {
     chains: &'b mut Vec<Chain>,
     first: usize,
     posted: usize,
+    /// Used entries that the driver does not see yet.
+    unpublished: u16,
     /// Parts of the chains; those from `start` on belong to chains that wait, without the place
     /// of the header, which is at the start of the first one.
     parts: Vec<VolatileSlice<'b>>,
@@ -221,7 +226,7 @@ impl Batch<'_> {
                 // not enough will not fit then either.
                 return Ok((!self.is_fresh()).then_some(Waits::Nothing));
             }
-            let Some(head) = self.ring.take(self.mem)? else {
+            let Some(head) = self.ring.take(&self.view)? else {
                 // A driver that has posted all that it can will not post more.
                 let all = self.waiting() == usize::from(self.ring.size());
                 return Ok((!all).then_some(Waits::Driver));
@@ -229,7 +234,7 @@ impl Batch<'_> {
             let parts = &mut self.parts;
             let chain = walk(
                 self.ring,
-                self.mem,
+                &mut self.view,
                 head,
                 Direction::Write,
                 MAX_RX_CHAIN,
@@ -285,8 +290,9 @@ impl Batch<'_> {
         for chain in &self.chains[self.first..] {
             let used = chain.bytes.min(left);
             // A chain is at most `MAX_RX_CHAIN` long.
+            let ahead = self.unpublished.wrapping_add(count);
             self.ring
-                .put_used(self.mem, count, chain.head, used as u32)?;
+                .put_used(&self.view, ahead, chain.head, used as u32)?;
             count += 1;
             left -= used;
             self.posted -= chain.bytes;
@@ -307,7 +313,7 @@ impl Batch<'_> {
             place.copy_from(&bytes[done..]);
             done += place.len().min(bytes.len() - done);
         }
-        self.ring.publish(self.mem, count)?;
+        self.unpublished += count;
         self.first += usize::from(count);
         self.start = self.chains[self.first - 1].parts_end;
         if self.waiting() > 0 {
@@ -407,6 +413,18 @@ impl RxRing for Batch<'_> {
 }
 
 impl Batch<'_> {
+    /// Shows the driver what was delivered: once a batch, since each time the driver's processor
+    /// and this one have to pass the used ring to and fro.
+    fn publish(&mut self) {
+        let count = std::mem::take(&mut self.unpublished);
+        if count == 0 {
+            return;
+        }
+        if let Err(fault) = self.ring.publish(&self.view, count) {
+            self.outcome.fault.get_or_insert(fault);
+        }
+    }
+
     /// Takes back the room that was lent.
     fn withdraw(&mut self) -> Option<Lent> {
         let lent = self.lent.take();

@@ -11,6 +11,7 @@ use crate::chain::{walk, Chain, Direction};
 use crate::header::{self, ETH_HLEN};
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
+use crate::view::View;
 use crate::{Budget, Due, Fault, Outcome, RingConfig, Waits};
 
 /// A running transmit queue.
@@ -61,7 +62,8 @@ impl Tx {
     pub fn run(&mut self, mem: &DmaMap, backend: &mut dyn Queue, budget: Budget) -> Outcome {
         let mut parts = self.parts.take();
         self.chains.clear();
-        let (waits, fault) = match self.collect(mem, budget, &mut parts) {
+        let mut view = self.ring.view(mem);
+        let (waits, fault) = match self.collect(&mut view, budget, &mut parts) {
             Ok(waits) => (waits, None),
             Err(fault) => (Waits::Driver, Some(fault)),
         };
@@ -81,7 +83,7 @@ impl Tx {
             outcome.frames += 1;
             outcome.bytes += sent.len as u64;
         }
-        if let Err(fault) = self.complete(mem, taken) {
+        if let Err(fault) = self.complete(&view, taken) {
             outcome.fault = Some(fault);
         }
         outcome
@@ -105,16 +107,16 @@ impl Tx {
     /// Fetches chains until the budget is spent or the ring is empty.
     fn collect<'m>(
         &mut self,
-        mem: &'m DmaMap,
+        view: &mut View<'m>,
         mut budget: Budget,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Waits, Fault> {
         while !budget.is_spent() {
-            let Some(head) = self.ring.take(mem)? else {
+            let Some(head) = self.ring.take(view)? else {
                 return Ok(Waits::Driver);
             };
             let before = parts.len();
-            match self.read(mem, head, parts) {
+            match self.read(view, head, parts) {
                 Ok(sent) => {
                     budget.spend(1, sent.len, sent.chain.descriptors.into());
                     self.chains.push(sent);
@@ -132,13 +134,13 @@ impl Tx {
     /// Checks one chain and its header.
     fn read<'m>(
         &mut self,
-        mem: &'m DmaMap,
+        view: &mut View<'m>,
         head: u16,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Sent, Fault> {
         let mut start = parts.len();
         let max = self.header + MAX_FRAME;
-        let chain = walk(&mut self.ring, mem, head, Direction::Read, max, parts)?;
+        let chain = walk(&mut self.ring, view, head, Direction::Read, max, parts)?;
         if chain.bytes < self.header + ETH_HLEN {
             return Err(Fault::new(Error::BufferLength, head));
         }
@@ -185,13 +187,13 @@ impl Tx {
     }
 
     /// Returns the first `count` chains to the driver.
-    fn complete(&mut self, mem: &DmaMap, count: usize) -> Result<(), Fault> {
+    fn complete(&mut self, view: &View<'_>, count: usize) -> Result<(), Fault> {
         if count == 0 {
             return Ok(());
         }
         for (ahead, sent) in (0..).zip(&self.chains[..count]) {
-            self.ring.put_used(mem, ahead, sent.chain.head, 0)?;
+            self.ring.put_used(view, ahead, sent.chain.head, 0)?;
         }
-        self.ring.publish(mem, count as u16)
+        self.ring.publish(view, count as u16)
     }
 }
