@@ -11,7 +11,7 @@ use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping};
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
-use vnet_worker::{Kind, Options, Pair, Report};
+use vnet_worker::{Kind, Options, Pair, Report, Steering};
 
 use crate::config::{is_station_address, Config, Error};
 use crate::decode::{self, Map};
@@ -20,6 +20,7 @@ use crate::filter::FilterRegs;
 use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
+use crate::rss::RssRegs;
 
 /// Smallest MTU limit that a card may have: less would surprise every driver.
 const LEAST_MAX_MTU: u16 = 1500;
@@ -32,12 +33,14 @@ pub(crate) const LATCHES: usize = vnet_contract::regs::STATS.len();
 /// Fields are dropped in this order: first the threads that use the rest.
 pub struct Card {
     pub(crate) pairs: Vec<Pair>,
+    steering: Steering,
     _monitor: Monitor,
     pub(crate) config: Config,
     pub(crate) space: ConfigSpace,
     pub(crate) map: Map,
     pub(crate) negotiation: Negotiation,
     pub(crate) filter: FilterRegs,
+    pub(crate) rss: RssRegs,
     pub(crate) queues: Vec<QueueRegs>,
     /// High halves of counters, from the last read of their low halves.
     pub(crate) latches: Vec<[u32; LATCHES]>,
@@ -87,6 +90,7 @@ impl Card {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::Thread)?;
+        let steering = Steering::connect(&pairs);
         let endpoint: SharedEndpoint = Arc::new(Mutex::new(endpoint));
         let monitor = Monitor::spawn(Arc::clone(&endpoint), Arc::clone(&events), notes, inbox)
             .map_err(Error::Thread)?;
@@ -95,11 +99,13 @@ impl Card {
         let queues = 2 * usize::from(config.queue_pairs);
         let card = Self {
             pairs,
+            steering,
             _monitor: monitor,
             space: ConfigSpace::new(vectors.count()),
             map: Map::new(config.queue_pairs, offered),
             negotiation: Negotiation::new(offered),
             filter: FilterRegs::new(config.mac, config.max_mtu),
+            rss: RssRegs::new(),
             queues: vec![QueueRegs::new(); queues],
             latches: vec![[0; LATCHES]; queues],
             illegal: 0,
@@ -229,6 +235,8 @@ impl Card {
 
     /// Resets queues and registers, but not config space: what `CTRL_RESET` does.
     pub(crate) fn reset_registers(&mut self) {
+        self.rss = RssRegs::new();
+        self.steering.set_rules(None);
         for pair in &self.pairs {
             pair.stop(Kind::Rx);
             pair.stop(Kind::Tx);
@@ -256,6 +264,13 @@ impl Card {
         for pair in &self.pairs {
             pair.set_rx_filter(filter.clone());
         }
+    }
+
+    /// Tells the workers how received frames are spread over the pairs.
+    pub(crate) fn apply_rss(&mut self) {
+        let accepted = self.negotiation.accepted().unwrap_or(0);
+        let rules = self.rss.rules(accepted, self.config.queue_pairs);
+        self.steering.set_rules(rules);
     }
 
     pub(crate) fn count_illegal(&mut self) {

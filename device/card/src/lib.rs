@@ -27,6 +27,7 @@ mod monitor;
 mod negotiation;
 mod queue;
 mod registers;
+mod rss;
 
 #[cfg(test)]
 mod tests;

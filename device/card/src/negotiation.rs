@@ -3,8 +3,8 @@
 
 use vnet_backend::{Capabilities, Offloads};
 use vnet_contract::features::{
-    self, INDIRECT_DESC, MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RX_CSUM, RX_ECN, RX_TSO4,
-    RX_TSO6, RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
+    self, HASH_REPORT, INDIRECT_DESC, MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM,
+    RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
 };
 use vnet_contract::regs::RX_OFFLOADS_MASK;
 
@@ -27,7 +27,7 @@ pub(crate) fn offer(backend: &Capabilities) -> u64 {
         (receive.uso, RX_USO),
     ];
     of_the_backend.into_iter().filter(|(able, _)| *able).fold(
-        MRG_RXBUF | INDIRECT_DESC | MODERATION | MAC_FILTER | QUEUE_STATS,
+        MRG_RXBUF | INDIRECT_DESC | RSS | HASH_REPORT | MODERATION | MAC_FILTER | QUEUE_STATS,
         |set, (_, bit)| set | bit,
     )
 }

@@ -87,8 +87,8 @@ impl Card {
             regs::MAC_FILTER_SIZE => TABLE_SIZE as u32,
             regs::MAC_FILTER_LO => self.filter.entry(index).0,
             regs::MAC_FILTER_HI => self.filter.entry(index).1,
-            // CTRL reads as zero; the rest belongs to features that are not offered.
-            _ => 0,
+            // CTRL reads as zero, and so does what belongs to features that are not offered.
+            _ => self.rss.get(reg, index),
         }
     }
 
@@ -129,7 +129,13 @@ impl Card {
                 self.events.set_vector(value);
                 true
             }
-            _ => false,
+            _ => {
+                let is_rss = self.rss.set(reg, index, value);
+                if is_rss {
+                    self.apply_rss();
+                }
+                is_rss
+            }
         }
     }
 

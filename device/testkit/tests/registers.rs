@@ -85,8 +85,8 @@ fn illegal_accesses_read_zero_write_nothing_and_are_counted() {
     nowhere.push(regs::queue_reg(2, regs::Q_SIZE));
     nowhere.push(regs::stats_reg(2, regs::S_FRAMES));
     let absent = |f: u64| offered & f == 0;
-    assert!(absent(features::RSS) && absent(features::TIMESTAMP));
-    nowhere.push(regs::RSS_KEY);
+    assert!(absent(features::VLAN_FILTER) && absent(features::TIMESTAMP));
+    nowhere.push(regs::VLAN_FILTER);
     nowhere.push(regs::CLOCK_LO);
     for offset in nowhere {
         let count = illegal(&mut card, |card| {

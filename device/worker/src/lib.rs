@@ -13,6 +13,10 @@
 //! An interrupt may be told to wait for more ([`Moderation`]). Whoever serves a round judges it
 //! anew, and sets the thread's alarm for the case that nobody comes by in time.
 //!
+//! With receive side scaling a frame may belong to another pair than the one whose backend queue
+//! it came from. [`Steering`] makes the pairs of a card known to each other; frames then travel
+//! between them in bounded queues.
+//!
 //! Waking a thread on another core takes much longer than moving a frame. So a doorbell is served
 //! where it arrives if the worker is asleep, for one round; what is left goes to the worker.
 //! `examples/doorbell.rs` measures both ways.
@@ -26,15 +30,18 @@ mod gate;
 mod kick;
 mod moderation;
 mod pair;
+mod parcel;
 mod report;
 mod shared;
 mod slot;
 mod state;
+mod steering;
 mod thread;
 
 pub use counters::Counters;
 pub use moderation::Moderation;
 pub use pair::{Options, Pair};
 pub use report::Report;
+pub use steering::Steering;
 pub use vnet_contract::queue::Kind;
 pub use vnet_queue::{Fault, RingConfig, RxFilter};

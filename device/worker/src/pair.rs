@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
 use crate::kick::Kick;
 use crate::moderation::Moderation;
+use crate::parcel::Inbox;
 use crate::report::Report;
 use crate::shared::Shared;
 use crate::slot::{Signal, Slot};
@@ -81,6 +82,7 @@ impl Pair {
             tallies: Tallies::default(),
             dma,
             report,
+            link: OnceLock::new(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = Builder::new()
@@ -207,8 +209,8 @@ impl Pair {
         self.shared.tallies.tx.reset();
     }
 
-    /// Back to the state after [`Self::spawn`]: queues stopped, frames that wait in the backend
-    /// forgotten, filter, moderation and counters cleared.
+    /// Back to the state after [`Self::spawn`]: queues stopped, frames that wait, in the backend or
+    /// on their way from another pair, forgotten, filter, moderation and counters cleared.
     pub fn reset(&self) {
         let mut state = self.shared.gate.lock();
         state.rx = Slot::Off;
@@ -216,6 +218,7 @@ impl Pair {
         state.filter = RxFilter::default();
         state.rx_moderation = Moderation::default();
         state.tx_moderation = Moderation::default();
+        state.inbox.as_mut().map(Inbox::discard);
         self.reset_counters();
         let backend = &mut state.backend;
         state.failed = catch_unwind(AssertUnwindSafe(|| backend.reset())).is_err();
@@ -224,6 +227,10 @@ impl Pair {
         if failed {
             self.shared.report.pair_failed(self.shared.index);
         }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn tally(&self, kind: Kind) -> &Tally {

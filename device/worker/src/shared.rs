@@ -3,7 +3,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use vnet_contract::queue::{rx_index, tx_index};
@@ -12,7 +12,9 @@ use vnet_dma::AddressSpace;
 use crate::alarm::Alarm;
 use crate::gate::Gate;
 use crate::kick::Kick;
+use crate::parcel::{Inbox, Parcel, Slit};
 use crate::state::{Round, State, Tallies};
+use crate::steering::Hub;
 use crate::Report;
 
 /// One queue pair.
@@ -25,6 +27,14 @@ pub(crate) struct Shared {
     pub(crate) tallies: Tallies,
     pub(crate) dma: AddressSpace,
     pub(crate) report: Arc<dyn Report>,
+    /// The way to the other pairs of the card, and from them.
+    pub(crate) link: OnceLock<Link>,
+}
+
+/// What makes a pair one of several.
+pub(crate) struct Link {
+    hub: Arc<Hub>,
+    slit: Slit,
 }
 
 impl Shared {
@@ -38,7 +48,15 @@ impl Shared {
         let Some(mem) = self.dma.memory() else {
             return Round::default();
         };
-        let result = catch_unwind(AssertUnwindSafe(|| state.serve(&mem, &self.tallies, due)));
+        let link = self.link.get();
+        let rules = link.map(|link| link.hub.rules());
+        let rules = rules.as_ref().and_then(|rules| rules.as_deref());
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            state.serve(&mem, &self.tallies, rules.map(|r| (r, self.index)), due)
+        }));
+        if let Some(link) = link {
+            link.hub.dispatch(&mut state.outbox);
+        }
         result.unwrap_or_else(|_| {
             state.fail();
             Round {
@@ -52,6 +70,47 @@ impl Shared {
     pub(crate) fn remind(&self, state: &mut State, round: &Round, now: impl FnOnce() -> Instant) {
         if let Some(due) = round.interrupt {
             state.reminder.ensure(&self.alarm, due, now());
+        }
+    }
+
+    /// Connects the pair with the others of its card.
+    pub(crate) fn join(&self, hub: Arc<Hub>, slit: Slit, inbox: Inbox) {
+        let mut state = self.gate.lock();
+        if self.link.set(Link { hub, slit }).is_ok() {
+            state.inbox = Some(inbox);
+        }
+    }
+
+    /// Takes frames from another pair, and brings them to the driver at once if nobody is at it.
+    /// Never waits.
+    pub(crate) fn deliver(&self, parcel: Parcel) {
+        let Some(link) = self.link.get() else {
+            return;
+        };
+        if let Err(refused) = link.slit.send(parcel) {
+            // Those that wait already have somebody who sees to it that they are served.
+            self.tallies.rx.lost(refused.len() as u64);
+            return;
+        }
+        let Some(mut state) = self.gate.try_lock() else {
+            // Whoever has the lock may be past its look at the inbox.
+            self.kick.kick();
+            return;
+        };
+        let round = self.unpack(&mut state);
+        self.remind(&mut state, &round, Instant::now);
+        self.report(&round);
+        drop(state);
+        if round.again {
+            self.kick.kick();
+        }
+    }
+
+    /// Serves a round of frames from other pairs, and nothing else.
+    fn unpack(&self, state: &mut State) -> Round {
+        match self.dma.memory() {
+            Some(mem) if !state.failed => state.serve_inbox(&mem, &self.tallies),
+            _ => Round::default(),
         }
     }
 

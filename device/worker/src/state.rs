@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use vnet_backend::Queue;
 use vnet_dma::DmaMap;
-use vnet_queue::{Budget, Fault, Outcome, Rx, RxFilter, Tx, Waits};
+use vnet_queue::{Budget, Drain, Fault, Outcome, Rx, RxFilter, Tx, Waits};
+use vnet_rss::Rss;
 
 use crate::alarm::Reminder;
 use crate::counters::Tally;
 use crate::moderation::{Moderation, Verdict};
+use crate::parcel::{Inbox, Outbox};
 use crate::slot::Slot;
+use crate::steering::Sorter;
 
 /// The queues of a pair and the backend that they serve.
 pub(crate) struct State {
@@ -21,6 +24,12 @@ pub(crate) struct State {
     pub(crate) filter: RxFilter,
     pub(crate) rx_moderation: Moderation,
     pub(crate) tx_moderation: Moderation,
+    /// Frames that other pairs of the card hand over.
+    pub(crate) inbox: Option<Inbox>,
+    /// Frames that this round hands over to others.
+    pub(crate) outbox: Outbox,
+    /// In place of a receive queue that does not run.
+    drain: Option<Drain>,
     /// The backend panicked: nothing is served until the pair is reset.
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
@@ -88,6 +97,9 @@ impl State {
             filter: RxFilter::default(),
             rx_moderation: Moderation::default(),
             tx_moderation: Moderation::default(),
+            inbox: None,
+            outbox: Outbox::default(),
+            drain: None,
             failed: false,
             starved: false,
             lost: 0,
@@ -96,17 +108,27 @@ impl State {
         }
     }
 
-    /// Serves a batch of each queue. `due`: the backend is to be asked for frames even if it does
-    /// not say that it has any.
-    pub(crate) fn serve(&mut self, mem: &DmaMap, tallies: &Tallies, due: bool) -> Round {
+    /// Serves a batch of each queue. `rules`: how received frames are steered, and the index of
+    /// this pair. `due`: the backend is to be asked for frames even if it does not say that it has
+    /// any.
+    pub(crate) fn serve(
+        &mut self,
+        mem: &DmaMap,
+        tallies: &Tallies,
+        rules: Option<(&Rss, u16)>,
+        due: bool,
+    ) -> Round {
         let mut round = Round::default();
         let blocked = self.serve_tx(mem, &tallies.tx, &mut round);
-        let received = self.serve_rx(mem, &tallies.rx, due, &mut round);
+        if due || !self.starved {
+            self.take_over(mem, &tallies.rx, &mut round);
+        }
+        let received = self.serve_rx(mem, &tallies.rx, rules, due, &mut round);
         self.interrupt(mem, tallies, &mut round);
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
 
-        let receiving = self.rx.is_running();
+        let receiving = self.rx.is_running() || spreads(rules);
         round.again |= receiving && self.backend.has_work();
         round.sleep = Sleep {
             readiness: blocked || receiving && !self.starved,
@@ -146,31 +168,88 @@ impl State {
         }
     }
 
-    /// Returns true if frames were taken from the backend.
-    fn serve_rx(&mut self, mem: &DmaMap, tally: &Tally, due: bool, round: &mut Round) -> bool {
-        let Slot::Running(rx, _) = &mut self.rx else {
-            return false;
+    /// Serves a batch of frames that other pairs handed over, on one of their threads.
+    pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies) -> Round {
+        let mut round = Round::default();
+        self.take_over(mem, &tallies.rx, &mut round);
+        self.interrupt(mem, tallies, &mut round);
+        round
+    }
+
+    /// Delivers frames that other pairs handed over.
+    fn take_over(&mut self, mem: &DmaMap, tally: &Tally, round: &mut Round) {
+        let Some(inbox) = &mut self.inbox else {
+            return;
         };
-        if !due && (self.starved || !self.backend.has_frames()) {
+        if !inbox.has_frames() {
+            return;
+        }
+        match &mut self.rx {
+            Slot::Running(rx, _) => {
+                let outcome = rx.take_over(mem, inbox, &self.filter, Budget::default());
+                self.received(mem, tally, &outcome, round);
+            }
+            Slot::Off | Slot::Failed(_) => tally.lost(inbox.discard()),
+        }
+    }
+
+    /// Returns true if frames were taken from the backend.
+    fn serve_rx(
+        &mut self,
+        mem: &DmaMap,
+        tally: &Tally,
+        rules: Option<(&Rss, u16)>,
+        due: bool,
+        round: &mut Round,
+    ) -> bool {
+        if round.rx_fault.is_some() || !due && (self.starved || !self.backend.has_frames()) {
             return false;
         }
-        self.starved = false;
-        let outcome = rx.run(mem, self.backend.as_mut(), &self.filter, Budget::default());
-        tally.batch(&outcome);
+        let backend = self.backend.as_mut();
+        let budget = Budget::default();
+        let mut sorter = rules.map(|(rules, own)| Sorter {
+            rules,
+            own,
+            outbox: &mut self.outbox,
+        });
+        let outcome = match (&mut self.rx, &mut sorter) {
+            (Slot::Running(rx, _), None) => rx.run(mem, backend, &self.filter, budget),
+            (Slot::Running(rx, _), Some(sorter)) => {
+                rx.run_steered(mem, backend, &self.filter, sorter, budget)
+            }
+            // Frames for other pairs must not wait for this one to be started.
+            (_, Some(sorter)) if spreads(rules) => {
+                let drain = self.drain.get_or_insert_default();
+                drain.run(backend, sorter, budget)
+            }
+            _ => return false,
+        };
         tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
+        self.received(mem, tally, &outcome, round);
+        moved(&outcome)
+    }
+
+    /// Takes note of what a batch of received frames did.
+    fn received(&mut self, mem: &DmaMap, tally: &Tally, outcome: &Outcome, round: &mut Round) {
+        tally.batch(outcome);
+        self.starved = false;
         round.rx_fault = outcome.fault;
+        round.progress |= moved(outcome);
         match outcome.waits {
             _ if outcome.fault.is_some() => {}
             Waits::Nothing => round.again = true,
             Waits::Backend => {}
-            Waits::Driver => match rx.rearm(mem) {
-                Ok(true) => round.again = true,
-                Ok(false) => self.starved = true,
-                Err(fault) => round.rx_fault = Some(fault),
-            },
+            Waits::Driver => {
+                let Slot::Running(rx, _) = &mut self.rx else {
+                    return;
+                };
+                match rx.rearm(mem) {
+                    Ok(true) => round.again = true,
+                    Ok(false) => self.starved = true,
+                    Err(fault) => round.rx_fault = Some(fault),
+                }
+            }
         }
-        round.progress |= moved(&outcome);
-        moved(&outcome)
     }
 
     /// Raises the interrupts that the driver asked for, and stops the queues that failed.
@@ -219,6 +298,11 @@ fn newly_lost(before: &mut u64, backend: &dyn Queue) -> u64 {
     now.saturating_sub(std::mem::replace(before, now))
 }
 
+/// True if this pair may have frames for others.
+fn spreads(rules: Option<(&Rss, u16)>) -> bool {
+    rules.is_some_and(|(rules, _)| rules.spreads())
+}
+
 fn moved(outcome: &Outcome) -> bool {
-    outcome.frames + outcome.drops > 0
+    outcome.frames + outcome.drops + outcome.handed > 0
 }
