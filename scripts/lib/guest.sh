@@ -3,7 +3,8 @@
 # One guest: start it, run commands in it, talk QMP to its QEMU, stop it. Source after
 # common.sh, root.sh and qemu-args.sh; set what differs from these defaults, then guest_start.
 
-NIC=vnet            # vnet or a rival: virtio-net, e1000e, vmxnet3
+NIC=vnet            # vnet or a rival: virtio-net, e1000e, igb, vmxnet3
+KINDS=()            # for a guest with different NICs: what each is instead of NIC
 NICS=1              # how many
 NET=(gateway)       # backend of each; the last one serves for the rest
 QUEUES=1            # queue pairs of each
@@ -29,20 +30,29 @@ guest_backend() {
   echo "${NET[$(($1 < last ? $1 : last))]}"
 }
 
+# guest_nic N: what NIC N is.
+guest_nic() {
+  echo "${KINDS[$1]:-$NIC}"
+}
+
 guest_mac() {
   printf '52:54:00:76:6e:%02x' "$1"
 }
 
-# The nearest that QEMU's own network back ends have for the rivals.
+# guest_netdev N: the nearest that QEMU's own network back ends have for the rivals. Of those only
+# virtio-net reads more than one queue of a TAP; what the kernel put into another would be lost.
 guest_netdev() {
-  case $1 in
+  local nic backend name queues=''
+  nic=$(guest_nic "$1") backend=$(guest_backend "$1")
+  case $backend in
     gateway) echo user ;;
     tap:name=*)
-      local name=${1#tap:name=}
-      echo "tap,ifname=$name,script=no,downscript=no$([ "$QUEUES" = 1 ] || echo ",queues=$QUEUES")"
+      name=${backend#tap:name=}
+      [ "$nic" != virtio-net ] || [ "$QUEUES" = 1 ] || queues=,queues=$QUEUES
+      echo "tap,ifname=$name,script=no,downscript=no$queues"
       ;;
     null) echo hubport,hubid=0 ;;
-    *) die "--nic $NIC has no backend like $1 (gateway, tap:name=NAME, null)" ;;
+    *) die "--nic $nic has no backend like $backend (gateway, tap:name=NAME, null)" ;;
   esac
 }
 
@@ -66,7 +76,9 @@ vnetd_start() {
 guest_initrd() {
   local extra=$GUEST_DIR/extra file
   mkdir -p "$extra/root"
-  [ "$NIC" != vnet ] || cp "$CACHE/module-$FLAVOUR/vnet.ko" "$extra/vnet.ko"
+  case " $NIC ${KINDS[*]} " in
+    *' vnet '*) cp "$CACHE/module-$FLAVOUR/vnet.ko" "$extra/vnet.ko" ;;
+  esac
   for file in "${FILES[@]}"; do
     cp -RL "$file" "$extra/root/" || die "cannot read $file"
   done
@@ -77,7 +89,7 @@ guest_initrd() {
 
 # guest_start: returns when the guest takes commands. No driver is loaded yet.
 guest_start() {
-  local n pipe
+  local n nic pipe
   GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
   QEMU_ARGS=()
   args_from guest.args
@@ -87,14 +99,15 @@ guest_start() {
 
   VNETD_PIDS=()
   for ((n = 0; n < NICS; n++)); do
-    if [ "$NIC" = vnet ]; then
+    nic=$(guest_nic "$n")
+    if [ "$nic" = vnet ]; then
       vnetd_start "$n"
       args_from nic-vnet.args N="$n" CHASSIS="$((n + 1))" SOCKET="$GUEST_DIR/nic$n.sock"
     else
       local netdev mq=off
-      netdev=$(guest_netdev "$(guest_backend "$n")")
+      netdev=$(guest_netdev "$n")
       case $netdev in *queues=*) mq=on ;; esac
-      args_from "nic-$NIC.args" N="$n" CHASSIS="$((n + 1))" MAC="$(guest_mac "$n")" \
+      args_from "nic-$nic.args" N="$n" CHASSIS="$((n + 1))" MAC="$(guest_mac "$n")" \
         NETDEV="$netdev" MQ="$mq"
     fi
   done

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The host's end with a guest's end on the loopback interface.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc,
+    },
+    thread,
+    time::Duration,
+};
+
+use vnet_bench::{
+    control::{hear, Connection, Reply, Request},
+    datagram::{self, Sink},
+    pattern,
+    server::Server,
+    stream,
+};
+
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the test's process.
+    thread::spawn(move || Server::new(vec![]).run(&listener));
+    address
+}
+
+fn begin() -> Request {
+    Request::Begin {
+        interface: "lo".into(),
+    }
+}
+
+#[test]
+fn bytes_of_a_stream_are_counted_between_begin_and_end() {
+    let address = server();
+    let control = Connection::open(address).unwrap();
+    control.ask(&begin()).unwrap();
+    let data = Connection::open(address).unwrap();
+    let socket = data.into_stream(&Request::Sink).unwrap();
+    let block = pattern::block();
+    (&socket).write_all(&block).unwrap();
+    (&socket).write_all(&block[..1000]).unwrap();
+    drop(socket);
+    let mut bytes = 0;
+    let mut frames = 0;
+    for _ in 0..100 {
+        let seen = control.ask_seen(&Request::End).unwrap();
+        bytes += seen.bytes;
+        frames += seen.frames;
+        assert!(seen.usage.own.contains_key("peer"));
+        control.ask(&begin()).unwrap();
+        if bytes >= block.len() as u64 + 1000 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bytes, block.len() as u64 + 1000);
+    assert!(frames > 0);
+}
+
+#[test]
+fn a_stream_with_a_hole_fails_the_sample() {
+    let address = server();
+    let control = Connection::open(address).unwrap();
+    control.ask(&begin()).unwrap();
+    let data = Connection::open(address).unwrap();
+    let socket = data.into_stream(&Request::Sink).unwrap();
+    (&socket).write_all(&pattern::block()[1448..9000]).unwrap();
+    drop(socket);
+    let failed = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        let failed = control.ask_seen(&Request::End).is_err();
+        control.ask(&begin()).unwrap();
+        failed
+    });
+    assert!(failed);
+}
+
+#[test]
+fn a_source_sends_until_the_other_end_has_enough() {
+    let data = Connection::open(server()).unwrap();
+    let socket = Arc::new(data.into_stream(&Request::Source).unwrap());
+    let bytes = Arc::new(AtomicU64::new(0));
+    let receiver = thread::spawn({
+        let (socket, bytes) = (socket.clone(), bytes.clone());
+        move || stream::receive(&socket, &bytes)
+    });
+    while bytes.load(Relaxed) < 1 << 20 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
+    receiver.join().unwrap().unwrap();
+}
+
+#[test]
+fn checked_transfers_find_one_wrong_byte() {
+    let address = server();
+    let into = Connection::open(address).unwrap();
+    let socket = into.into_stream(&Request::CheckedSource(300_000)).unwrap();
+    stream::receive_checked(&socket, 300_000).unwrap();
+
+    let mut data = vec![0; 300_000];
+    pattern::fill(&mut data, 0);
+    for wrong in [None, Some(0), Some(299_999)] {
+        let out = Connection::open(address).unwrap();
+        out.ask(&Request::CheckedSink(300_000)).unwrap();
+        let mut sent = data.clone();
+        if let Some(at) = wrong {
+            sent[at] ^= 4;
+        }
+        out.stream().write_all(&sent).unwrap();
+        let reply = hear::<Reply>(out.stream()).unwrap().unwrap();
+        assert_eq!(matches!(reply, Reply::Ready), wrong.is_none(), "{reply:?}");
+    }
+}
+
+#[test]
+fn datagrams_are_counted_and_checked() {
+    let address = server();
+    let control = Connection::open(address).unwrap();
+    let port = control.ask_port(&Request::DatagramSink).unwrap();
+    control.ask(&begin()).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = SocketAddr::new(address.ip(), port);
+    for n in 0..20 {
+        let mut data = pattern::datagram(n);
+        if n % 4 == 3 {
+            data[20] ^= 1;
+        }
+        socket.send_to(&data, to).unwrap();
+    }
+    thread::sleep(Duration::from_millis(200));
+    let seen = control.ask_seen(&Request::End).unwrap();
+    assert_eq!((seen.datagrams, seen.corrupt), (15, 5));
+
+    control.ask(&begin()).unwrap();
+    let stop = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| datagram::send_flat_out(to, &stop));
+        thread::sleep(Duration::from_millis(50));
+        stop.store(true, Relaxed);
+        sender.join().unwrap().unwrap()
+    });
+    thread::sleep(Duration::from_millis(200));
+    let seen = control.ask_seen(&Request::End).unwrap();
+    assert!(seen.datagrams > 0 && seen.datagrams <= sent);
+    assert_eq!(seen.corrupt, 0);
+}
+
+#[test]
+fn a_source_keeps_to_its_rate() {
+    let sink = Sink::start().unwrap();
+    let control = Connection::open(server()).unwrap();
+    let seen = control
+        .ask_seen(&Request::DatagramSource {
+            port: sink.port(),
+            rate: 5000,
+            millis: 400,
+            interface: "lo".into(),
+        })
+        .unwrap();
+    assert_eq!(seen.sent, 2000);
+    assert!(seen.usage.elapsed >= 0.4);
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(sink.arrived.intact.load(Relaxed), 2000);
+    assert_eq!(sink.arrived.corrupt.load(Relaxed), 0);
+}
+
+#[test]
+fn round_trips() {
+    let address = server();
+    let control = Connection::open(address).unwrap();
+    let port = control.ask_port(&Request::Echo).unwrap();
+    let to = SocketAddr::new(address.ip(), port);
+    let trips = datagram::ask(to, Duration::from_millis(100)).unwrap();
+    assert_eq!(trips.lost, 0);
+    assert!(trips.times.iter().all(|time| *time > 0.0));
+    assert!(!trips.times.is_empty());
+}
+
+#[test]
+fn nonsense_is_refused_and_the_next_is_served() {
+    let address = server();
+    let control = Connection::open(address).unwrap();
+    assert!(control.ask(&Request::End).is_err());
+    let interface = "no such one".into();
+    assert!(control.ask(&Request::Begin { interface }).is_err());
+    control.ask(&begin()).unwrap();
+
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(&[b'x'; 5000]).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    // Closed, with or without a reset for the bytes that were not read.
+    assert!(!matches!(stream.read(&mut [0; 10]), Ok(1..)));
+
+    let other = Connection::open(address).unwrap();
+    other.ask(&begin()).unwrap();
+}
