@@ -8,7 +8,12 @@ use crate::{BadSize, Buffer, Memory, Slot, Violation};
 
 /// A receive ring over ring memory `M`, with its slots in `S`.
 #[derive(Debug)]
-pub struct Ring<M, S>(Split<M, S>);
+pub struct Ring<M, S> {
+    split: Split<M, S>,
+    /// The used entry that [`Ring::peek`] took, as it was checked then: head and length. Its buffer
+    /// is still in the slot of the head.
+    peeked: Option<(u16, u32)>,
+}
 
 impl<M, S, B> Ring<M, S>
 where
@@ -19,32 +24,35 @@ where
     /// An empty ring. Clears `memory`, so the card must not use it yet. `slots` must have as many
     /// elements as the memory has descriptors.
     pub fn new(memory: M, slots: S) -> Result<Self, BadSize> {
-        Split::new(memory, slots).map(Self)
+        Ok(Self {
+            split: Split::new(memory, slots)?,
+            peeked: None,
+        })
     }
 
     /// The ring memory, for its bus addresses.
     pub fn memory(&self) -> &M {
-        self.0.memory()
+        self.split.memory()
     }
 
     /// Number of descriptors.
     pub fn size(&self) -> u16 {
-        self.0.size()
+        self.split.size()
     }
 
     /// Free descriptors: buffers that can still be posted.
     pub fn free(&self) -> u16 {
-        self.0.free()
+        self.split.free()
     }
 
     /// Buffers posted and not yet taken back.
     pub fn in_flight(&self) -> u16 {
-        self.0.in_flight()
+        self.split.in_flight()
     }
 
     /// The rule that the card broke, if the ring is broken.
     pub fn broken(&self) -> Option<Violation> {
-        self.0.broken()
+        self.split.broken()
     }
 
     /// Posts a buffer for the card to write; it sees it after [`Self::publish`]. Gives the buffer
@@ -52,9 +60,9 @@ where
     #[inline]
     pub fn post(&mut self, buffer: B) -> Result<(), B> {
         let mut draft = Draft::default();
-        self.0.push(&mut draft, buffer, true)?;
+        self.split.push(&mut draft, buffer, true)?;
         // The draft holds one buffer, so it cannot be refused as empty.
-        let _ = self.0.commit(draft, ());
+        let _ = self.split.commit(draft, ());
         Ok(())
     }
 
@@ -62,7 +70,7 @@ where
     #[must_use = "the card may wait for its doorbell"]
     #[inline]
     pub fn publish(&mut self) -> Option<u16> {
-        self.0.publish()
+        self.split.publish()
     }
 
     /// Takes back one buffer that the card is done with, and the number of bytes that the card
@@ -70,34 +78,63 @@ where
     /// be, and not necessarily written.
     #[inline]
     pub fn take(&mut self) -> Result<Option<(B, u32)>, Violation> {
-        let Some((head, len)) = self.0.pop()? else {
+        let next = match self.peeked.take() {
+            Some(peeked) => Some(peeked),
+            None => self.split.pop()?,
+        };
+        let Some((head, len)) = next else {
             return Ok(None);
         };
         let mut taken = None;
-        self.0.release(head, |buffer| taken = Some(buffer));
+        self.split.release(head, |buffer| taken = Some(buffer));
         Ok(taken.map(|buffer| (buffer, len)))
+    }
+
+    /// Shows the buffer that [`Self::take`] would give, with its length. [`Self::repost`] gives it to
+    /// the card again instead.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<(&B, u32)>, Violation> {
+        if self.peeked.is_none() {
+            self.peeked = self.split.pop()?;
+        }
+        let Some((head, len)) = self.peeked else {
+            return Ok(None);
+        };
+        Ok(self.split.buffer(head).map(|buffer| (buffer, len)))
+    }
+
+    /// Posts the buffer that [`Self::peek`] showed again: what it held was copied, or is not wanted.
+    /// Its descriptor is still right. False if none was shown.
+    #[inline]
+    pub fn repost(&mut self) -> bool {
+        let Some((head, _)) = self.peeked.take() else {
+            return false;
+        };
+        self.split.enter(head);
+        true
     }
 
     /// True if [`Self::take`] would give a buffer or find a violation.
     pub fn has_used(&self) -> bool {
-        self.0.has_used()
+        self.peeked.is_some() || self.split.has_used()
     }
 
     /// Asks the card for no interrupt. Advice only: one may still come.
     pub fn disable_interrupts(&mut self) {
-        self.0.disable_interrupts();
+        self.split.disable_interrupts();
     }
 
     /// Asks the card for an interrupt with the next buffer that it fills. False: there already is
     /// one, and there may be no interrupt; poll again.
     #[must_use = "an interrupt that is due may not come"]
     pub fn enable_interrupts(&mut self) -> bool {
-        self.0.enable_interrupts(0)
+        self.peeked.is_none() && self.split.enable_interrupts(0)
     }
 
     /// Gives every posted buffer to `each` and begins anew with cleared ring memory. Only when
     /// the card does not use the ring: the queue was stopped, the card was reset, or it is gone.
     pub fn reset(&mut self, each: impl FnMut(B)) {
-        self.0.restart(each, drop);
+        self.peeked = None;
+        self.split.restart(each, drop);
     }
 }

@@ -179,9 +179,24 @@ where
         slot.cookie = Some(cookie);
         slot.count = draft.count;
         slot.writable = draft.writable;
+        self.enter(head);
+        Ok(())
+    }
+
+    /// Enters a chain in the avail ring: a new one, or one that `pop` gave back, as it was.
+    #[inline]
+    pub(crate) fn enter(&mut self, head: u16) {
         self.memory.write_avail(self.next_avail & self.mask, head);
         self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(())
+    }
+
+    /// The first buffer of a chain, which `pop` gave back and `release` did not take apart yet.
+    #[inline]
+    pub(crate) fn buffer<'a>(&'a self, head: u16) -> Option<&'a B>
+    where
+        T: 'a,
+    {
+        self.slots[usize::from(head)].buffer.as_ref()
     }
 
     /// Shows the card all committed chains. Gives the value for the doorbell if it must be rung.

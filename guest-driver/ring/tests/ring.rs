@@ -99,6 +99,72 @@ fn a_receive_buffer_is_one_writable_descriptor() {
 }
 
 #[test]
+fn a_buffer_can_be_looked_at_and_posted_again() {
+    let (mut ring, memory) = rx(4);
+    for addr in [0x9000, 0xa000, 0xb000] {
+        ring.post((addr, 2048)).unwrap();
+    }
+    let _ = ring.publish();
+    assert_eq!(ring.peek(), Ok(None));
+    assert!(!ring.repost(), "nothing was looked at");
+    let heads: Vec<u16> = (0..3).map(|entry| memory.0.chain(entry).0).collect();
+    for entry in 0..2 {
+        memory
+            .0
+            .write_used(entry, u32::from(heads[usize::from(entry)]), 60);
+    }
+    memory.0.set_used_index(2);
+
+    assert_eq!(ring.peek(), Ok(Some((&(0x9000, 2048), 60))));
+    assert_eq!(
+        ring.peek(),
+        Ok(Some((&(0x9000, 2048), 60))),
+        "looking takes nothing"
+    );
+    assert!(ring.has_used());
+    assert!(!ring.enable_interrupts(), "it is still to be dealt with");
+    assert!(ring.repost());
+    assert!(!ring.repost(), "once only");
+    assert_eq!(ring.free(), 1, "its descriptor is in use all the time");
+    memory.0.set_avail_event(3);
+    assert_eq!(ring.publish(), Some(4));
+    let (head, chain) = memory.0.chain(3);
+    assert_eq!(head, heads[0]);
+    assert_eq!(
+        (chain[0].addr, chain[0].len, chain[0].flags),
+        (0x9000, 2048, DESC_F_WRITE)
+    );
+
+    assert_eq!(ring.peek(), Ok(Some((&(0xa000, 2048), 60))));
+    assert_eq!(
+        ring.take(),
+        Ok(Some(((0xa000, 2048), 60))),
+        "what was looked at"
+    );
+    assert_eq!(ring.take(), Ok(None));
+    assert_eq!((ring.free(), ring.in_flight()), (2, 2));
+    let mut left = Vec::new();
+    ring.reset(|buffer| left.push(buffer.0));
+    left.sort_unstable();
+    assert_eq!(left, [0x9000, 0xb000]);
+}
+
+#[test]
+fn a_buffer_that_is_looked_at_survives_a_reset_once() {
+    let (mut ring, memory) = rx(4);
+    ring.post((0x9000, 2048)).unwrap();
+    let _ = ring.publish();
+    memory.0.write_used(0, u32::from(memory.0.chain(0).0), 60);
+    memory.0.set_used_index(1);
+    assert!(ring.peek().unwrap().is_some());
+    let mut left = Vec::new();
+    ring.reset(|buffer| left.push(buffer.0));
+    assert_eq!(left, [0x9000]);
+    assert_eq!(ring.peek(), Ok(None));
+    assert!(!ring.repost());
+}
+
+#[test]
 fn a_full_ring_gives_back_what_it_cannot_take() {
     let (mut ring, _) = rx(2);
     ring.post((1, 1)).unwrap();

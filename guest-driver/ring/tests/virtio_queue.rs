@@ -409,8 +409,17 @@ proptest! {
                         queue.add_used(&shared.memory, head, len).unwrap();
                         done.push_back((buffer, len));
                     }
-                    if fill % 2 == 0 {
+                    if fill % 4 == 0 {
                         prop_assert_eq!(ring.take().unwrap(), done.pop_front());
+                    }
+                    if fill % 4 == 1 {
+                        let shown = ring.peek().unwrap().map(|(buffer, len)| (*buffer, len));
+                        prop_assert_eq!(shown, done.front().copied());
+                        if let Some((buffer, _)) = done.pop_front() {
+                            prop_assert!(ring.repost());
+                            posted.push_back(buffer);
+                            let _ = ring.publish();
+                        }
                     }
                 }
             }
