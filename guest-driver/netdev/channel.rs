@@ -34,7 +34,7 @@ use crate::{
     Counter,
     NetDevice,
     Operations,
-    PoolPage,
+    PoolBuffer,
     PoolParams,
     TxGuard,
     TxQueue, //
@@ -172,12 +172,12 @@ impl<T: Operations> Channel<T> {
         Ok(())
     }
 
-    /// See [`crate::Locked::alloc_page`].
+    /// See [`crate::Locked::alloc_buffer`].
     ///
     /// # Safety
     ///
     /// The RTNL lock is held.
-    pub(crate) unsafe fn alloc_page_stopped(&self) -> Option<PoolPage> {
+    pub(crate) unsafe fn alloc_buffer_stopped(&self) -> Option<PoolBuffer> {
         // SAFETY: the RTNL lock is held; it guards the pool of a channel that does not run, whose
         // NAPI is disabled. Its holder may sleep.
         unsafe {
@@ -475,9 +475,9 @@ impl<T: Operations> Napi<'_, T> {
         self.dev
     }
 
-    /// A page of the channel's pool, mapped for the device to write. Does not sleep.
+    /// A buffer of the channel's pool, mapped for the device to write. Does not sleep.
     #[inline]
-    pub fn alloc_page(&self) -> Option<PoolPage> {
+    pub fn alloc_buffer(&self) -> Option<PoolBuffer> {
         // A poll for completed transmissions has nothing to do with receiving.
         if self.budget == 0 {
             return None;

@@ -25,7 +25,7 @@ use crate::{
     LinkStats,
     Napi,
     Polled,
-    PoolPage,
+    PoolBuffer,
     PoolParams,
     RxMode,
     SkBuff,
@@ -152,10 +152,19 @@ impl Features {
     pub const TX_CHECKSUM: Self = Self(b::ND_F_HW_CSUM);
     /// The device tells of the checksums of received frames.
     pub const RX_CHECKSUM: Self = Self(b::ND_F_RXCSUM);
+    /// Received frames may stand for many segments each, and say so.
+    pub const RX_GRO: Self = Self(b::ND_F_GRO_HW);
+    /// Received frames come with a hash of their flow.
+    pub const RX_HASH: Self = Self(b::ND_F_RXHASH);
 
     /// The features of both.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// True if all of the others are among these.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     pub(crate) const fn as_raw(self) -> u64 {
@@ -268,13 +277,12 @@ impl<T: Operations> NetDevice<T> {
         unsafe { (*self.as_raw()).dev_addr.cast::<[u8; 6]>().read_volatile() }
     }
 
-    /// True if the user wants the checksums of received frames to be checked by the device.
+    /// The offloads that are switched on.
     #[inline]
-    pub fn wants_rx_checksum(&self) -> bool {
+    pub fn features(&self) -> Features {
         // SAFETY: the field is valid; writers hold the RTNL lock, and a frame that comes while it
         // changes may be treated either way.
-        let features = unsafe { (&raw const (*self.as_raw()).features).read_volatile() };
-        features & b::ND_F_RXCSUM != 0
+        Features(unsafe { (&raw const (*self.as_raw()).features).read_volatile() })
     }
 
     /// True while the interface is up.
@@ -445,13 +453,13 @@ impl<'a, T: Operations> Locked<'a, T> {
         unsafe { channel.create_pool(self.dev, params) }
     }
 
-    /// A page of the pool of a channel that does not run, mapped for the device to write. `None`
+    /// A buffer of the pool of a channel that does not run, mapped for the device to write. `None`
     /// also if the channel runs, or has no pool.
     ///
     /// May sleep.
-    pub fn alloc_page(&self, index: u16) -> Option<PoolPage> {
+    pub fn alloc_buffer(&self, index: u16) -> Option<PoolBuffer> {
         // SAFETY: the RTNL lock is held.
-        unsafe { self.channel(index)?.alloc_page_stopped() }
+        unsafe { self.channel(index)?.alloc_buffer_stopped() }
     }
 
     /// Starts a channel: from now on its transmit state is used by

@@ -3,6 +3,7 @@
 #include <linux/interrupt.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
+#include <linux/virtio_net.h>
 #include <net/page_pool/helpers.h>
 
 #include "helpers.h"
@@ -47,22 +48,19 @@ void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len)
 	dma_unmap_page(dev, addr, len, DMA_TO_DEVICE);
 }
 
-struct sk_buff *nd_skb_from_page(struct page *page, u32 headroom, u32 len)
+struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len)
 {
-	struct sk_buff *skb = napi_build_skb(page_address(page), PAGE_SIZE);
+	struct sk_buff *skb = napi_alloc_skb(napi, len);
 
-	BUILD_BUG_ON(ND_NET_SKB_PAD != NET_SKB_PAD);
-	if (unlikely(!skb))
-		return NULL;
-	skb_mark_for_recycle(skb);
-	skb_reserve(skb, headroom);
-	__skb_put(skb, len);
+	if (likely(skb))
+		skb_put_data(skb, data, len);
 	return skb;
 }
 
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize)
 {
 	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, page, offset, len, truesize);
+	skb_mark_for_recycle(skb);
 }
 
 u32 nd_skb_frags(const struct sk_buff *skb)
@@ -75,21 +73,38 @@ void nd_skb_csum_unnecessary(struct sk_buff *skb)
 	skb->ip_summed = CHECKSUM_UNNECESSARY;
 }
 
-u16 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue)
+bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments)
 {
-	u16 protocol;
+	if (virtio_net_hdr_to_skb(skb, hdr, true))
+		return false;
+	if (skb_is_gso(skb))
+		skb_shinfo(skb)->gso_segs = segments;
+	return true;
+}
+
+void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4)
+{
+	skb_set_hash(skb, hash, l4 ? PKT_HASH_TYPE_L4 : PKT_HASH_TYPE_L3);
+}
+
+u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue)
+{
+	u32 what;
 
 	skb_record_rx_queue(skb, queue);
 	skb->protocol = eth_type_trans(skb, napi->dev);
-	protocol = be16_to_cpu(skb->protocol);
+	what = be16_to_cpu(skb->protocol);
+	if (skb->pkt_type == PACKET_MULTICAST)
+		what |= ND_RX_MULTICAST;
 	napi_gro_receive(napi, skb);
-	return protocol;
+	return what;
 }
 
 struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)
 {
 	const struct page_pool_params pp = {
 		.flags = PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+		.order = params->order,
 		.pool_size = params->pages,
 		.nid = NUMA_NO_NODE,
 		.dev = params->dev,
@@ -104,9 +119,14 @@ struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)
 	return page_pool_create(&pp);
 }
 
-struct page *nd_page_pool_alloc(struct page_pool *pool, bool may_sleep)
+struct page *nd_page_pool_alloc(struct page_pool *pool, u32 order, bool may_sleep)
 {
-	return page_pool_alloc_pages(pool, may_sleep ? GFP_KERNEL : GFP_ATOMIC | __GFP_NOWARN);
+	gfp_t gfp = may_sleep ? GFP_KERNEL : GFP_ATOMIC | __GFP_NOWARN;
+
+	/* Who asks for more than a page does with single ones too. */
+	if (order)
+		gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	return page_pool_alloc_pages(pool, gfp);
 }
 
 dma_addr_t nd_page_pool_dma_addr(const struct page *page)
@@ -114,9 +134,21 @@ dma_addr_t nd_page_pool_dma_addr(const struct page *page)
 	return page_pool_get_dma_addr(page);
 }
 
+void nd_page_pool_ref(struct page *page)
+{
+	page_pool_ref_page(page);
+}
+
 void nd_page_pool_sync_for_cpu(const struct page *page, u32 offset, u32 len)
 {
-	page_pool_dma_sync_for_cpu(pp_page_to_nmdesc(page)->pp, page, offset, len);
+	dma_sync_single_range_for_cpu(pp_page_to_nmdesc(page)->pp->p.dev,
+				      page_pool_get_dma_addr(page), offset, len, DMA_FROM_DEVICE);
+}
+
+void nd_page_pool_sync_for_device(const struct page *page, u32 offset, u32 len)
+{
+	dma_sync_single_range_for_device(pp_page_to_nmdesc(page)->pp->p.dev,
+					 page_pool_get_dma_addr(page), offset, len, DMA_FROM_DEVICE);
 }
 
 void nd_page_pool_put(struct page *page, bool napi)

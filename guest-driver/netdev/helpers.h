@@ -15,13 +15,13 @@
 static const netdev_features_t ND_F_SG = NETIF_F_SG;
 static const netdev_features_t ND_F_HW_CSUM = NETIF_F_HW_CSUM;
 static const netdev_features_t ND_F_RXCSUM = NETIF_F_RXCSUM;
+static const netdev_features_t ND_F_GRO_HW = NETIF_F_GRO_HW;
+static const netdev_features_t ND_F_RXHASH = NETIF_F_RXHASH;
 static const netdev_features_t ND_F_HIGHDMA = NETIF_F_HIGHDMA;
 static const unsigned int ND_PAGE_SIZE = PAGE_SIZE;
 static const unsigned int ND_MAX_SKB_FRAGS = MAX_SKB_FRAGS;
-/* NET_SKB_PAD, which is a statement expression; helpers.c checks that it is the same. */
-static const unsigned int ND_NET_SKB_PAD = L1_CACHE_BYTES > 32 ? L1_CACHE_BYTES : 32;
-/* Bytes that an skb keeps for itself at the end of its buffer. */
-static const unsigned int ND_SKB_TAIL = SKB_DATA_ALIGN(sizeof(struct skb_shared_info));
+static const unsigned int ND_CACHE_LINE = SMP_CACHE_BYTES;
+static const unsigned int ND_RX_MULTICAST = 1 << 16;
 
 /* What a driver wants to know of a frame to send. */
 struct nd_tx_meta {
@@ -41,27 +41,35 @@ bool nd_dma_mapping_error(struct device *dev, dma_addr_t addr);
 void nd_dma_unmap_head(struct device *dev, dma_addr_t addr, u32 len);
 void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len);
 
-struct sk_buff *nd_skb_from_page(struct page *page, u32 headroom, u32 len);
+/* An skb with a copy of the data as its linear part. */
+struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len);
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize);
 u32 nd_skb_frags(const struct sk_buff *skb);
 void nd_skb_csum_unnecessary(struct sk_buff *skb);
-u16 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue);
+/* hdr is a struct virtio_net_hdr, unchecked. */
+bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments);
+void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4);
+/* Gives the EtherType, with ND_RX_MULTICAST for a multicast frame. */
+u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue);
 
-/* Pool of single pages for one receive queue, mapped and synced for the device to write. */
+/* Pool of pages for one receive queue, mapped and synced for the device to write. */
 struct nd_page_pool_params {
 	struct device *dev;
 	struct net_device *netdev;
 	struct napi_struct *napi;
 	u32 queue;
 	u32 pages;
+	u32 order;
 	u32 offset;
 	u32 len;
 };
 
 struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params);
-struct page *nd_page_pool_alloc(struct page_pool *pool, bool may_sleep);
+struct page *nd_page_pool_alloc(struct page_pool *pool, u32 order, bool may_sleep);
 dma_addr_t nd_page_pool_dma_addr(const struct page *page);
+void nd_page_pool_ref(struct page *page);
 void nd_page_pool_sync_for_cpu(const struct page *page, u32 offset, u32 len);
+void nd_page_pool_sync_for_device(const struct page *page, u32 offset, u32 len);
 void nd_page_pool_put(struct page *page, bool napi);
 void *nd_page_address(const struct page *page);
 

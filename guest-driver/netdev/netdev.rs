@@ -23,7 +23,7 @@
 //! - [`Operations::Tx`] is reachable in [`Operations::start_xmit`], where the core holds the lock of
 //!   the transmit queue, and through [`Napi::lock_tx`], which takes it;
 //! - [`Operations::Rx`] is reachable in [`Operations::poll`] only, which never runs twice at a time
-//!   for one channel. So it is with the channel's page pool ([`Napi::alloc_page`]).
+//!   for one channel. So it is with the channel's page pool ([`Napi::alloc_buffer`]).
 //!
 //! Everything else in the private data is shared and immutable, or atomic. Operations that the core
 //! serializes by the RTNL lock get a [`Locked`] device, the proof of holding it.
@@ -66,7 +66,7 @@ pub use mac::{
     RxMode, //
 };
 pub use page_pool::{
-    PoolPage,
+    PoolBuffer,
     PoolParams,
     PAGE_SIZE, //
 };
@@ -82,12 +82,11 @@ pub use skb::{
     DropReason,
     InFlightSkb,
     PartialChecksum,
+    Received,
     RxSkb,
     SkBuff,
     TxMeta,
-    MAX_FRAGS,
-    RX_HEADROOM,
-    RX_TAIL, //
+    MAX_FRAGS, //
 };
 pub use stats::{
     Counter,

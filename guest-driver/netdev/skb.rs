@@ -23,15 +23,11 @@ use crate::{
     dma::Segment,
     Napi,
     Operations,
-    PoolPage, //
+    PoolBuffer, //
 };
 
 /// Most fragments that an skb has beside its linear part.
 pub const MAX_FRAGS: u32 = b::ND_MAX_SKB_FRAGS;
-/// Bytes to leave free at the start of a page that becomes the linear part of a received skb.
-pub const RX_HEADROOM: u32 = b::ND_NET_SKB_PAD;
-/// Bytes to leave free at its end.
-pub const RX_TAIL: u32 = b::ND_SKB_TAIL;
 
 /// Why a frame was dropped: what `dropwatch` and the `skb:kfree_skb` event show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,54 +185,48 @@ pub struct RxSkb(NonNull<b::sk_buff>);
 // SAFETY: as for `SkBuff`.
 unsafe impl Send for RxSkb {}
 
+/// The C type has 16-bit members.
+#[repr(C, align(2))]
+struct AlignedHeader([u8; 10]);
+
+/// What the stack made of a received frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// EtherType, in CPU byte order.
+    pub protocol: u16,
+    /// True for a multicast frame that is no broadcast.
+    pub multicast: bool,
+}
+
 impl RxSkb {
-    /// Makes an skb whose linear part is `len` bytes of a page at `offset`. Gives the page back if
-    /// there is no memory, or the bytes do not lie between [`RX_HEADROOM`] and [`RX_TAIL`].
+    /// Makes an skb with a copy of `len` bytes of a buffer at `offset` as its linear part. `None` if
+    /// there is no memory, or the bytes are not inside the buffer.
     #[inline]
-    pub fn from_page<T: Operations>(
-        _napi: &Napi<'_, T>,
-        page: PoolPage,
+    pub fn copy<T: Operations>(
+        napi: &Napi<'_, T>,
+        buffer: &PoolBuffer,
         offset: u32,
         len: u32,
-    ) -> Result<Self, PoolPage> {
-        let end = u64::from(offset) + u64::from(len);
-        if offset < RX_HEADROOM || end > u64::from(b::ND_PAGE_SIZE - RX_TAIL) {
-            return Err(page);
-        }
-        // SAFETY: the page is owned and belongs to a page pool; the bytes leave room for the skb's
-        // own data at its end, as just checked. A poll is softirq context.
-        let skb = unsafe { b::nd_skb_from_page(page.as_raw(), offset, len) };
-        match NonNull::new(skb) {
-            Some(skb) => {
-                // The skb returns the page to its pool when it is freed.
-                let _ = page.into_raw();
-                Ok(Self(skb))
-            }
-            None => Err(page),
-        }
+    ) -> Option<Self> {
+        let data = buffer.at(offset, len)?;
+        // SAFETY: a poll is softirq context, and the bytes are valid; should the device still write
+        // them, the copy has what they were at some time.
+        NonNull::new(unsafe { b::nd_skb_copy(napi.as_raw(), data.cast(), len) }).map(Self)
     }
 
-    /// Adds `len` bytes of a page at `offset` as a fragment. Gives the page back if the skb has no
-    /// room for another, or the bytes are not inside the page.
+    /// Adds `len` bytes of a buffer at `offset` as a fragment, and charges the skb for all of the
+    /// buffer. Gives it back if the skb has no room for another, or the bytes are not inside.
     #[inline]
-    pub fn add_page(&mut self, page: PoolPage, offset: u32, len: u32) -> Result<(), PoolPage> {
-        let end = u64::from(offset) + u64::from(len);
+    pub fn add(&mut self, buffer: PoolBuffer, offset: u32, len: u32) -> Result<(), PoolBuffer> {
         // SAFETY: the skb is valid.
         let frags = unsafe { b::nd_skb_frags(self.0.as_ptr()) };
-        if frags >= MAX_FRAGS || end > u64::from(b::ND_PAGE_SIZE) {
-            return Err(page);
+        if frags >= MAX_FRAGS || buffer.at(offset, len).is_none() {
+            return Err(buffer);
         }
-        // SAFETY: the skb is owned, has room for a fragment, and takes the page over; it is marked
-        // for recycling, so it returns the page to its pool.
-        unsafe {
-            b::nd_skb_add_page(
-                self.0.as_ptr(),
-                page.into_raw(),
-                offset,
-                len,
-                b::ND_PAGE_SIZE,
-            )
-        };
+        let (start, truesize) = (buffer.start() + offset, buffer.length());
+        // SAFETY: the skb is owned and has room for a fragment. It takes the reference to the page
+        // over and is marked for recycling, so it gives that back to the pool.
+        unsafe { b::nd_skb_add_page(self.0.as_ptr(), buffer.into_page(), start, len, truesize) };
         Ok(())
     }
 
@@ -247,18 +237,31 @@ impl RxSkb {
         unsafe { b::nd_skb_csum_unnecessary(self.0.as_ptr()) }
     }
 
-    /// Marks the checksum as not yet completed. False if the offsets lie outside the frame.
+    /// Has the stack complete the checksum, or take the frame for one of many segments, as a header
+    /// in the form of `struct virtio_net_hdr` says. False if that contradicts itself or the frame.
+    ///
+    /// The stack is told to trust the headers of a large frame no more than the device is
+    /// (`SKB_GSO_DODGY`): should it be split again, they are looked at first.
     #[must_use]
     #[inline]
-    pub fn set_checksum_partial(&mut self, checksum: PartialChecksum) -> bool {
-        // SAFETY: the skb is owned; the function checks the offsets.
-        unsafe { b::skb_partial_csum_set(self.0.as_ptr(), checksum.start, checksum.offset) }
+    pub fn set_offload(&mut self, header: &[u8; 10], segments: u16) -> bool {
+        let header = AlignedHeader(*header);
+        // SAFETY: the skb is owned; the header has size and alignment of the C type, and the
+        // function is made for any content.
+        unsafe { b::nd_skb_set_offload(self.0.as_ptr(), (&raw const header).cast(), segments) }
     }
 
-    /// Hands the frame to the stack and returns its EtherType. The linear part must hold at least
-    /// the Ethernet header; shorter frames are dropped, with `None`.
+    /// Sets the hash of the frame's flow; `ports` says that it covers ports.
     #[inline]
-    pub fn receive<T: Operations>(self, napi: &Napi<'_, T>) -> Option<u16> {
+    pub fn set_hash(&mut self, hash: u32, ports: bool) {
+        // SAFETY: the skb is owned.
+        unsafe { b::nd_skb_set_hash(self.0.as_ptr(), hash, ports) }
+    }
+
+    /// Hands the frame to the stack. The linear part must hold at least the Ethernet header; shorter
+    /// frames are dropped, with `None`.
+    #[inline]
+    pub fn receive<T: Operations>(self, napi: &Napi<'_, T>) -> Option<Received> {
         const ETH_HLEN: u32 = 14;
         // SAFETY: the skb is owned.
         let (len, data_len) = unsafe { (self.0.as_ref().len, self.0.as_ref().data_len) };
@@ -268,7 +271,11 @@ impl RxSkb {
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: ownership is passed on, within a poll of the context.
-        Some(unsafe { b::nd_skb_receive(napi.as_raw(), this.0.as_ptr(), napi.index()) })
+        let what = unsafe { b::nd_skb_receive(napi.as_raw(), this.0.as_ptr(), napi.index()) };
+        Some(Received {
+            protocol: what as u16,
+            multicast: what & b::ND_RX_MULTICAST != 0,
+        })
     }
 
     /// Frees the frame as dropped.

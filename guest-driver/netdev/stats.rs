@@ -75,8 +75,6 @@ link_stats! {
     rx_dropped;
     /// Frames that the device dropped for want of buffers.
     rx_missed_errors;
-    /// Frames with lengths that cannot be.
-    rx_length_errors;
     /// Multicast frames received.
     multicast;
     /// Frames sent.

@@ -240,8 +240,7 @@ impl<'a> Operations for Nic<'a> {
             stats.rx_packets(rx.packets.get());
             stats.rx_bytes(rx.bytes.get());
             stats.rx_dropped(rx.dropped.get());
-            stats.rx_errors(rx.errors.get() + rx.bad_frames.get());
-            stats.rx_length_errors(rx.bad_frames.get());
+            stats.rx_errors(rx.bad_frames.get());
             stats.multicast(rx.multicast.get());
         }
     }

@@ -2,10 +2,12 @@
 
 //! Receiving.
 //!
-//! A buffer is a page: headroom, the per-packet header and the frame from there on, and at the end
-//! room for what the stack keeps with the linear part of an skb. A frame that needs more buffers
-//! goes on at the same offset of the next page. Everything here runs in the poll of the channel,
-//! or while the channel is not running.
+//! A buffer is a few pages in one piece, so that the longest frame takes few of them. A short frame
+//! is copied, and its buffer is posted again as it is: that costs neither pool nor DMA mapping, and
+//! the socket is charged for what the frame needs. Of a longer one the protocol headers are copied,
+//! and what follows them becomes fragments; what a frame leaves of its last buffer is posted again,
+//! if it is worth it. Everything here runs in the poll of the channel, or while the channel is not
+//! running.
 
 use kernel::{
     prelude::*,
@@ -13,16 +15,15 @@ use kernel::{
 };
 use netdev::{
     DropReason,
+    Features,
     Locked,
     Napi,
-    PartialChecksum,
-    PoolPage,
+    NetDevice,
+    PoolBuffer,
     PoolParams,
     RxSkb,
     MAX_FRAGS,
-    PAGE_SIZE,
-    RX_HEADROOM,
-    RX_TAIL, //
+    PAGE_SIZE, //
 };
 use vnet_contract::{
     features,
@@ -45,38 +46,84 @@ use crate::{
     stats::RxStats, //
 };
 
-/// Where in a page the card writes, and how much.
-const OFFSET: u32 = RX_HEADROOM;
-const LENGTH: u32 = PAGE_SIZE - RX_HEADROOM - RX_TAIL;
+/// Frames up to this length are copied.
+const COPY: u32 = 2048;
 
-const HEADER: u32 = hdr::SIZE as u32;
+/// Most bytes of headers that are copied of a longer one: Ethernet, two VLAN tags, IPv6 and TCP with
+/// all their options, or a good deal of extension headers.
+const MAX_HEADERS: u32 = 192;
+
+/// What a frame leaves of a buffer is posted if it is at least so long.
+const LEAST_REST: u32 = PAGE_SIZE;
+
 /// Ethernet header with one VLAN tag.
 const LINK_HEADER: u32 = 18;
 
-/// Largest MTU whose frames fit into one buffer.
-pub(crate) const MAX_MTU_SINGLE: u32 = LENGTH - HEADER - LINK_HEADER;
+/// Largest MTU whose frames fit into one buffer of any layout.
+pub(crate) const MAX_MTU_SINGLE: u32 = PAGE_SIZE - MAX_HEADER as u32 - LINK_HEADER;
 
-/// Most buffers of one frame: the linear part and the fragments.
-const MAX_BUFFERS: u16 = 1 + MAX_FRAGS as u16;
+/// Longest per-packet header of those that this driver may agree on.
+const MAX_HEADER: usize = hdr::size(features::HASH_REPORT);
+
+/// Most buffers of one frame. Each is at least a page, so the longest frame needs no more.
+const MAX_BUFFERS: u16 = MAX_FRAGS as u16;
+const _: () = assert!(MAX_BUFFERS as usize * PAGE_SIZE as usize >= queue::MAX_FRAME + MAX_HEADER);
+
+// Of transport headers.
+const TCP_CHECK: u16 = 16;
+const TCP_DATA_OFFSET: u32 = 12;
+const UDP_CHECK: u16 = 6;
+const UDP_HEADER: u32 = 8;
 
 /// Refill when so many buffers are missing: the card is told less often.
 const REFILL: u16 = 16;
 
-/// A page that the card may write.
-struct RxBuffer {
-    page: PoolPage,
-    addr: u64,
+/// How receive memory is cut into buffers, decided when a queue starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// A buffer is 2 to this power pages.
+    order: u8,
+    /// Bytes at both ends of a buffer that the card leaves alone.
+    headroom: u32,
+    tailroom: u32,
+    /// Whether what a frame leaves of a buffer is posted again.
+    rests: bool,
 }
+
+/// Pages that a ring may hold if they are not to be single ones.
+const MAX_PAGES: u32 = 4096;
+
+impl Layout {
+    /// With four pages a buffer, the longest frames that TCP makes take four buffers.
+    fn of_ring(size: u16) -> Self {
+        let pages = |order: &u8| u32::from(size) << order <= MAX_PAGES;
+        Self {
+            order: (1..=2).rev().find(pages).unwrap_or(0),
+            ..Self::PAGES
+        }
+    }
+
+    /// For when there is no memory in larger pieces.
+    const PAGES: Self = Self {
+        order: 0,
+        headroom: 0,
+        tailroom: 0,
+        rests: true,
+    };
+}
+
+/// Memory that the card may write.
+struct RxBuffer(PoolBuffer);
 
 impl Buffer for RxBuffer {
     #[inline]
     fn addr(&self) -> u64 {
-        self.addr
+        self.0.addr()
     }
 
     #[inline]
     fn length(&self) -> u32 {
-        LENGTH
+        self.0.length()
     }
 }
 
@@ -110,15 +157,35 @@ impl From<Violation> for Failure {
     }
 }
 
+/// The per-packet header of a frame, as it was in memory at one time.
+struct Header {
+    base: NetHdr,
+    /// Members of the base that say what the stack has to do about checksum and segments.
+    offload: [u8; 10],
+    /// Value and kind of the hash, if there can be one.
+    hash: Option<(u32, u16)>,
+}
+
+/// A poll: what the user wants, and what was received.
+struct Batch {
+    checksum: bool,
+    hash: bool,
+    packets: u64,
+    bytes: u64,
+}
+
 /// State of a receive queue.
 pub(crate) struct Rx {
     ring: Ring<RingMemory, KVec<Slot<RxBuffer, ()>>>,
     stats: Arc<RxStats>,
     pub(crate) index: u16,
-    mergeable: bool,
+    features: u64,
+    /// What a frame leaves of a buffer is posted again.
+    rests: bool,
+    /// Length of the per-packet header.
+    header: u32,
     /// Buffers that any frame fits into.
     enough: u16,
-    checksum: bool,
     /// The card broke a rule; said once.
     failed: bool,
 }
@@ -131,13 +198,17 @@ impl Rx {
         }
         let memory = RingMemory::new(nic.dev.as_ref(), size)?;
         let (_, stats) = nic.queue_stats.get(usize::from(pair)).ok_or(EINVAL)?;
+        let features = nic.identity.features;
+        let header = hdr::size(features) as u32;
         Ok(Self {
             ring: Ring::new(memory, slots).map_err(|_| EINVAL)?,
             stats: stats.clone(),
             index: queue::rx_index(pair),
-            mergeable: nic.identity.features & features::MRG_RXBUF != 0,
-            enough: ((nic.identity.max_mtu + LINK_HEADER + HEADER).div_ceil(LENGTH)) as u16,
-            checksum: nic.identity.features & features::RX_CSUM != 0,
+            features,
+            rests: false,
+            header,
+            // Large frames are as long, whatever the MTU is.
+            enough: (queue::MAX_FRAME as u32 + header).div_ceil(LEAST_REST) as u16,
             failed: false,
         })
     }
@@ -153,17 +224,24 @@ impl Rx {
     /// Posts as many buffers as the ring takes, before the channel of the pair is started. Fails
     /// if there is no memory for even half of them.
     pub(crate) fn fill(&mut self, dev: &Locked<'_, Nic<'_>>, pair: u16) -> Result {
-        let params = PoolParams {
-            pages: self.ring.size(),
-            offset: OFFSET,
-            len: LENGTH,
-        };
-        dev.create_pool(pair, params)?;
-        self.post(|| dev.alloc_page(pair));
-        if self.ring.free() > self.ring.size() / 2 {
-            return Err(ENOMEM);
+        for layout in [Layout::of_ring(self.ring.size()), Layout::PAGES] {
+            let params = PoolParams {
+                buffers: self.ring.size(),
+                order: layout.order,
+                headroom: layout.headroom,
+                tailroom: layout.tailroom,
+            };
+            // The buffers go before their pool is replaced.
+            self.ring.reset(drop);
+            dev.create_pool(pair, params)?;
+            // Without mergeable buffers any frame has to fit into each.
+            self.rests = layout.rests && self.features & features::MRG_RXBUF != 0;
+            self.post(|| dev.alloc_buffer(pair));
+            if self.ring.free() <= self.ring.size() / 2 {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(ENOMEM)
     }
 
     /// Shows the card what was posted; returns the avail index.
@@ -173,14 +251,13 @@ impl Rx {
         self.ring.in_flight()
     }
 
-    fn post(&mut self, alloc: impl Fn() -> Option<PoolPage>) {
+    fn post(&mut self, alloc: impl Fn() -> Option<PoolBuffer>) {
         while self.ring.free() > 0 {
-            let Some(page) = alloc() else {
+            let Some(buffer) = alloc() else {
                 self.stats.queue.alloc_failed.add(1);
                 return;
             };
-            let addr = page.dma_address() + u64::from(OFFSET);
-            if self.ring.post(RxBuffer { page, addr }).is_err() {
+            if self.ring.post(RxBuffer(buffer)).is_err() {
                 return;
             }
         }
@@ -190,7 +267,7 @@ impl Rx {
     #[inline]
     pub(crate) fn refill(&mut self, napi: &Napi<'_, Nic<'_>>, force: bool) -> Option<u16> {
         if self.ring.free() >= REFILL || force {
-            self.post(|| napi.alloc_page());
+            self.post(|| napi.alloc_buffer());
         }
         // Also what was posted in the middle of the poll.
         self.ring.publish()
@@ -210,19 +287,24 @@ impl Rx {
         budget: u32,
         done: &mut u32,
     ) -> Result<(), Failure> {
-        let mut bytes = 0u64;
+        let wanted = napi.device().features();
+        let mut batch = Batch {
+            checksum: wanted.contains(Features::RX_CHECKSUM),
+            hash: wanted.contains(Features::RX_HASH),
+            packets: 0,
+            bytes: 0,
+        };
         let outcome = loop {
             if *done >= budget || self.failed {
                 break Ok(());
             }
-            match self.frame(napi) {
-                Ok(None) => break Ok(()),
-                Ok(Some(len)) => {
+            match self.frame(napi, &mut batch) {
+                Ok(false) => break Ok(()),
+                Ok(true) => {
                     *done += 1;
-                    bytes += u64::from(len);
                     // Keep the card supplied in a long poll; the doorbell follows at its end.
                     if self.ring.free() >= self.ring.size() / 2 {
-                        self.post(|| napi.alloc_page());
+                        self.post(|| napi.alloc_buffer());
                         if self.ring.free() >= self.ring.size() / 2 {
                             break Ok(());
                         }
@@ -231,117 +313,157 @@ impl Rx {
                 Err(failure) => break Err(failure),
             }
         };
-        self.stats.queue.bytes.add(bytes);
+        self.stats.queue.packets.add(batch.packets);
+        self.stats.queue.bytes.add(batch.bytes);
         outcome
     }
 
-    /// Takes one frame from the ring. Gives its length, which is zero if it was dropped.
+    /// Takes one frame from the ring. False if there is none.
     #[inline]
-    fn frame(&mut self, napi: &Napi<'_, Nic<'_>>) -> Result<Option<u32>, Failure> {
-        let Some((buffer, len)) = self.ring.take()? else {
-            return Ok(None);
+    fn frame(&mut self, napi: &Napi<'_, Nic<'_>>, batch: &mut Batch) -> Result<bool, Failure> {
+        let (skip, features) = (self.header, self.features);
+        let Some((RxBuffer(buffer), len)) = self.ring.peek()? else {
+            return Ok(false);
         };
-        buffer.page.sync_for_cpu(len);
-        // The header, and the destination address, which tells multicast.
-        const HEAD: usize = hdr::SIZE + 6;
-        let head = buffer.page.read::<HEAD>(OFFSET as usize);
-        let (Some(head), true) = (head, len >= HEAD as u32) else {
+        buffer.sync_for_cpu(len);
+        let Some(header) = Header::read(buffer, len, features) else {
+            self.ring.repost();
             self.stats.queue.bad_frames.add(1);
-            return Ok(Some(0));
+            return Ok(true);
         };
-        let [header @ .., d0, d1, d2, d3, d4, d5] = head;
-        let to = [d0, d1, d2, d3, d4, d5];
-        let header = NetHdr::from_bytes(&header);
-
-        let buffers = if self.mergeable {
-            header.num_buffers
+        let buffers = header.buffers(features)?;
+        let first = len - skip;
+        let headers = if first > COPY || header.base.gso_type != hdr::GSO_NONE {
+            header.length(napi.device(), buffer, skip, first)
         } else {
-            1
+            first
         };
-        if buffers == 0 || buffers > MAX_BUFFERS {
-            return Err(Failure::BufferCount(buffers));
+        let (skb, total) = if buffers == 1 && first <= COPY {
+            let skb = RxSkb::copy(napi, buffer, skip, first);
+            buffer.sync_for_device(len);
+            self.ring.repost();
+            self.stats.queue.copied.add(1);
+            (skb, first)
+        } else {
+            let linear = headers.min(MAX_HEADERS);
+            let skb = RxSkb::copy(napi, buffer, skip, linear);
+            self.gather(skb, buffers, skip + linear)?
+        };
+        match skb {
+            Some(skb) => self.deliver(napi, skb, &header, total, headers, batch),
+            None => self.stats.queue.dropped.add(1),
         }
-
-        let mut total = len - HEADER;
-        let mut skb = match RxSkb::from_page(napi, buffer.page, OFFSET + HEADER, total) {
-            Ok(skb) => Some(skb),
-            Err(_page) => {
-                self.stats.queue.dropped.add(1);
-                None
-            }
-        };
-        for _ in 1..buffers {
-            // The card makes the buffers of a frame visible at once.
-            let Some((buffer, len)) = self.ring.take()? else {
-                if let Some(skb) = skb {
-                    skb.drop_with(DropReason::BadDeviceHeader);
-                }
-                return Err(Failure::Incomplete);
-            };
-            buffer.page.sync_for_cpu(len);
-            total += len;
-            if len == 0 {
-                if let Some(skb) = skb {
-                    skb.drop_with(DropReason::BadDeviceHeader);
-                }
-                return Err(Failure::Empty);
-            }
-            if let Some(s) = &mut skb {
-                // There is room: the buffers were counted. Bytes are inside the page: the ring
-                // checked the length.
-                let _ = s.add_page(buffer.page, OFFSET, len);
-            }
-        }
-        let Some(skb) = skb else {
-            return Ok(Some(0));
-        };
-        Ok(Some(self.deliver(napi, skb, header, to, total)))
+        Ok(true)
     }
 
-    /// Hands a frame to the stack; gives its length, or zero if it had to be dropped.
+    /// Takes the buffers of a frame from the ring, and adds what is in them to the skb, but for the
+    /// first `skip` bytes. Gives that and the length of the frame. Without an skb the buffers are
+    /// posted again.
+    fn gather(
+        &mut self,
+        mut skb: Option<RxSkb>,
+        buffers: u16,
+        skip: u32,
+    ) -> Result<(Option<RxSkb>, u32), Failure> {
+        let mut total = 0;
+        for n in 0..buffers {
+            let skip = if n == 0 { skip } else { 0 };
+            let len = match self.ring.peek() {
+                Ok(Some((RxBuffer(buffer), len))) => {
+                    buffer.sync_for_cpu(len);
+                    len
+                }
+                // The card makes the buffers of a frame visible at once.
+                Ok(None) => return Err(give_up(skb, Failure::Incomplete)),
+                Err(violation) => return Err(give_up(skb, violation.into())),
+            };
+            if len == 0 {
+                return Err(give_up(skb, Failure::Empty));
+            }
+            total += len;
+            let Some(skb) = skb.as_mut().filter(|_| len > skip) else {
+                self.ring.repost();
+                continue;
+            };
+            if let Ok(Some((RxBuffer(mut buffer), len))) = self.ring.take() {
+                let rest = if self.rests {
+                    buffer.split_off(len, LEAST_REST)
+                } else {
+                    None
+                };
+                // There is room: the buffers were counted, and lengths are checked by the ring.
+                let _ = skb.add(buffer, skip, len - skip);
+                if let Some(rest) = rest {
+                    // In the place that just became free.
+                    let _ = self.ring.post(RxBuffer(rest));
+                }
+            }
+        }
+        Ok((skb, total - self.header))
+    }
+
+    /// Hands a frame of `len` bytes to the stack, the first `headers` of which are protocol headers.
     #[inline]
     fn deliver(
         &self,
         napi: &Napi<'_, Nic<'_>>,
         mut skb: RxSkb,
-        header: NetHdr,
-        to: [u8; 6],
+        header: &Header,
         len: u32,
-    ) -> u32 {
-        // Segment sizes and partial checksums come only with features that were agreed on.
-        let partial = header.flags & hdr::F_NEEDS_CSUM != 0;
-        let mut good = header.gso_type == hdr::GSO_NONE && (!partial || self.checksum);
-        if good && self.checksum {
-            if partial {
-                good = skb.set_checksum_partial(PartialChecksum {
-                    start: header.csum_start,
-                    offset: header.csum_offset,
-                });
-            } else if header.flags & hdr::F_DATA_VALID != 0 && napi.device().wants_rx_checksum() {
+        headers: u32,
+        batch: &mut Batch,
+    ) {
+        let stats = &self.stats.queue;
+        let base = &header.base;
+        let (partial, large) = (
+            base.flags & hdr::F_NEEDS_CSUM != 0,
+            base.gso_type != hdr::GSO_NONE,
+        );
+        let segments = match len.checked_sub(headers) {
+            Some(payload) if large && base.gso_size != 0 => {
+                payload.div_ceil(u32::from(base.gso_size)).max(1)
+            }
+            _ => 1,
+        };
+        if base.flags & hdr::F_DATA_VALID != 0 && self.features & features::RX_CSUM != 0 {
+            if batch.checksum {
                 skb.set_checksum_valid();
             }
-            if header.flags != 0 {
-                self.stats.queue.csum.add(1);
-            }
+            stats.csum_unnecessary.add(1);
+        }
+        let mut good = len <= queue::MAX_FRAME as u32 && header.agreed(self.features);
+        if good && (partial || large) {
+            good = skb.set_offload(&header.offload, segments.min(u16::MAX.into()) as u16);
         }
         if !good {
             skb.drop_with(DropReason::BadDeviceHeader);
-            self.stats.queue.bad_frames.add(1);
-            return 0;
+            stats.bad_frames.add(1);
+            return;
         }
-        match skb.receive(napi) {
-            Some(protocol) => {
-                self.stats.queue.packets.add(1);
-                self.stats.protocols.count(protocol);
-                if to[0] & 1 != 0 && to != [0xff; 6] {
-                    self.stats.queue.multicast.add(1);
-                }
-                len
+        if let (Some((hash, kind)), true) = (header.hash, batch.hash) {
+            match kind {
+                hdr::HASH_NONE => {}
+                hdr::HASH_IPV4 | hdr::HASH_IPV6 => skb.set_hash(hash, false),
+                _ => skb.set_hash(hash, true),
             }
-            None => {
-                self.stats.queue.bad_frames.add(1);
-                0
-            }
+        }
+        let Some(received) = skb.receive(napi) else {
+            stats.bad_frames.add(1);
+            return;
+        };
+        batch.packets += 1;
+        batch.bytes += u64::from(len);
+        self.stats.protocols.count(received.protocol);
+        if received.multicast {
+            stats.multicast.add(1);
+        }
+        if partial {
+            stats.csum_partial.add(1);
+        }
+        if large {
+            stats.hw_gro_packets.add(1);
+            stats.hw_gro_bytes.add(u64::from(len));
+            stats.hw_gro_wire_packets.add(segments.into());
         }
     }
 
@@ -363,5 +485,90 @@ impl Rx {
     #[inline]
     pub(crate) fn enable_interrupts(&mut self) -> bool {
         self.failed || self.ring.enable_interrupts()
+    }
+}
+
+/// Drops a frame of which the card did not give all.
+fn give_up(skb: Option<RxSkb>, failure: Failure) -> Failure {
+    if let Some(skb) = skb {
+        skb.drop_with(DropReason::BadDeviceHeader);
+    }
+    failure
+}
+
+impl Header {
+    /// The header at the start of a buffer that the card wrote `len` bytes into. `None` if it cannot
+    /// be all there.
+    #[inline]
+    fn read(buffer: &PoolBuffer, len: u32, features: u64) -> Option<Self> {
+        const BASE: usize = hdr::SIZE;
+        const HASHED: usize = hdr::SIZE + hdr::HASH_SIZE;
+        if len < hdr::size(features) as u32 {
+            return None;
+        }
+        let (base, hash) = if features & features::HASH_REPORT != 0 {
+            let [base @ .., h0, h1, h2, h3, k0, k1, _, _] = buffer.read::<HASHED>(0)?;
+            let hash = u32::from_le_bytes([h0, h1, h2, h3]);
+            (base, Some((hash, u16::from_le_bytes([k0, k1]))))
+        } else {
+            (buffer.read::<BASE>(0)?, None)
+        };
+        let [offload @ .., _, _] = base;
+        Some(Self {
+            base: NetHdr::from_bytes(&base),
+            offload,
+            hash,
+        })
+    }
+
+    /// Number of buffers of the frame.
+    #[inline]
+    fn buffers(&self, features: u64) -> Result<u16, Failure> {
+        match self.base.num_buffers {
+            _ if features & features::MRG_RXBUF == 0 => Ok(1),
+            n @ 1..=MAX_BUFFERS => Ok(n),
+            n => Err(Failure::BufferCount(n)),
+        }
+    }
+
+    /// True if the features let a frame have checksum and segments as this one says.
+    #[inline]
+    fn agreed(&self, features: u64) -> bool {
+        let mut needs = 0;
+        if self.base.flags & hdr::F_NEEDS_CSUM != 0 {
+            needs |= features::RX_CSUM;
+        }
+        if self.base.gso_type & hdr::GSO_ECN != 0 {
+            needs |= features::RX_ECN;
+        }
+        needs |= match self.base.gso_type & !hdr::GSO_ECN {
+            hdr::GSO_NONE => 0,
+            hdr::GSO_TCPV4 => features::RX_TSO4,
+            hdr::GSO_TCPV6 => features::RX_TSO6,
+            hdr::GSO_UDP_L4 => features::RX_USO,
+            _ => return false,
+        };
+        features & needs == needs
+    }
+
+    /// Length of the protocol headers of a frame whose first `len` bytes are in the buffer, at
+    /// `offset`.
+    fn length(&self, dev: &NetDevice<Nic<'_>>, buffer: &PoolBuffer, offset: u32, len: u32) -> u32 {
+        // Where the transport header and, in it, the checksum is, tells enough of TCP and UDP.
+        if self.base.flags & hdr::F_NEEDS_CSUM != 0 {
+            let start = u32::from(self.base.csum_start);
+            let transport = match self.base.csum_offset {
+                TCP_CHECK => buffer
+                    .read::<1>(offset + start + TCP_DATA_OFFSET)
+                    .map(|[words]| u32::from(words >> 4) * 4),
+                UDP_CHECK => Some(UDP_HEADER),
+                _ => None,
+            };
+            match transport {
+                Some(transport) if start + transport <= len => return start + transport,
+                _ => {}
+            }
+        }
+        buffer.headers(dev, offset, len)
     }
 }

@@ -76,7 +76,15 @@ counters! {
         packets,
         bytes,
         /// Frames whose checksum the card vouched for.
-        csum,
+        csum_unnecessary,
+        /// Frames whose checksum is still to be completed, should they leave the machine.
+        csum_partial,
+        /// Frames made of several segments, their bytes, and the segments.
+        hw_gro_packets,
+        hw_gro_bytes,
+        hw_gro_wire_packets,
+        /// Frames that were copied out of their buffer.
+        copied,
         multicast,
         /// Frames dropped for want of memory.
         dropped,
