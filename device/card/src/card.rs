@@ -11,7 +11,7 @@ use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping};
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
-use vnet_worker::{Kind, Options, Pair, Report, Steering};
+use vnet_worker::{Kind, Pair, Report, Steering};
 
 use crate::config::{is_station_address, Config, Error};
 use crate::decode::{self, Map};
@@ -86,7 +86,7 @@ impl Card {
             .zip(endpoint.open(config.queue_pairs)?)
             .map(|(index, queue)| {
                 let report = Arc::clone(&events) as Arc<dyn Report>;
-                Pair::spawn(index, queue, dma.clone(), report, Options::default())
+                Pair::spawn(index, queue, dma.clone(), report, config.service)
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::Thread)?;

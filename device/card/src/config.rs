@@ -4,6 +4,7 @@
 use std::io;
 
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
+use vnet_worker::Options;
 
 /// What the user chooses about a card.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,8 @@ pub struct Config {
     pub queue_pairs: u16,
     /// Largest MTU that the driver may set; the backend's limit holds as well.
     pub max_mtu: u16,
+    /// How its queue pairs are served.
+    pub service: Options,
 }
 
 /// Why a card cannot be made.

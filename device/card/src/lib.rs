@@ -35,3 +35,4 @@ mod tests;
 pub use card::Card;
 pub use config::{Config, Error};
 pub use limit::Limit;
+pub use vnet_worker::Options;

@@ -3,7 +3,7 @@
 //! backend that can do everything.
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Offloads, Queue, RxRing};
-use vnet_card::{Card, Config};
+use vnet_card::{Card, Config, Options};
 use vnet_contract::{features::FEATURES, regs};
 
 /// Claims to be able to do everything.
@@ -40,6 +40,7 @@ fn offered() -> u64 {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 1,
         max_mtu: 9000,
+        service: Options::default(),
     };
     let mut card = Card::new(config, Box::new(Able)).unwrap();
     // Memory space on.

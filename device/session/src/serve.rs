@@ -108,7 +108,7 @@ mod tests {
     use std::path::Path;
     use std::thread;
     use vfio_user::Client;
-    use vnet_card::Config;
+    use vnet_card::{Config, Options};
     use vnet_contract::regs::ID_VALUE;
     use vnet_loopback::Null;
 
@@ -121,6 +121,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             queue_pairs: 1,
             max_mtu: 1500,
+            service: Options::default(),
         };
         let card = Card::new(config, Box::new(Null::new())).unwrap();
         let on_fatal = |e| panic!("{e}");

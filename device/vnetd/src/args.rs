@@ -36,6 +36,11 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1500..))]
     pub(crate) mtu_max: u16,
 
+    /// Longest time that an idle queue goes on looking for work before it sleeps, in microseconds
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub(crate) poll_us: u16,
+
     /// What to log on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub(crate) log: LevelFilter,
@@ -61,6 +66,7 @@ mod tests {
     fn defaults() {
         let args = parse(&[]).unwrap();
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
+        assert_eq!(args.poll_us, 0);
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.log, LevelFilter::WARN);
     }
@@ -72,6 +78,7 @@ mod tests {
             &["--queues", "17"],
             &["--mtu-max", "1499"],
             &["--mtu-max", "65536"],
+            &["--poll-us", "1001"],
             &["--log", "loud"],
             &["--mac", "ff:ff:ff:ff:ff:ff"],
             &["--net", "carrier-pigeon"],

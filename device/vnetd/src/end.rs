@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
     use std::sync::{Arc, Mutex};
-    use vnet_card::{Card, Config};
+    use vnet_card::{Card, Config, Options};
     use vnet_loopback::Null;
 
     fn card() -> SharedCard {
@@ -83,6 +83,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             queue_pairs: 1,
             max_mtu: 1500,
+            service: Options::default(),
         };
         Arc::new(Mutex::new(
             Card::new(config, Box::new(Null::new())).unwrap(),

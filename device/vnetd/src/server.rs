@@ -5,11 +5,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
-use vnet_card::{Card, Config};
+use vnet_card::{Card, Config, Options};
 use vnet_session::{Session, Socket};
 
 use crate::args::Args;
@@ -35,6 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         mac: mac.0,
         queue_pairs: args.queues,
         max_mtu: args.mtu_max,
+        service: Options {
+            poll: Duration::from_micros(args.poll_us.into()),
+            ..Options::default()
+        },
     };
     let card = Card::new(config, endpoint).map_err(|e| match e {
         vnet_card::Error::Backend(source) => unusable(source),

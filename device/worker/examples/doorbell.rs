@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! What a doorbell costs when it is served where it arrives, and when it wakes the worker.
+//! What a doorbell costs when it is served where it arrives, and when it wakes the worker; without
+//! and with polling.
 //!
 //! A guest thread sends frames of 60 bytes. A doorbell goes to the message thread through a unix
 //! socket, as from a real client. "latency": one frame at a time, from the avail index to the used
@@ -68,7 +69,7 @@ impl Guest {
     }
 }
 
-fn measure(inline_doorbells: bool, work: Duration) -> std::io::Result<()> {
+fn measure(options: Options, work: Duration) -> std::io::Result<()> {
     let mem = Memory::new(&[(RING, 0x1_0000), (BUFFERS, 0x1000)]);
     let driver = Driver::new(&mem, RING, SIZE, 0);
     mem.write(BUFFERS, &packet(NetHdr::default(), &[0; 60]));
@@ -76,7 +77,6 @@ fn measure(inline_doorbells: bool, work: Duration) -> std::io::Result<()> {
         driver.chain(head, &[(BUFFERS, 72)], false);
     }
     let report: Arc<dyn Report> = Arc::new(Loud);
-    let options = Options { inline_doorbells };
     let backend = Box::new(Sink(work));
     let pair = Pair::spawn(0, backend, mem.space.clone(), report, options)?;
     pair.start(Kind::Tx, driver.config, None)
@@ -127,8 +127,13 @@ fn measure(inline_doorbells: bool, work: Duration) -> std::io::Result<()> {
         let after = pair.counters(Kind::Tx);
         let frames = (after.frames - before.frames) as f64;
         println!(
-            "{:>7} | {:>6} ns | {:>7.1} | {:>7.1} | {:>8.2} | {:>8.4}",
-            if inline_doorbells { "inline" } else { "worker" },
+            "{:>7} | {:>4} us | {:>6} ns | {:>7.1} | {:>7.1} | {:>8.2} | {:>8.4}",
+            if options.inline_doorbells {
+                "inline"
+            } else {
+                "worker"
+            },
+            options.poll.as_micros(),
             work.as_nanos(),
             p(50),
             p(99),
@@ -142,11 +147,15 @@ fn measure(inline_doorbells: bool, work: Duration) -> std::io::Result<()> {
 }
 
 fn main() -> std::io::Result<()> {
-    println!("served  | backend   | latency | latency | stream   | doorbells");
-    println!("        | per frame | p50, us | p99, us | Mframe/s | per frame");
+    println!("served  | polling | backend   | latency | latency | stream   | doorbells");
+    println!("        |         | per frame | p50, us | p99, us | Mframe/s | per frame");
     for work in [Duration::ZERO, Duration::from_nanos(1400)] {
-        for inline in [true, false] {
-            measure(inline, work)?;
+        for (inline_doorbells, poll) in [(true, 0), (false, 0), (true, 50), (false, 50)] {
+            let options = Options {
+                inline_doorbells,
+                poll: Duration::from_micros(poll),
+            };
+            measure(options, work)?;
         }
     }
     Ok(())

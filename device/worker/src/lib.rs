@@ -8,7 +8,8 @@
 //!
 //! The thread sleeps until a doorbell, the backend's descriptor or the backend's deadline wakes
 //! it. While it works, the event index keeps the driver from ringing; before it sleeps, it asks
-//! for a doorbell and looks at the ring once more.
+//! for a doorbell and looks at the ring once more. If work tends to come soon after that, it goes on
+//! looking for a bounded time first ([`Options::poll`]).
 //!
 //! An interrupt may be told to wait for more ([`Moderation`]). Whoever serves a round judges it
 //! anew, and sets the thread's alarm for the case that nobody comes by in time.
@@ -31,6 +32,7 @@ mod kick;
 mod moderation;
 mod pair;
 mod parcel;
+mod polling;
 mod report;
 mod shared;
 mod slot;

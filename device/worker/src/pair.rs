@@ -7,7 +7,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vnet_backend::Queue;
 use vnet_contract::queue::{Error, Kind};
@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::kick::Kick;
 use crate::moderation::Moderation;
 use crate::parcel::Inbox;
+use crate::polling::Polling;
 use crate::report::Report;
 use crate::shared::Shared;
 use crate::slot::{Signal, Slot};
@@ -40,12 +41,17 @@ pub struct Options {
     /// 8.3 and 8.5 million frames a second with a backend that costs nothing, 0.65 and 0.64 with
     /// one that takes 1.4 us a frame, and with fewer than two doorbells per hundred frames.
     pub inline_doorbells: bool,
+
+    /// How long a worker that has run out of work goes on looking for more, at most, before it
+    /// asks for doorbells and sleeps. It does so only while work tends to come that soon.
+    pub poll: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             inline_doorbells: true,
+            poll: Duration::ZERO,
         }
     }
 }
@@ -84,10 +90,11 @@ impl Pair {
             report,
             link: OnceLock::new(),
         });
+        let polling = Polling::new(options.poll);
         let for_thread = Arc::clone(&shared);
         let thread = Builder::new()
             .name(format!("vnet-q{index}"))
-            .spawn(move || thread::run(&for_thread, wiring))?;
+            .spawn(move || thread::run(&for_thread, wiring, polling))?;
         Ok(Self {
             shared,
             options,
@@ -158,13 +165,18 @@ impl Pair {
         self.tally(kind).doorbell();
         if self.options.inline_doorbells {
             if let Some(mut state) = self.shared.gate.try_lock() {
+                // A worker that comes back by itself needs no doorbells, and no waking.
+                let sleep = state.sleep;
                 // A receive doorbell may end a lack of buffers.
-                let round = self.shared.serve(&mut state, kind == Kind::Rx);
-                let covered = state.sleep.covers(&round.sleep);
+                let due = kind == Kind::Rx;
+                let round = self.shared.serve(&mut state, due, sleep.is_some());
                 self.shared.remind(&mut state, &round, Instant::now);
                 self.shared.report(&round);
                 drop(state);
-                if round.again || !covered || round.rx_fault.is_some() {
+                let covered = sleep.is_none_or(|sleep| {
+                    !round.again && round.rx_fault.is_none() && sleep.covers(&round.sleep)
+                });
+                if !covered {
                     self.wake();
                 }
                 return;

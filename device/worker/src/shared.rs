@@ -39,7 +39,7 @@ pub(crate) struct Link {
 
 impl Shared {
     /// Serves a round under the lock. A panic of the backend is contained here.
-    pub(crate) fn serve(&self, state: &mut State, due: bool) -> Round {
+    pub(crate) fn serve(&self, state: &mut State, due: bool, arm: bool) -> Round {
         if state.failed {
             return Round::default();
         }
@@ -52,7 +52,13 @@ impl Shared {
         let rules = link.map(|link| link.hub.rules());
         let rules = rules.as_ref().and_then(|rules| rules.as_deref());
         let result = catch_unwind(AssertUnwindSafe(|| {
-            state.serve(&mem, &self.tallies, rules.map(|r| (r, self.index)), due)
+            state.serve(
+                &mem,
+                &self.tallies,
+                rules.map(|r| (r, self.index)),
+                due,
+                arm,
+            )
         }));
         if let Some(link) = link {
             link.hub.dispatch(&mut state.outbox);
@@ -109,7 +115,11 @@ impl Shared {
     /// Serves a round of frames from other pairs, and nothing else.
     fn unpack(&self, state: &mut State) -> Round {
         match self.dma.memory() {
-            Some(mem) if !state.failed => state.serve_inbox(&mem, &self.tallies),
+            Some(mem) if !state.failed => {
+                // A worker that comes back by itself needs no doorbells.
+                let arm = state.sleep.is_some();
+                state.serve_inbox(&mem, &self.tallies, arm)
+            }
             _ => Round::default(),
         }
     }

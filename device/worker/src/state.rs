@@ -36,8 +36,9 @@ pub(crate) struct State {
     starved: bool,
     /// Frames that the backend had lost when it was last asked.
     lost: u64,
-    /// What the worker sleeps on, or will when it has done its round.
-    pub(crate) sleep: Sleep,
+    /// What the worker sleeps on, or will when it has let go of the lock; `None`: it comes back by
+    /// itself.
+    pub(crate) sleep: Option<Sleep>,
     /// When the worker's alarm goes off.
     pub(crate) reminder: Reminder,
 }
@@ -103,27 +104,28 @@ impl State {
             failed: false,
             starved: false,
             lost: 0,
-            sleep: Sleep::default(),
+            sleep: None,
             reminder: Reminder::default(),
         }
     }
 
     /// Serves a batch of each queue. `rules`: how received frames are steered, and the index of
     /// this pair. `due`: the backend is to be asked for frames even if it does not say that it has
-    /// any.
+    /// any. `arm`: the driver is asked to ring when there is more to do.
     pub(crate) fn serve(
         &mut self,
         mem: &DmaMap,
         tallies: &Tallies,
         rules: Option<(&Rss, u16)>,
         due: bool,
+        arm: bool,
     ) -> Round {
         let mut round = Round::default();
-        let blocked = self.serve_tx(mem, &tallies.tx, &mut round);
+        let blocked = self.serve_tx(mem, &tallies.tx, arm, &mut round);
         if due || !self.starved {
-            self.take_over(mem, &tallies.rx, &mut round);
+            self.take_over(mem, &tallies.rx, arm, &mut round);
         }
-        let received = self.serve_rx(mem, &tallies.rx, rules, due, &mut round);
+        let received = self.serve_rx(mem, &tallies.rx, rules, due, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
@@ -142,7 +144,7 @@ impl State {
     }
 
     /// Returns true if frames wait for the backend.
-    fn serve_tx(&mut self, mem: &DmaMap, tally: &Tally, round: &mut Round) -> bool {
+    fn serve_tx(&mut self, mem: &DmaMap, tally: &Tally, arm: bool, round: &mut Round) -> bool {
         let Slot::Running(tx, _) = &mut self.tx else {
             return false;
         };
@@ -157,6 +159,7 @@ impl State {
                 round.again = true;
                 false
             }
+            Waits::Driver if !arm => false,
             Waits::Driver => {
                 match tx.rearm(mem) {
                     Ok(news) => round.again |= news,
@@ -169,15 +172,15 @@ impl State {
     }
 
     /// Serves a batch of frames that other pairs handed over, on one of their threads.
-    pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies) -> Round {
+    pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies, arm: bool) -> Round {
         let mut round = Round::default();
-        self.take_over(mem, &tallies.rx, &mut round);
+        self.take_over(mem, &tallies.rx, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
         round
     }
 
     /// Delivers frames that other pairs handed over.
-    fn take_over(&mut self, mem: &DmaMap, tally: &Tally, round: &mut Round) {
+    fn take_over(&mut self, mem: &DmaMap, tally: &Tally, arm: bool, round: &mut Round) {
         let Some(inbox) = &mut self.inbox else {
             return;
         };
@@ -187,7 +190,7 @@ impl State {
         match &mut self.rx {
             Slot::Running(rx, _) => {
                 let outcome = rx.take_over(mem, inbox, &self.filter, Budget::default());
-                self.received(mem, tally, &outcome, round);
+                self.received(mem, tally, &outcome, arm, round);
             }
             Slot::Off | Slot::Failed(_) => tally.lost(inbox.discard()),
         }
@@ -200,6 +203,7 @@ impl State {
         tally: &Tally,
         rules: Option<(&Rss, u16)>,
         due: bool,
+        arm: bool,
         round: &mut Round,
     ) -> bool {
         if round.rx_fault.is_some() || !due && (self.starved || !self.backend.has_frames()) {
@@ -225,12 +229,19 @@ impl State {
             _ => return false,
         };
         tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
-        self.received(mem, tally, &outcome, round);
+        self.received(mem, tally, &outcome, arm, round);
         moved(&outcome)
     }
 
     /// Takes note of what a batch of received frames did.
-    fn received(&mut self, mem: &DmaMap, tally: &Tally, outcome: &Outcome, round: &mut Round) {
+    fn received(
+        &mut self,
+        mem: &DmaMap,
+        tally: &Tally,
+        outcome: &Outcome,
+        arm: bool,
+        round: &mut Round,
+    ) {
         tally.batch(outcome);
         self.starved = false;
         round.rx_fault = outcome.fault;
@@ -239,6 +250,7 @@ impl State {
             _ if outcome.fault.is_some() => {}
             Waits::Nothing => round.again = true,
             Waits::Backend => {}
+            Waits::Driver if !arm => {}
             Waits::Driver => {
                 let Slot::Running(rx, _) = &mut self.rx else {
                     return;

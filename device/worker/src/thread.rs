@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use vnet_backend::{Attachment, Queue};
 
+use crate::polling::{Next, Polling};
 use crate::shared::Shared;
 use crate::state::{Round, Sleep};
 
@@ -20,6 +21,11 @@ const PATIENCE: u32 = 8;
 const NAP: Duration = Duration::from_millis(1);
 /// How often it is doubled at most.
 const NAP_DOUBLINGS: u32 = 6;
+
+/// While the worker polls, one in so many looks goes to the backend.
+const LOOKS: u32 = 4;
+/// Pause instructions between two looks.
+const PAUSES: u32 = 8;
 
 /// What a worker thread has of the backend, to use without the lock.
 pub(crate) struct Wiring {
@@ -51,37 +57,76 @@ impl Wiring {
 }
 
 /// Serves the pair until it is told to stop.
-pub(crate) fn run(shared: &Shared, mut wiring: Wiring) {
+pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
     let mut idle = 0;
+    // How long the worker slept before this round, if it did.
+    let mut slept = None;
+    let (mut arm, mut look) = (true, 0u32);
     while !shared.stop.load(Ordering::Acquire) {
         let (sleep, now, receiving) = {
             let mut state = shared.gate.lock();
-            let round = shared.serve(&mut state, true);
+            // While it polls, the worker asks the driver every time, and the backend, whose answer
+            // may be a system call, some of the times.
+            let due = arm || look % LOOKS == 0;
+            let round = shared.serve(&mut state, due, arm);
             shared.report(&round);
             if round.progress {
                 idle = 0;
             }
             let now = Instant::now();
             shared.remind(&mut state, &round, || now);
+            // A backend with more to do says so by a deadline that has come.
+            let more =
+                round.again || round.progress && round.sleep.deadline.is_some_and(|d| d <= now);
+            if let Some(time) = slept.take() {
+                polling.slept(time, round.progress);
+            }
+            let sleep = if more {
+                look = 0;
+                arm = !polling.is_on();
+                None
+            } else if polling.next(round.progress, now) == Next::Look {
+                look = look.wrapping_add(1);
+                arm = false;
+                None
+            } else if !arm {
+                // Once more, with doorbells.
+                arm = true;
+                None
+            } else {
+                arm = !polling.is_on();
+                look = 0;
+                Some(rest(&round, idle, now))
+            };
             // Before the lock is let go: a doorbell that is served inline has to know what wakes
             // the worker, and what does not.
-            state.sleep = rest(&round, idle, now);
-            // A backend with more to do says so by a deadline that has come.
-            let due = round.progress && round.sleep.deadline.is_some_and(|d| d <= now);
-            let sleep = (!round.again && !due).then_some(state.sleep);
+            state.sleep = sleep;
             (sleep, now, state.rx.is_running())
         };
         wiring.attach(receiving);
         let Some(sleep) = sleep else {
+            if look != 0 {
+                pause();
+            }
             continue;
         };
         let called = wait(shared, wiring.readiness.as_ref(), sleep, now);
-        if called || now.elapsed() >= SHORT && idle < PATIENCE {
+        let time = now.elapsed();
+        if called || time >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {
             idle = idle.saturating_add(1);
         }
+        slept = Some(time);
     }
+}
+
+/// Between two looks: leaves the CPU to whoever wants it.
+fn pause() {
+    for _ in 0..PAUSES {
+        std::hint::spin_loop();
+    }
+    std::thread::yield_now();
 }
 
 /// How to sleep after a round, with `idle` idle ones before it.

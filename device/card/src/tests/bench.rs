@@ -13,7 +13,7 @@ use vnet_contract::ring::{Desc, DESC_SIZE, RING_IDX};
 use vnet_dma::Mapping;
 use vnet_loopback::Null;
 
-use crate::{Card, Config};
+use crate::{Card, Config, Options};
 
 pub(super) const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 pub(super) const PAIRS: u16 = 2;
@@ -48,6 +48,7 @@ impl Bench {
             mac: MAC,
             queue_pairs: PAIRS,
             max_mtu: 9000,
+            service: Options::default(),
         };
         let card = Card::new(config, endpoint).unwrap();
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

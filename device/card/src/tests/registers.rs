@@ -11,6 +11,7 @@ use vnet_contract::regs::{self, queue_reg, Access};
 use super::bench::{Bench, BUS_MASTER, MAC, MEMORY_SPACE, PAIRS, PM_CTRL};
 use crate::config::{Config, Error};
 use crate::Card;
+use crate::Options;
 use vnet_loopback::Null;
 
 #[test]
@@ -249,6 +250,7 @@ fn a_card_that_cannot_be_is_refused() {
         mac: MAC,
         queue_pairs: 1,
         max_mtu: 9000,
+        service: Options::default(),
     };
     let refusal = |config| Card::new(config, Box::new(Null::new())).err().unwrap();
     for queue_pairs in [0, 17, u16::MAX] {

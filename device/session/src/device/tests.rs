@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, Mutex};
-use vnet_card::Config;
+use vnet_card::{Config, Options};
 use vnet_contract::regs;
 use vnet_loopback::Null;
 
@@ -23,6 +23,7 @@ fn device() -> (Device, Receiver<Error>) {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 2,
         max_mtu: 1500,
+        service: Options::default(),
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();
     let (sender, receiver) = channel();

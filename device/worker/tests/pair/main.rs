@@ -4,6 +4,7 @@
 mod backends;
 mod faults;
 mod moderation;
+mod polling;
 mod rig;
 mod service;
 mod wakeups;

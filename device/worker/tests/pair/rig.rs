@@ -61,6 +61,17 @@ pub(crate) struct Rig {
 impl Rig {
     /// A pair with nothing started.
     pub(crate) fn new(backend: impl Queue + 'static, inline_doorbells: bool) -> Self {
+        Self::with(
+            backend,
+            Options {
+                inline_doorbells,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// A pair that works like this, with nothing started.
+    pub(crate) fn with(backend: impl Queue + 'static, options: Options) -> Self {
         let mem = Memory::new(&[
             (RX_RING, 0x1_0000),
             (TX_RING, 0x1_0000),
@@ -68,7 +79,6 @@ impl Rig {
         ]);
         let reports = Arc::new(Reports::default());
         let report: Arc<dyn Report> = reports.clone();
-        let options = Options { inline_doorbells };
         let pair = Pair::spawn(3, Box::new(backend), mem.space.clone(), report, options).unwrap();
         let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let vector = Arc::new(Vector::default());
@@ -92,10 +102,13 @@ impl Rig {
 
     /// A pair with both queues running and no buffers posted.
     pub(crate) fn running(backend: impl Queue + 'static, inline_doorbells: bool) -> Self {
-        let rig = Self::new(backend, inline_doorbells);
-        rig.start(Kind::Rx);
-        rig.start(Kind::Tx);
-        rig
+        Self::new(backend, inline_doorbells).start_both()
+    }
+
+    pub(crate) fn start_both(self) -> Self {
+        self.start(Kind::Rx);
+        self.start(Kind::Tx);
+        self
     }
 
     pub(crate) fn start(&self, kind: Kind) {

@@ -6,12 +6,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vnet_contract::queue::Kind;
+use vnet_worker::Options;
 
 use crate::backends::{Echo, Tap, Wire};
 use crate::rig::{eventually, Rig, SIZE};
 
+/// The ways to work: doorbells left to the worker or served inline, without and with polling.
+fn ways() -> impl Iterator<Item = Options> {
+    [0, 50]
+        .map(Duration::from_micros)
+        .into_iter()
+        .flat_map(|poll| {
+            [false, true].map(|inline_doorbells| Options {
+                inline_doorbells,
+                poll,
+            })
+        })
+}
+
 /// Frames per run; with the pauses below that is tens of thousands of sleeps and wake-ups.
-const FRAMES: u32 = 30_000;
+const FRAMES: u32 = 20_000;
 
 /// Something between nothing and a few microseconds, so that the sides meet in every phase.
 fn pause(seed: &mut u32) {
@@ -23,9 +37,9 @@ fn pause(seed: &mut u32) {
 
 #[test]
 fn transmit() {
-    for inline in [false, true] {
+    for options in ways() {
         let wire = Wire::new();
-        let mut rig = Rig::running(Tap(wire.clone()), inline);
+        let mut rig = Rig::with(Tap(wire.clone()), options).start_both();
         let mut free: Vec<u16> = (0..SIZE).collect();
         let mut seed = 1;
         let mut sent = 0;
@@ -52,9 +66,9 @@ fn transmit() {
 
 #[test]
 fn a_doorbell_between_the_last_look_and_the_sleep() {
-    for inline in [false, true] {
+    for options in ways() {
         let wire = Wire::new();
-        let mut rig = Rig::running(Tap(wire.clone()), inline);
+        let mut rig = Rig::with(Tap(wire.clone()), options).start_both();
         // Time for the worker to fall asleep, so that one round is all that the kick causes.
         std::thread::sleep(Duration::from_millis(20));
         wire.lingers.store(100_000, Ordering::SeqCst);
@@ -69,8 +83,14 @@ fn a_doorbell_between_the_last_look_and_the_sleep() {
 
 #[test]
 fn receive() {
+    for options in ways() {
+        receive_all(options);
+    }
+}
+
+fn receive_all(options: Options) {
     let wire = Wire::new();
-    let mut rig = Rig::running(Tap(wire.clone()), true);
+    let mut rig = Rig::with(Tap(wire.clone()), options).start_both();
     let sender = std::thread::spawn({
         let wire = wire.clone();
         move || {
@@ -105,8 +125,8 @@ fn receive() {
 
 #[test]
 fn both_through_an_echo() {
-    for inline in [false, true] {
-        let mut rig = Rig::running(Echo::new(8), inline);
+    for options in ways() {
+        let mut rig = Rig::with(Echo::new(8), options).start_both();
         for head in 0..4 {
             rig.post(head);
         }
