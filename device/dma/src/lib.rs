@@ -31,4 +31,4 @@ mod space;
 pub use finder::Finder;
 pub use map::{DmaMap, Slices};
 pub use range::{MapError, Mapping, PAGE_SIZE};
-pub use space::{AddressSpace, MAX_MAPPINGS};
+pub use space::{AddressSpace, Snapshot, MAX_MAPPINGS};

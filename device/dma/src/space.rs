@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::files::Files;
 use crate::map::DmaMap;
@@ -15,6 +15,17 @@ use crate::range::{MapError, Mapping, Range};
 /// otherwise. A client that could use them all up would make the next allocation fail, and with
 /// it every card of the process.
 pub const MAX_MAPPINGS: usize = 32_768;
+
+/// The address space as it was at one moment.
+#[derive(Debug)]
+pub struct Snapshot(Guard<Option<Arc<DmaMap>>>);
+
+impl Snapshot {
+    /// What the card can reach; `None` while bus mastering is off.
+    pub fn memory(&self) -> Option<&DmaMap> {
+        self.0.as_deref()
+    }
+}
 
 /// The DMA address space of one card. Clones are handles to the same space.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +103,13 @@ impl AddressSpace {
         self.change(|control| control.bus_master = on);
     }
 
-    /// A snapshot for one batch; `None` while bus mastering is off. Takes no lock.
+    /// A snapshot for one batch. Takes no lock, and counts no references: workers that take one
+    /// for each batch share nothing that changes.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.shared.visible.load())
+    }
+
+    /// A snapshot to keep; `None` while bus mastering is off. Takes no lock.
     pub fn memory(&self) -> Option<Arc<DmaMap>> {
         self.shared.visible.load_full()
     }

@@ -166,11 +166,13 @@ fn unmap_at_the_top_of_the_address_space() {
 fn bus_mastering_hides_the_memory_and_gives_it_back() {
     let space = AddressSpace::new();
     space.map(with_file(0, P, &memfd(P), 0)).unwrap();
-    assert!(space.memory().is_none());
+    assert!(space.memory().is_none() && space.snapshot().memory().is_none());
     space.set_bus_master(true);
+    let before = space.snapshot();
     assert!(reaches(&space, 0, 8, Permissions::ReadWrite));
     space.set_bus_master(false);
-    assert!(space.memory().is_none());
+    assert!(space.memory().is_none() && space.snapshot().memory().is_none());
+    assert_eq!(before.memory().unwrap().len(), 1);
     space.clear();
     space.set_bus_master(true);
     assert!(space.memory().unwrap().is_empty());

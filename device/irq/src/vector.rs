@@ -11,7 +11,10 @@ use crate::EventFd;
 /// The eventfd sits behind a mutex that is held while it is written. Uncontended this costs a
 /// small part of the write, and it gives the guarantee that matters: when [`Self::attach`] or
 /// [`Self::detach`] has returned, no thread writes the former eventfd any more.
+///
+/// Aligned so that vectors of different workers share no cache lines.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Vector {
     state: Mutex<State>,
     raised: AtomicU64,

@@ -17,7 +17,9 @@ use crate::state::{Round, State, Tallies};
 use crate::steering::Hub;
 use crate::Report;
 
-/// One queue pair.
+/// One queue pair. On cache lines of its own, two of which processors may fetch together: pairs are
+/// allocated one after the other and served on different CPUs.
+#[repr(align(128))]
 pub(crate) struct Shared {
     pub(crate) index: u16,
     pub(crate) gate: Gate<State>,
@@ -45,20 +47,15 @@ impl Shared {
         }
         // The snapshot is taken under the lock: after a change of the address space, whoever
         // gets the lock knows that no round works on the old one.
-        let Some(mem) = self.dma.memory() else {
+        let snapshot = self.dma.snapshot();
+        let Some(mem) = snapshot.memory() else {
             return Round::default();
         };
         let link = self.link.get();
         let rules = link.map(|link| link.hub.rules());
         let rules = rules.as_ref().and_then(|rules| rules.as_deref());
         let result = catch_unwind(AssertUnwindSafe(|| {
-            state.serve(
-                &mem,
-                &self.tallies,
-                rules.map(|r| (r, self.index)),
-                due,
-                arm,
-            )
+            state.serve(mem, &self.tallies, rules.map(|r| (r, self.index)), due, arm)
         }));
         if let Some(link) = link {
             link.hub.dispatch(&mut state.outbox);
@@ -114,11 +111,12 @@ impl Shared {
 
     /// Serves a round of frames from other pairs, and nothing else.
     fn unpack(&self, state: &mut State) -> Round {
-        match self.dma.memory() {
+        let snapshot = self.dma.snapshot();
+        match snapshot.memory() {
             Some(mem) if !state.failed => {
                 // A worker that comes back by itself needs no doorbells.
                 let arm = state.sleep.is_some();
-                state.serve_inbox(&mem, &self.tallies, arm)
+                state.serve_inbox(mem, &self.tallies, arm)
             }
             _ => Round::default(),
         }
