@@ -23,9 +23,11 @@ mod fifo;
 mod frame;
 #[cfg(feature = "mock")]
 pub mod mock;
+mod offloads;
 
 pub use fifo::Fifo;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Meta};
+pub use offloads::{Offloads, SharedOffloads};
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -36,37 +38,9 @@ use vm_memory::VolatileSlice;
 /// Longest frame that crosses the seam: 64 KiB of payload with Ethernet header and VLAN tag.
 pub const MAX_FRAME: usize = 65_535 + 18;
 
-/// Offload metadata that one side can take from the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offloads {
-    /// [`Checksum::Partial`] and [`Checksum::Valid`].
-    pub checksum: bool,
-    /// [`GsoKind::TcpV4`].
-    pub tso4: bool,
-    /// [`GsoKind::TcpV6`].
-    pub tso6: bool,
-    /// TCP segmentation with [`Gso::ecn`].
-    pub ecn: bool,
-    /// [`GsoKind::Udp`].
-    pub uso: bool,
-}
-
-impl Offloads {
-    /// Everything.
-    pub const ALL: Self = Self {
-        checksum: true,
-        tso4: true,
-        tso6: true,
-        ecn: true,
-        uso: true,
-    };
-}
-
 /// What an endpoint can do. The card never offers its driver more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Metadata that [`Queue::transmit`] understands.
-    pub transmit: Offloads,
     /// Metadata that [`Queue::receive`] can be told to deliver with [`Endpoint::set_offloads`].
     pub receive: Offloads,
     /// Most queues that [`Endpoint::open`] yields.
@@ -132,6 +106,13 @@ pub trait Queue: Send {
     /// medium loses frames, lost. The worker offers the rest again later; a queue that took fewer
     /// becomes ready or due when it can take more.
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize;
+
+    /// Metadata that [`Self::transmit`] takes now. Frames with other metadata do not get there: the
+    /// card does for them what is to be done. May change from call to call, but is right for the
+    /// `transmit` that follows.
+    fn offloads(&self) -> Offloads {
+        Offloads::default()
+    }
 
     /// Delivers frames until it has none or `ring` gives no more room. Frames without room stay
     /// in the backend, which may drop the oldest or newest within its own bounds.

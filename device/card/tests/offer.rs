@@ -12,7 +12,6 @@ struct Able;
 impl Endpoint for Able {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: Offloads::ALL,
             receive: Offloads::ALL,
             max_queues: u16::MAX,
             max_mtu: u16::MAX,

@@ -56,18 +56,11 @@ impl Gateway {
 
 impl Endpoint for Gateway {
     fn capabilities(&self) -> Capabilities {
-        let checksum = Offloads {
-            checksum: true,
-            ..Offloads::default()
-        };
         Capabilities {
-            transmit: Offloads {
-                tso4: true,
-                tso6: true,
-                ecn: true,
-                ..checksum
+            receive: Offloads {
+                checksum: true,
+                ..Offloads::default()
             },
-            receive: checksum,
             max_queues: MAX_QUEUES,
             max_mtu: self.mtu,
         }
@@ -139,6 +132,15 @@ impl Queue for Port {
         }
         stack.work();
         batch.len()
+    }
+
+    fn offloads(&self) -> Offloads {
+        // A TCP frame that stands for several segments is one long segment to the stack. The
+        // services of UDP answer datagram by datagram.
+        Offloads {
+            uso: false,
+            ..Offloads::ALL
+        }
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {

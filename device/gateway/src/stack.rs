@@ -102,7 +102,7 @@ impl Stack {
     pub(crate) fn take(&mut self, queue: u16, frame: &Frame<'_>) {
         self.status.from_guest.0 += 1;
         self.status.from_guest.1 += frame.len as u64;
-        // A TCP frame that stands for several segments is one long segment to the stack.
+        // A TCP frame that stands for several segments may be longer than the MTU.
         let limit = match frame.meta.gso {
             None => usize::from(self.mtu) + ETHERNET_LEN + VLAN_LEN,
             Some(gso) if gso.kind != GsoKind::Udp => MAX_FRAME,

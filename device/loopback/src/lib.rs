@@ -2,8 +2,8 @@
 //! Backends that need nothing: [`Loopback`] gives every frame back on the queue that sent it,
 //! [`Null`] takes frames and never has one.
 //!
-//! Null takes frames with any offload metadata. Loopback takes checksum metadata only: a large
-//! frame would have to be segmented for a driver that does not receive such.
+//! Null takes frames with any offload metadata. Loopback takes those that the driver could receive
+//! again: a large frame that it sends but does not accept is cut before it gets here.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The backend that gives every frame back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use vnet_backend::{
-    checksum, Capabilities, Checksum, Endpoint, Error, Fifo, Frame, Offloads, Queue, RxRing,
+    Capabilities, Endpoint, Error, Fifo, Frame, Offloads, Queue, RxRing, SharedOffloads,
 };
 
 use crate::MAX_QUEUES;
@@ -16,21 +15,12 @@ const MAX_FRAMES: usize = 1024;
 /// The same in bytes. Room for a few frames of the largest size.
 const MAX_BYTES: usize = 1 << 20;
 
-const CHECKSUM: Offloads = Offloads {
-    checksum: true,
-    tso4: false,
-    tso6: false,
-    ecn: false,
-    uso: false,
-};
-
 /// Returns each transmitted frame on the queue that sent it. A queue whose guest does not receive
 /// loses the newest frames.
 #[derive(Debug, Default)]
 pub struct Loopback {
-    /// True while the driver accepts checksum metadata. Independent of everything else that the
-    /// queues see, so relaxed accesses do.
-    takes_checksum: Arc<AtomicBool>,
+    /// What the driver accepts with received frames, and so what it can be sent back.
+    offloads: Arc<SharedOffloads>,
 }
 
 impl Loopback {
@@ -43,8 +33,7 @@ impl Loopback {
 impl Endpoint for Loopback {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: CHECKSUM,
-            receive: CHECKSUM,
+            receive: Offloads::ALL,
             max_queues: MAX_QUEUES,
             max_mtu: u16::MAX,
         }
@@ -55,7 +44,7 @@ impl Endpoint for Loopback {
             .map(|_| {
                 Box::new(Mirror {
                     waiting: Fifo::new(MAX_FRAMES, MAX_BYTES),
-                    takes_checksum: self.takes_checksum.clone(),
+                    offloads: self.offloads.clone(),
                     lost: 0,
                 }) as Box<dyn Queue>
             })
@@ -63,46 +52,36 @@ impl Endpoint for Loopback {
     }
 
     fn set_offloads(&mut self, receive: Offloads) {
-        self.takes_checksum
-            .store(receive.checksum, Ordering::Relaxed);
+        self.offloads.set(receive);
     }
 }
 
 struct Mirror {
     waiting: Fifo,
-    takes_checksum: Arc<AtomicBool>,
+    offloads: Arc<SharedOffloads>,
     lost: u64,
 }
 
 impl Queue for Mirror {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
         for frame in batch {
-            // Segmentation is not offered, so a frame that asks for it is the driver's mistake.
-            let taken = frame.meta.gso.is_none()
-                && self.waiting.push(frame.len, frame.meta, |bytes| {
-                    frame.read(bytes);
-                });
+            let taken = self.waiting.push(frame.len, frame.meta, |bytes| {
+                frame.read(bytes);
+            });
             self.lost += u64::from(!taken);
         }
         batch.len()
     }
 
+    fn offloads(&self) -> Offloads {
+        self.offloads.get()
+    }
+
     fn receive(&mut self, ring: &mut dyn RxRing) {
-        let takes_checksum = self.takes_checksum.load(Ordering::Relaxed);
-        while let Some((frame, mut meta)) = self.waiting.front() {
+        while let Some((frame, meta)) = self.waiting.front() {
             let Some(room) = ring.room(frame.len()) else {
                 break;
             };
-            if !takes_checksum {
-                if let Checksum::Partial { start, offset } = meta.checksum {
-                    if !checksum::complete(frame, start, offset) {
-                        self.waiting.pop();
-                        self.lost += 1;
-                        continue;
-                    }
-                }
-                meta.checksum = Checksum::Unverified;
-            }
             let len = room.write(frame);
             ring.commit(len, meta);
             self.waiting.pop();

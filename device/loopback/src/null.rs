@@ -27,7 +27,6 @@ impl Null {
 impl Endpoint for Null {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: Offloads::ALL,
             receive: Offloads::ALL,
             max_queues: MAX_QUEUES,
             max_mtu: u16::MAX,
@@ -76,6 +75,10 @@ impl Queue for Sink {
             }
         }
         batch.len()
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::ALL
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {

@@ -6,6 +6,7 @@ use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::queue::Error;
 use vnet_dma::DmaMap;
+use vnet_segment::{Segmenter, Taken};
 
 use crate::chain::{walk, Chain, Direction};
 use crate::header::{self, ETH_HLEN};
@@ -25,6 +26,8 @@ pub struct Tx {
     chains: Vec<Sent>,
     parts: Parts,
     frames: Frames,
+    /// Does for a frame what the backend cannot do.
+    segmenter: Segmenter,
 }
 
 /// A chain with its header taken off.
@@ -48,6 +51,7 @@ impl Tx {
             chains: Vec::new(),
             parts: Parts::default(),
             frames: Frames::default(),
+            segmenter: Segmenter::default(),
         })
     }
 
@@ -71,7 +75,7 @@ impl Tx {
         self.parts.put(parts);
 
         let mut outcome = Outcome::new(waits);
-        let rest = self.chains.len() - taken;
+        let rest = self.chains.len() - taken.frames;
         if rest > 0 {
             // A fault behind frames that wait comes round again.
             self.ring.give_back(rest as u16);
@@ -79,11 +83,11 @@ impl Tx {
         } else {
             outcome.fault = fault;
         }
-        for sent in &self.chains[..taken] {
-            outcome.frames += 1;
-            outcome.bytes += sent.len as u64;
-        }
-        if let Err(fault) = self.complete(&view, taken) {
+        let bytes: usize = self.chains[..taken.frames].iter().map(|s| s.len).sum();
+        outcome.frames = (taken.frames - taken.refused) as u64;
+        outcome.bytes = (bytes - taken.refused_bytes) as u64;
+        outcome.drops = taken.refused as u64;
+        if let Err(fault) = self.complete(&view, taken.frames) {
             outcome.fault = Some(fault);
         }
         outcome
@@ -170,10 +174,10 @@ impl Tx {
         })
     }
 
-    /// Lends the batch to the backend and returns how many frames it took.
-    fn offer(&mut self, backend: &mut dyn Queue, parts: &[VolatileSlice<'_>]) -> usize {
+    /// Lends the batch to the backend and returns what it took.
+    fn offer(&mut self, backend: &mut dyn Queue, parts: &[VolatileSlice<'_>]) -> Taken {
         if self.chains.is_empty() {
-            return 0;
+            return Taken::default();
         }
         let mut frames = self.frames.take();
         frames.extend(self.chains.iter().map(|sent| Frame {
@@ -181,7 +185,7 @@ impl Tx {
             len: sent.len,
             parts: &parts[sent.parts_start..sent.chain.parts_end],
         }));
-        let taken = backend.transmit(&frames).min(frames.len());
+        let taken = self.segmenter.transmit(backend, &frames);
         self.frames.put(frames);
         taken
     }

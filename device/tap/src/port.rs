@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
-use vnet_backend::{Attachment, Frame, Meta, Queue, RxRing, MAX_FRAME};
+use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 
 use crate::header;
@@ -27,6 +27,8 @@ pub(crate) struct Port {
     detachable: bool,
     /// What is asked of the guest's ring before a frame is read, whose length is not known yet.
     usual: usize,
+    /// What the kernel takes.
+    offloads: Offloads,
     /// A frame that did not fit what was asked for, or a place for it.
     buffer: Box<[u8]>,
     /// The frame in `buffer` that waits for the guest.
@@ -37,11 +39,17 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(tun: Arc<OwnedFd>, usual: usize, detachable: bool) -> Self {
+    pub(crate) fn new(
+        tun: Arc<OwnedFd>,
+        usual: usize,
+        offloads: Offloads,
+        detachable: bool,
+    ) -> Self {
         Self {
             tun,
             detachable,
             usual: usual.min(MAX_FRAME),
+            offloads,
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
             held: None,
             retry: None,
@@ -128,6 +136,10 @@ impl Queue for Port {
             }
         }
         batch.len()
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {

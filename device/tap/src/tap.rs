@@ -137,7 +137,6 @@ fn flags(offloads: Offloads) -> u32 {
 impl Endpoint for Tap {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: self.offloads,
             receive: self.offloads,
             max_queues: self.max_queues,
             max_mtu: MAX_MTU,
@@ -168,7 +167,10 @@ impl Endpoint for Tap {
         Ok(fds
             .into_iter()
             .take(queues.into())
-            .map(|tun| Box::new(Port::new(tun, usual, self.multi_queue)) as Box<dyn Queue>)
+            .map(|tun| {
+                let port = Port::new(tun, usual, self.offloads, self.multi_queue);
+                Box::new(port) as Box<dyn Queue>
+            })
             .collect())
     }
 

@@ -22,7 +22,6 @@ struct FragileQueue;
 impl Endpoint for Fragile {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            transmit: Offloads::default(),
             receive: Offloads::default(),
             max_queues: PAIRS,
             max_mtu: 1500,

@@ -172,7 +172,6 @@ impl Endpoint for Told {
             ..Offloads::default()
         };
         Capabilities {
-            transmit: checksum,
             receive: checksum,
             max_queues: PAIRS,
             max_mtu: 9000,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use vnet_backend::{Frame, Meta, Queue, RxRing};
+use vnet_backend::{Frame, Meta, Offloads, Queue, RxRing};
 use vnet_queue::mock::{Driver, Memory};
 use vnet_queue::RxFilter;
 
@@ -79,6 +79,10 @@ impl Queue for Backend {
             *t -= n;
         }
         n
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::ALL
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Segments against a reference that makes each of them from nothing.
+
+mod backend;
+mod complete;
+mod cut;
+mod packet;
+mod refuse;
