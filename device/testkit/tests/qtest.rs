@@ -123,39 +123,52 @@ impl Machine {
 
     /// Programs both queues; bus addresses are guest addresses plus `offset`.
     fn start_queues(&mut self, offset: u64) {
+        self.negotiate(features::MRG_RXBUF);
+        self.qemu.cpu.write(RINGS, &[0; 0x4000]).unwrap();
+        self.post(queue::rx_index(0), offset);
+        for q in [queue::rx_index(0), queue::tx_index(0)] {
+            self.start_queue(q, 0, offset);
+        }
+    }
+
+    /// Resets the card and accepts features, and all frames.
+    fn negotiate(&mut self, features: u64) {
         self.set_reg(regs::CTRL, regs::CTRL_RESET);
         assert_eq!(self.reg(regs::CTRL), 0);
-        self.set_reg(regs::DRIVER_FEATURES_LO, features::MRG_RXBUF as u32);
+        self.set_reg(regs::DRIVER_FEATURES_LO, features as u32);
         self.set_reg(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
         assert_ne!(self.reg(regs::STATUS) & regs::STATUS_FEATURES_OK, 0);
         self.set_reg(regs::RX_MODE, regs::RX_MODE_PROMISC);
-        self.qemu.cpu.write(RINGS, &[0; 0x4000]).unwrap();
-        // One receive buffer.
+    }
+
+    /// Posts one receive buffer.
+    fn post(&mut self, q: u16, offset: u64) {
         let desc = Desc {
             addr: BUFFERS + offset,
             len: 2048,
             flags: DESC_F_WRITE,
             next: 0,
         };
-        self.publish(queue::rx_index(0), desc);
-        for q in [queue::rx_index(0), queue::tx_index(0)] {
-            let [desc, avail, used] = ring(q).map(|addr| addr + offset);
-            for (reg, value) in [
-                (regs::Q_SIZE, u32::from(SIZE)),
-                (regs::Q_VECTOR, 0),
-                (regs::Q_DESC_LO, desc as u32),
-                (regs::Q_DESC_HI, (desc >> 32) as u32),
-                (regs::Q_AVAIL_LO, avail as u32),
-                (regs::Q_AVAIL_HI, (avail >> 32) as u32),
-                (regs::Q_USED_LO, used as u32),
-                (regs::Q_USED_HI, (used >> 32) as u32),
-                (regs::Q_CTRL, regs::Q_CTRL_ENABLE),
-            ] {
-                self.set_reg(regs::queue_reg(q, reg), value);
-            }
-            let status = self.reg(regs::queue_reg(q, regs::Q_STATUS));
-            assert_eq!(status, regs::Q_STATUS_RUNNING, "queue {q}");
+        self.publish(q, desc);
+    }
+
+    fn start_queue(&mut self, q: u16, vector: u32, offset: u64) {
+        let [desc, avail, used] = ring(q).map(|addr| addr + offset);
+        for (reg, value) in [
+            (regs::Q_SIZE, u32::from(SIZE)),
+            (regs::Q_VECTOR, vector),
+            (regs::Q_DESC_LO, desc as u32),
+            (regs::Q_DESC_HI, (desc >> 32) as u32),
+            (regs::Q_AVAIL_LO, avail as u32),
+            (regs::Q_AVAIL_HI, (avail >> 32) as u32),
+            (regs::Q_USED_LO, used as u32),
+            (regs::Q_USED_HI, (used >> 32) as u32),
+            (regs::Q_CTRL, regs::Q_CTRL_ENABLE),
+        ] {
+            self.set_reg(regs::queue_reg(q, reg), value);
         }
+        let status = self.reg(regs::queue_reg(q, regs::Q_STATUS));
+        assert_eq!(status, regs::Q_STATUS_RUNNING, "queue {q}");
     }
 
     /// Writes the first chain of a ring, and its index.
@@ -349,6 +362,43 @@ fn msix() {
     // A frame raises the vector of its queue.
     m.loop_a_frame(0, 1);
     m.expect_message(0);
+    m.qemu.quit().unwrap();
+}
+
+#[test]
+fn sixteen_pairs() {
+    let Some(program) = Qemu::program() else {
+        return;
+    };
+    let pairs = pci::MAX_QUEUE_PAIRS;
+    let server = Server::start_with("loopback", &["--queues", &pairs.to_string()]).unwrap();
+    let mut m = Machine::new(&program, &server, &[]);
+    assert_eq!(m.reg(regs::QUEUE_PAIRS), u32::from(pairs));
+    assert_eq!(m.reg(regs::VECTORS), u32::from(pci::MAX_VECTORS));
+    let control = m.card.read16(&mut m.qemu.cpu, m.msix + 2).unwrap();
+    assert_eq!(control & 0x7ff, pairs);
+    m.msix_control(0x8000);
+    for vector in 0..pci::MAX_VECTORS {
+        m.program_vector(vector.into());
+        m.mask(vector.into(), false);
+        m.raise(vector.into());
+        m.expect_message(vector.into());
+    }
+    // Every pair but the chosen one is off: a frame goes from the first to the last.
+    let last = pairs - 1;
+    let (rx, tx) = (queue::rx_index(last), queue::tx_index(0));
+    m.negotiate(features::MRG_RXBUF | features::RSS);
+    m.set_reg(regs::RSS_TABLE, u32::from(last));
+    m.set_reg(regs::RSS_CTRL, regs::RSS_CTRL_ENABLE);
+    m.post(rx, 0);
+    m.start_queue(rx, last.into(), 0);
+    m.start_queue(tx, 0, 0);
+    let frame = m.send(0, 3);
+    m.expect_message(last.into());
+    let [.., used] = ring(rx);
+    m.qemu.wait32(used, 1 << 16).unwrap();
+    let got = m.qemu.cpu.read(BUFFERS, 12 + frame.len()).unwrap();
+    assert_eq!(got[12..], frame);
     m.qemu.quit().unwrap();
 }
 
