@@ -90,7 +90,7 @@ impl Card {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::Thread)?;
-        let steering = Steering::connect(&pairs);
+        let steering = Steering::connect(pairs.iter());
         let endpoint: SharedEndpoint = Arc::new(Mutex::new(endpoint));
         let monitor = Monitor::spawn(Arc::clone(&endpoint), Arc::clone(&events), notes, inbox)
             .map_err(Error::Thread)?;

@@ -38,9 +38,9 @@ pub(crate) struct Hub {
 impl Steering {
     /// Makes all pairs of a card, in order of their indices, known to each other. To be called
     /// once, before any of them is started.
-    pub fn connect(pairs: &[Pair]) -> Self {
+    pub fn connect<'a>(pairs: impl Iterator<Item = &'a Pair> + Clone) -> Self {
         let hub = Arc::new(Hub {
-            pairs: pairs.iter().map(|p| Arc::downgrade(p.shared())).collect(),
+            pairs: pairs.clone().map(|p| Arc::downgrade(p.shared())).collect(),
             rules: ArcSwapOption::empty(),
         });
         for pair in pairs {

@@ -7,4 +7,5 @@ mod moderation;
 mod polling;
 mod rig;
 mod service;
+mod steering;
 mod wakeups;

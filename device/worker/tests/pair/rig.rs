@@ -72,6 +72,11 @@ impl Rig {
 
     /// A pair that works like this, with nothing started.
     pub(crate) fn with(backend: impl Queue + 'static, options: Options) -> Self {
+        Self::with_index(3, backend, options)
+    }
+
+    /// The same for one of several pairs.
+    pub(crate) fn with_index(index: u16, backend: impl Queue + 'static, options: Options) -> Self {
         let mem = Memory::new(&[
             (RX_RING, 0x1_0000),
             (TX_RING, 0x1_0000),
@@ -79,7 +84,8 @@ impl Rig {
         ]);
         let reports = Arc::new(Reports::default());
         let report: Arc<dyn Report> = reports.clone();
-        let pair = Pair::spawn(3, Box::new(backend), mem.space.clone(), report, options).unwrap();
+        let pair = Pair::spawn(index, Box::new(backend), mem.space.clone(), report, options);
+        let pair = pair.unwrap();
         let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let vector = Arc::new(Vector::default());
         vector.attach(EventFd::new(interrupt.try_clone().unwrap()).unwrap());

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Frames that go from one pair to another.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vnet_contract::queue::Kind;
+use vnet_rss::{Rss, RssConfig, Toeplitz, TABLE_SIZE};
+use vnet_worker::{Moderation, Options, Steering};
+
+use crate::backends::{Tap, Wire};
+use crate::rig::{eventually, Rig};
+
+/// Everything goes to the second of two pairs.
+fn all_to_the_second() -> Option<Arc<Rss>> {
+    Some(Arc::new(Rss::new(RssConfig {
+        key: Arc::new(Toeplitz::new(&[1; 40])),
+        types: 0,
+        symmetric: false,
+        spread: true,
+        table: [1; TABLE_SIZE],
+        pairs: 2,
+    })))
+}
+
+fn frame(serial: u8) -> Vec<u8> {
+    let mut frame = vec![serial; 60];
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    frame
+}
+
+/// Two pairs that receive, all of whose frames belong to the second, and what is behind them.
+struct Two {
+    rigs: [Rig; 2],
+    wires: [Arc<Wire>; 2],
+    steering: Steering,
+}
+
+impl Two {
+    fn new(options: Options) -> Self {
+        let wires = [Wire::new(), Wire::new()];
+        let rigs = [0, 1].map(|i| Rig::with_index(i as u16, Tap(wires[i].clone()), options));
+        let steering = Steering::connect(rigs.iter().map(|rig| &rig.pair));
+        steering.set_rules(all_to_the_second());
+        for rig in &rigs {
+            rig.start(Kind::Rx);
+            rig.start(Kind::Tx);
+        }
+        Self {
+            rigs,
+            wires,
+            steering,
+        }
+    }
+
+    fn post(&mut self, heads: std::ops::Range<u16>) {
+        for head in heads {
+            self.rigs[0].post(head);
+            self.rigs[1].post(head);
+        }
+    }
+
+    /// Insists on these frames at the second pair.
+    fn expect(&mut self, serials: std::ops::Range<u8>) {
+        for serial in serials {
+            let mut got = None;
+            eventually("the frame arrives", || {
+                got = self.rigs[1].take();
+                got.is_some()
+            });
+            assert_eq!(got.unwrap().1, frame(serial));
+        }
+        assert_eq!(self.rigs[1].take(), None);
+        assert_eq!(self.rigs[0].take(), None);
+    }
+
+    fn drops(&self) -> [u64; 2] {
+        [0, 1].map(|i| self.rigs[i].pair.counters(Kind::Rx).drops)
+    }
+}
+
+/// With workers that sleep at once, and with workers that poll.
+fn both_ways(test: fn(Two)) {
+    for poll in [Duration::ZERO, Duration::from_millis(2)] {
+        let options = Options::default();
+        test(Two::new(Options { poll, ..options }));
+    }
+}
+
+#[test]
+fn frames_cross_and_interrupt_their_own_pair() {
+    both_ways(|mut two| {
+        two.post(0..8);
+        assert!(!two.rigs[1].rx.rearm());
+        two.wires[0].deliver(frame(1));
+        assert!(two.rigs[1].interrupted());
+        two.expect(1..2);
+        // By way of a doorbell, too, and without rules not at all.
+        two.wires[0].deliver(frame(2));
+        two.rigs[0].pair.doorbell(Kind::Rx);
+        two.expect(2..3);
+        two.steering.set_rules(None);
+        two.wires[0].deliver(frame(3));
+        eventually("the frame stays", || two.rigs[0].take().is_some());
+        assert_eq!(two.rigs[1].take(), None);
+    });
+}
+
+#[test]
+fn frames_wait_for_buffers_of_their_own_pair() {
+    both_ways(|mut two| {
+        for head in 0..8 {
+            two.rigs[0].post(head);
+        }
+        for serial in 0..40 {
+            two.wires[0].deliver(frame(serial));
+        }
+        eventually("they leave the first pair", || {
+            two.wires[0].inbox.lock().unwrap().is_empty()
+        });
+        assert_eq!(two.rigs[1].take(), None);
+        for head in 0..40 {
+            two.rigs[1].post(head);
+        }
+        two.expect(0..40);
+        assert_eq!(two.drops(), [0, 0]);
+    });
+}
+
+#[test]
+fn a_pair_that_is_busy_takes_them_when_it_is_done() {
+    both_ways(|mut two| {
+        two.post(0..8);
+        two.wires[1].slow.store(100_000, Ordering::SeqCst);
+        for serial in 0..4 {
+            // The worker sends, or the thread that rings: either has the lock meanwhile.
+            let rig = &mut two.rigs[1];
+            let wire = &two.wires[1];
+            std::thread::scope(|s| {
+                s.spawn(|| rig.send(serial, &frame(0)));
+                eventually("it is busy", || wire.busy.load(Ordering::SeqCst));
+                two.wires[0].deliver(frame(serial as u8));
+            });
+            two.expect(serial as u8..serial as u8 + 1);
+        }
+        assert_eq!(two.drops(), [0, 0]);
+    });
+}
+
+#[test]
+fn frames_for_a_stopped_pair_are_lost_and_those_behind_one_get_through() {
+    both_ways(|mut two| {
+        two.post(0..8);
+        two.rigs[0].pair.stop(Kind::Rx);
+        two.wires[0].deliver(frame(1));
+        two.expect(1..2);
+        two.rigs[1].pair.stop(Kind::Rx);
+        two.wires[0].deliver(frame(2));
+        two.wires[1].deliver(frame(3));
+        eventually("they count", || two.drops() == [0, 2]);
+    });
+}
+
+#[test]
+fn a_reset_forgets_frames_on_their_way() {
+    both_ways(|mut two| {
+        for serial in 0..10 {
+            two.wires[0].deliver(frame(serial));
+            two.rigs[0].post(u16::from(serial));
+        }
+        eventually("they leave the first pair", || {
+            two.wires[0].inbox.lock().unwrap().is_empty()
+        });
+        two.steering.set_rules(None);
+        for rig in &two.rigs {
+            rig.pair.stop(Kind::Rx);
+            rig.pair.stop(Kind::Tx);
+        }
+        two.rigs.iter().for_each(|rig| rig.pair.reset());
+        assert_eq!(two.drops(), [0, 0]);
+        two.rigs[1].start(Kind::Rx);
+        two.rigs[1].post(0);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(two.rigs[1].take(), None);
+    });
+}
+
+#[test]
+fn an_interrupt_for_frames_of_others_may_be_told_to_wait() {
+    both_ways(|mut two| {
+        two.post(0..8);
+        assert!(!two.rigs[1].rx.rearm());
+        let wait = Duration::from_millis(50);
+        two.rigs[1].pair.set_moderation(
+            Kind::Rx,
+            Moderation {
+                usecs: wait.as_micros() as u16,
+                frames: 0,
+            },
+        );
+        let start = std::time::Instant::now();
+        two.wires[0].deliver(frame(1));
+        assert!(two.rigs[1].interrupted());
+        assert!(start.elapsed() >= wait);
+        two.expect(1..2);
+    });
+}
