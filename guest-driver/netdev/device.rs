@@ -29,6 +29,7 @@ use crate::{
     PoolParams,
     RxMode,
     SkBuff,
+    TxMeta,
     TxQueue, //
 };
 
@@ -53,7 +54,7 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Process context, RTNL held.
     fn stop(&self, dev: &Locked<'_, Self>);
 
-    /// Sends a frame, which the callee owns; `more` says that another follows at once.
+    /// Sends a frame, which the callee owns.
     ///
     /// Bottom halves are disabled and the lock of the transmit queue is held.
     fn start_xmit(
@@ -62,7 +63,7 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         queue: &TxQueue<'_>,
         tx: &mut Self::Tx,
         skb: SkBuff,
-        more: bool,
+        meta: &TxMeta,
     );
 
     /// Takes at most `budget` received frames, and any number of completed transmissions.
@@ -150,6 +151,14 @@ impl Features {
     pub const SCATTER_GATHER: Self = Self(b::ND_F_SG);
     /// The device completes any partial checksum of a transmitted frame.
     pub const TX_CHECKSUM: Self = Self(b::ND_F_HW_CSUM);
+    /// The device cuts TCP over IPv4 into segments.
+    pub const TSO: Self = Self(b::ND_F_TSO);
+    /// The device cuts TCP over IPv6 into segments.
+    pub const TSO6: Self = Self(b::ND_F_TSO6);
+    /// It does so with frames that have CWR set.
+    pub const TSO_ECN: Self = Self(b::ND_F_TSO_ECN);
+    /// The device cuts UDP into datagrams.
+    pub const USO: Self = Self(b::ND_F_GSO_UDP_L4);
     /// The device tells of the checksums of received frames.
     pub const RX_CHECKSUM: Self = Self(b::ND_F_RXCSUM);
     /// Received frames may stand for many segments each, and say so.

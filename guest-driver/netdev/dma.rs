@@ -5,7 +5,11 @@
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    num::NonZeroU32,
+    ptr::NonNull, //
+};
 use kernel::{
     device::{
         Bound,
@@ -23,45 +27,28 @@ pub(crate) fn as_raw(dev: &Device<Bound>) -> *mut b::device {
     core::ptr::from_ref(dev).cast_mut().cast()
 }
 
-/// Part of an skb, mapped for the device to read. Dropping it unmaps it.
+/// Memory for the device to read: a mapped part of an skb, or of [`SharedMemory`]. Dropping it unmaps
+/// the former.
 pub struct Segment<'a> {
-    dev: &'a Device<Bound>,
+    /// For whom to unmap it, if that is necessary.
+    mapped: Option<&'a Device<Bound>>,
     addr: u64,
-    len: u32,
-    /// A fragment, else the linear part: they are unmapped in different ways.
-    frag: bool,
+    len: NonZeroU32,
 }
 
-impl<'a> Segment<'a> {
-    /// Maps the linear part (0) or a fragment (from 1 on), which exists.
+impl Segment<'_> {
+    /// Bytes of shared memory, which must be kept for as long as the device reads. `None` if they do
+    /// not lie inside it, or are none.
     #[inline]
-    pub(crate) fn map(
-        dev: &'a Device<Bound>,
-        skb: NonNull<b::sk_buff>,
-        index: u32,
-    ) -> Result<Option<Self>> {
-        let raw = as_raw(dev);
-        let mut len = 0;
-        let frag = index > 0;
-        // SAFETY: the device is bound, the skb valid and the part exists.
-        let addr = unsafe {
-            if frag {
-                b::nd_skb_map_frag(raw, skb.as_ptr(), index - 1, &mut len)
-            } else {
-                b::nd_skb_map_head(raw, skb.as_ptr(), &mut len)
-            }
-        };
-        // SAFETY: the device is bound; the address came from a mapping function.
-        if unsafe { b::nd_dma_mapping_error(raw, addr) } {
-            return Err(ENOMEM);
+    pub fn shared(memory: &SharedMemory, offset: usize, len: u32) -> Option<Self> {
+        if offset.checked_add(len as usize)? > memory.bytes {
+            return None;
         }
-        let segment = Self {
-            dev,
-            addr,
-            len,
-            frag,
-        };
-        Ok((len != 0).then_some(segment))
+        Some(Self {
+            mapped: None,
+            addr: memory.dma_address() + offset as u64,
+            len: NonZeroU32::new(len)?,
+        })
     }
 
     /// Bus address.
@@ -73,22 +60,125 @@ impl<'a> Segment<'a> {
     /// Length in bytes, at least one.
     #[inline]
     pub fn length(&self) -> u32 {
-        self.len
+        self.len.get()
     }
 }
 
 impl Drop for Segment<'_> {
     #[inline]
     fn drop(&mut self) {
-        let raw = as_raw(self.dev);
-        // SAFETY: mapped in `map` with this device, address and length.
-        unsafe {
-            if self.frag {
-                b::nd_dma_unmap_frag(raw, self.addr, self.len)
-            } else {
-                b::nd_dma_unmap_head(raw, self.addr, self.len)
-            }
+        if let Some(dev) = self.mapped {
+            // SAFETY: `Segments` mapped this with this device, address and length.
+            unsafe { b::nd_dma_unmap(as_raw(dev), self.addr, self.len.get()) }
         }
+    }
+}
+
+/// Room for the segments of one frame. Not initialized, as it is large.
+pub struct SegmentSpace(MaybeUninit<b::nd_tx_parts>);
+
+impl SegmentSpace {
+    /// Empty space.
+    #[inline]
+    pub fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+}
+
+impl Default for SegmentSpace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The segments of a mapped frame, in order. Those that are not taken are unmapped.
+pub struct Segments<'s, 'a> {
+    dev: &'a Device<Bound>,
+    parts: &'s SegmentSpace,
+    next: u16,
+    count: u16,
+    header: bool,
+    unmap: bool,
+}
+
+impl<'s, 'a> Segments<'s, 'a> {
+    /// Maps an skb, if possible with `header` in its headroom.
+    #[inline]
+    pub(crate) fn map(
+        dev: &'a Device<Bound>,
+        skb: NonNull<b::sk_buff>,
+        header: &[u8],
+        space: &'s mut SegmentSpace,
+    ) -> Result<Self> {
+        let p = space.0.as_mut_ptr();
+        // SAFETY: the device is bound, the skb is valid and its headroom nobody else's, for it is in
+        // the hands of the driver; there is room for as many parts as it may have.
+        let mapped = unsafe {
+            b::nd_skb_map(
+                as_raw(dev),
+                skb.as_ptr(),
+                header.as_ptr().cast(),
+                header.len() as u32,
+                p,
+            )
+        };
+        if !mapped {
+            return Err(ENOMEM);
+        }
+        // SAFETY: set by the function on success.
+        let (count, header, unmap) = unsafe { ((*p).count, (*p).header, (*p).unmap) };
+        Ok(Self {
+            dev,
+            parts: space,
+            next: 0,
+            count,
+            header,
+            unmap,
+        })
+    }
+
+    /// True if the first segment begins with the header that was given.
+    #[inline]
+    pub fn hold_header(&self) -> bool {
+        self.header
+    }
+
+    /// How many are left.
+    #[inline]
+    pub fn left(&self) -> u16 {
+        self.count.wrapping_sub(self.next)
+    }
+}
+
+impl<'a> Iterator for Segments<'_, 'a> {
+    type Item = Segment<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Segment<'a>> {
+        if self.next >= self.count {
+            return None;
+        }
+        // SAFETY: the first `count` parts, which the array has, were initialized in `map`.
+        let part = unsafe {
+            (&raw const (*self.parts.0.as_ptr()).part)
+                .cast::<b::nd_tx_part>()
+                .add(usize::from(self.next))
+                .read()
+        };
+        self.next += 1;
+        Some(Segment {
+            mapped: self.unmap.then_some(self.dev),
+            addr: part.addr,
+            // None is empty; `None` would leave the mapping behind, which harms nobody.
+            len: NonZeroU32::new(part.len)?,
+        })
+    }
+}
+
+impl Drop for Segments<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 
@@ -175,6 +265,17 @@ impl SharedMemory {
         if let Some(p) = self.at::<u64>(offset) {
             // SAFETY: as in `read16`.
             unsafe { p.write_volatile(value.to_le()) }
+        }
+    }
+
+    /// Writes bytes, in no particular order.
+    #[inline]
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        for (i, byte) in bytes.iter().enumerate() {
+            if let Some(p) = self.at::<u8>(offset.wrapping_add(i)) {
+                // SAFETY: as in `read16`.
+                unsafe { p.write_volatile(*byte) }
+            }
         }
     }
 

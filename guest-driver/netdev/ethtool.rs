@@ -153,6 +153,7 @@ impl<T: crate::Operations> Callbacks<T> {
     pub(crate) const ETHTOOL: &'static Table<b::ethtool_ops> = &Table(b::ethtool_ops {
         get_drvinfo: Some(Self::get_drvinfo),
         get_link: Some(b::ethtool_op_get_link),
+        get_ts_info: Some(b::ethtool_op_get_ts_info),
         get_msglevel: Some(Self::get_msglevel),
         set_msglevel: Some(Self::set_msglevel),
         get_ringparam: Some(Self::get_ringparam),

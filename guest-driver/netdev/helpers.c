@@ -3,6 +3,8 @@
 #include <linux/interrupt.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 #include <linux/virtio_net.h>
 #include <net/page_pool/helpers.h>
 
@@ -10,42 +12,87 @@
 
 void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta)
 {
+	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+
 	meta->len = skb->len;
 	meta->protocol = be16_to_cpu(skb->protocol);
 	meta->queue = skb_get_queue_mapping(skb);
-	meta->frags = skb_shinfo(skb)->nr_frags;
+	meta->more = netdev_xmit_more();
 	meta->csum_partial = skb->ip_summed == CHECKSUM_PARTIAL;
-	meta->csum_start = meta->csum_partial ? skb_checksum_start_offset(skb) : 0;
-	meta->csum_offset = meta->csum_partial ? skb->csum_offset : 0;
+	if (meta->csum_partial) {
+		meta->csum_start = skb_checksum_start_offset(skb);
+		meta->csum_offset = skb->csum_offset;
+	}
+	meta->gso_size = shinfo->gso_size;
+	if (meta->gso_size) {
+		meta->gso_segs = shinfo->gso_segs;
+		meta->gso_type = shinfo->gso_type;
+		meta->header_len = skb_transport_offset(skb) +
+				   (shinfo->gso_type & SKB_GSO_UDP_L4 ?
+				    sizeof(struct udphdr) : tcp_hdrlen(skb));
+	}
 }
 
-dma_addr_t nd_skb_map_head(struct device *dev, const struct sk_buff *skb, u32 *len)
+bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
+		struct nd_tx_parts *parts)
 {
-	*len = skb_headlen(skb);
-	return dma_map_single(dev, skb->data, *len, DMA_TO_DEVICE);
+	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+	struct nd_tx_part *part = parts->part;
+	u32 len = skb_headlen(skb);
+	u8 *data = skb->data;
+	int i;
+
+	/* The skb itself is not changed, as it may have more than one user. */
+	parts->header = header_len <= skb_headroom(skb) && !skb_header_cloned(skb);
+	if (likely(parts->header)) {
+		data -= header_len;
+		len += header_len;
+		memcpy(data, header, header_len);
+	}
+	if (likely(len)) {
+		part->addr = dma_map_page(dev, virt_to_page(data), offset_in_page(data), len,
+					  DMA_TO_DEVICE);
+		part->len = len;
+		if (unlikely(dma_mapping_error(dev, part->addr)))
+			return false;
+		part++;
+	}
+	for (i = 0; i < shinfo->nr_frags; i++) {
+		const skb_frag_t *frag = &shinfo->frags[i];
+
+		if (unlikely(!skb_frag_size(frag)))
+			continue;
+		part->addr = skb_frag_dma_map(dev, frag);
+		part->len = skb_frag_size(frag);
+		if (unlikely(dma_mapping_error(dev, part->addr)))
+			goto unmap;
+		part++;
+	}
+	parts->count = part - parts->part;
+	/* Usually not, which saves the driver a call for each part. */
+	parts->unmap = dma_need_unmap(dev);
+	skb_tx_timestamp(skb);
+	return true;
+
+unmap:
+	while (part > parts->part) {
+		part--;
+		nd_dma_unmap(dev, part->addr, part->len);
+	}
+	return false;
 }
 
-dma_addr_t nd_skb_map_frag(struct device *dev, const struct sk_buff *skb, u32 i, u32 *len)
-{
-	const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
-
-	*len = skb_frag_size(frag);
-	return skb_frag_dma_map(dev, frag, 0, *len, DMA_TO_DEVICE);
-}
-
-bool nd_dma_mapping_error(struct device *dev, dma_addr_t addr)
-{
-	return dma_mapping_error(dev, addr);
-}
-
-void nd_dma_unmap_head(struct device *dev, dma_addr_t addr, u32 len)
-{
-	dma_unmap_single(dev, addr, len, DMA_TO_DEVICE);
-}
-
-void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len)
+void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len)
 {
 	dma_unmap_page(dev, addr, len, DMA_TO_DEVICE);
+}
+
+netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t features)
+{
+	/* A frame whose checksum is already complete is not for the card to cut. */
+	if (skb_is_gso(skb) && skb->ip_summed != CHECKSUM_PARTIAL)
+		features &= ~NETIF_F_GSO_MASK;
+	return vlan_features_check(skb, features);
 }
 
 struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len)
@@ -243,17 +290,19 @@ bool nd_tx_sent(struct netdev_queue *txq, u32 bytes, bool more)
 
 void nd_tx_completed(struct netdev_queue *txq, u32 frames, u32 bytes)
 {
+#ifdef CONFIG_BQL
+	/* The core takes more than was sent for a bug in itself. */
+	u32 sent = txq->dql.num_queued - txq->dql.num_completed;
+
+	if (WARN_ON_ONCE(bytes > sent))
+		bytes = sent;
+#endif
 	netdev_tx_completed_queue(txq, frames, bytes);
 }
 
 void nd_tx_reset(struct netdev_queue *txq)
 {
 	netdev_tx_reset_queue(txq);
-}
-
-bool nd_xmit_more(void)
-{
-	return netdev_xmit_more();
 }
 
 void nd_set_unicast_filter(struct net_device *dev)

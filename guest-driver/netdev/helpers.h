@@ -7,6 +7,7 @@
 #define _NETDEV_HELPERS_H
 
 #include <linux/dma-mapping.h>
+#include <linux/if_vlan.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <linux/timer.h>
@@ -17,13 +18,24 @@ static const netdev_features_t ND_F_HW_CSUM = NETIF_F_HW_CSUM;
 static const netdev_features_t ND_F_RXCSUM = NETIF_F_RXCSUM;
 static const netdev_features_t ND_F_GRO_HW = NETIF_F_GRO_HW;
 static const netdev_features_t ND_F_RXHASH = NETIF_F_RXHASH;
+static const netdev_features_t ND_F_TSO = NETIF_F_TSO;
+static const netdev_features_t ND_F_TSO6 = NETIF_F_TSO6;
+static const netdev_features_t ND_F_TSO_ECN = NETIF_F_TSO_ECN;
+static const netdev_features_t ND_F_GSO_UDP_L4 = NETIF_F_GSO_UDP_L4;
+static const netdev_features_t ND_F_GSO_MASK = NETIF_F_GSO_MASK;
+static const unsigned int ND_GSO_TCPV4 = SKB_GSO_TCPV4;
+static const unsigned int ND_GSO_TCPV6 = SKB_GSO_TCPV6;
+static const unsigned int ND_GSO_UDP_L4 = SKB_GSO_UDP_L4;
+static const unsigned int ND_GSO_ECN = SKB_GSO_TCP_ECN;
+static const unsigned int ND_GSO_FIXEDID = SKB_GSO_TCP_FIXEDID;
+static const unsigned int ND_GSO_DODGY = SKB_GSO_DODGY;
 static const netdev_features_t ND_F_HIGHDMA = NETIF_F_HIGHDMA;
 static const unsigned int ND_PAGE_SIZE = PAGE_SIZE;
 static const unsigned int ND_MAX_SKB_FRAGS = MAX_SKB_FRAGS;
 static const unsigned int ND_CACHE_LINE = SMP_CACHE_BYTES;
 static const unsigned int ND_RX_MULTICAST = 1 << 16;
 
-/* What a driver wants to know of a frame to send. */
+/* What a driver wants to know of a frame to send. The second half counts if gso_size is not zero. */
 struct nd_tx_meta {
 	u32 len;
 	u16 protocol;
@@ -31,15 +43,33 @@ struct nd_tx_meta {
 	u16 csum_start;
 	u16 csum_offset;
 	bool csum_partial;
-	u8 frags;
+	bool more;
+	u16 gso_size;
+	u16 gso_segs;
+	u16 header_len;
+	u32 gso_type;
+};
+
+struct nd_tx_part {
+	dma_addr_t addr;
+	u32 len;
+};
+
+/* A frame as mapped: the linear part, with the driver's header before it if `header`, then the
+ * fragments; parts without bytes are left out.
+ */
+struct nd_tx_parts {
+	u16 count;
+	bool header;
+	bool unmap;
+	struct nd_tx_part part[1 + MAX_SKB_FRAGS];
 };
 
 void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta);
-dma_addr_t nd_skb_map_head(struct device *dev, const struct sk_buff *skb, u32 *len);
-dma_addr_t nd_skb_map_frag(struct device *dev, const struct sk_buff *skb, u32 i, u32 *len);
-bool nd_dma_mapping_error(struct device *dev, dma_addr_t addr);
-void nd_dma_unmap_head(struct device *dev, dma_addr_t addr, u32 len);
-void nd_dma_unmap_frag(struct device *dev, dma_addr_t addr, u32 len);
+bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
+		struct nd_tx_parts *parts);
+void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len);
+netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t features);
 
 /* An skb with a copy of the data as its linear part. */
 struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len);
@@ -92,7 +122,6 @@ bool nd_tx_stopped(const struct netdev_queue *txq);
 bool nd_tx_sent(struct netdev_queue *txq, u32 bytes, bool more);
 void nd_tx_completed(struct netdev_queue *txq, u32 frames, u32 bytes);
 void nd_tx_reset(struct netdev_queue *txq);
-bool nd_xmit_more(void);
 
 void nd_set_unicast_filter(struct net_device *dev);
 void nd_set_mac(struct net_device *dev, const u8 *mac);

@@ -84,6 +84,8 @@ pub use skb::{
     PartialChecksum,
     Received,
     RxSkb,
+    SegmentKind,
+    Segmentation,
     SkBuff,
     TxMeta,
     MAX_FRAGS, //

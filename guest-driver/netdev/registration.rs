@@ -52,6 +52,8 @@ pub struct Config<'a, T: Operations> {
     pub mtu: RangeInclusive<u32>,
     /// Its offloads.
     pub features: Features,
+    /// Bytes that it would like to write in front of each frame to send.
+    pub headroom: u16,
     /// True if it filters unicast addresses; otherwise the core sets promiscuous mode when there
     /// is more than one.
     pub unicast_filter: bool,
@@ -148,6 +150,10 @@ impl<'a, T: Operations> Registration<'a, T> {
             (*raw).hw_features = config.features.as_raw();
             (*raw).features = config.features.as_raw() | b::ND_F_HIGHDMA;
             (*raw).vlan_features = (*raw).features;
+            // A checksum is summed from wherever the frame says, be it in a tunnel. Segments of
+            // tunnels are cut by software.
+            (*raw).hw_enc_features = (*raw).features & !b::ND_F_GSO_MASK;
+            (*raw).needed_headroom = config.headroom;
             let watchdog: Jiffies = msecs_to_jiffies(config.watchdog);
             (*raw).watchdog_timeo = watchdog as c_int;
             if config.unicast_filter {

@@ -20,7 +20,10 @@ use kernel::{
 
 use crate::{
     bindings as b,
-    dma::Segment,
+    dma::{
+        SegmentSpace,
+        Segments, //
+    },
     Napi,
     Operations,
     PoolBuffer, //
@@ -41,6 +44,10 @@ pub enum DropReason {
     NoMemory = b::skb_drop_reason_SKB_DROP_REASON_NOMEM,
     /// What the device said of the frame contradicts itself.
     BadDeviceHeader = b::skb_drop_reason_SKB_DROP_REASON_DEV_HDR,
+    /// The frame has a partial checksum that makes no sense.
+    BadChecksum = b::skb_drop_reason_SKB_DROP_REASON_SKB_CSUM,
+    /// The frame is to be cut into segments in a way that the device does not know.
+    BadSegmentation = b::skb_drop_reason_SKB_DROP_REASON_SKB_GSO_SEG,
     /// The frame is shorter than an Ethernet header.
     TooSmall = b::skb_drop_reason_SKB_DROP_REASON_PKT_TOO_SMALL,
     /// The queue was emptied.
@@ -56,19 +63,104 @@ pub struct PartialChecksum {
     pub offset: u16,
 }
 
+/// How a frame is cut into segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv6.
+    TcpV6,
+    /// UDP, a datagram per segment.
+    Udp,
+}
+
+/// What the device needs to know to cut a frame into segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segmentation {
+    /// The protocol.
+    pub kind: SegmentKind,
+    /// The first segment has CWR set, and no other.
+    pub ecn: bool,
+    /// Payload bytes of a segment.
+    pub size: u16,
+    /// Number of segments.
+    pub count: u16,
+    /// Bytes of headers that each segment begins with.
+    pub header_len: u16,
+}
+
 /// What a driver wants to know of a frame to send.
-#[derive(Clone, Copy, Debug)]
-pub struct TxMeta {
+#[derive(Clone, Copy)]
+pub struct TxMeta(b::nd_tx_meta);
+
+impl TxMeta {
     /// Bytes.
-    pub len: u32,
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.0.len
+    }
+
+    /// True if there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
     /// EtherType, in CPU byte order.
-    pub protocol: u16,
+    #[inline]
+    pub fn protocol(&self) -> u16 {
+        self.0.protocol
+    }
+
+    /// Another frame follows at once.
+    #[inline]
+    pub fn more(&self) -> bool {
+        self.0.more
+    }
+
     /// Index of the transmit queue.
-    pub(crate) queue: u16,
-    /// Fragments beside the linear part.
-    pub frags: u8,
+    #[inline]
+    pub(crate) fn queue(&self) -> u16 {
+        self.0.queue
+    }
+
     /// The checksum that is still to be completed.
-    pub checksum: Option<PartialChecksum>,
+    #[inline]
+    pub fn checksum(&self) -> Option<PartialChecksum> {
+        self.0.csum_partial.then_some(PartialChecksum {
+            start: self.0.csum_start,
+            offset: self.0.csum_offset,
+        })
+    }
+
+    /// True if the frame is to be cut into segments.
+    #[inline]
+    pub fn is_segmented(&self) -> bool {
+        self.0.gso_size != 0
+    }
+
+    /// How to cut a frame that is to be cut; `None` in a way for which there is no
+    /// [`Features`](crate::Features).
+    #[inline]
+    pub fn segmentation(&self) -> Option<Segmentation> {
+        // The core has looked at headers from outside before it leaves them to a device, and a fixed
+        // IPv4 id may become a growing one (NETIF_F_TSO_MANGLEID, which the core adds to TSO).
+        let ignored = b::ND_GSO_DODGY | b::ND_GSO_FIXEDID;
+        let ecn = self.0.gso_type & b::ND_GSO_ECN != 0;
+        let kind = match self.0.gso_type & !(b::ND_GSO_ECN | ignored) {
+            b::ND_GSO_TCPV4 => SegmentKind::TcpV4,
+            b::ND_GSO_TCPV6 => SegmentKind::TcpV6,
+            b::ND_GSO_UDP_L4 => SegmentKind::Udp,
+            _ => return None,
+        };
+        Some(Segmentation {
+            kind,
+            ecn,
+            size: self.0.gso_size,
+            count: self.0.gso_segs,
+            header_len: self.0.header_len,
+        })
+    }
 }
 
 /// A frame to send, owned by the driver.
@@ -95,38 +187,30 @@ impl SkBuff {
         ManuallyDrop::new(self).0.as_ptr()
     }
 
-    /// Length, protocol, checksum and so on.
+    /// Length, protocol, checksum and so on. Only within a transmit callback.
     #[inline]
-    pub fn meta(&self) -> TxMeta {
+    pub(crate) fn meta(&self) -> TxMeta {
         let mut m = b::nd_tx_meta::default();
         // SAFETY: the skb is valid.
         unsafe { b::nd_skb_tx_meta(self.0.as_ptr(), &mut m) };
-        TxMeta {
-            len: m.len,
-            protocol: m.protocol,
-            queue: m.queue,
-            frags: m.frags,
-            checksum: m.csum_partial.then_some(PartialChecksum {
-                start: m.csum_start,
-                offset: m.csum_offset,
-            }),
-        }
+        TxMeta(m)
     }
 
-    /// Maps the frame for the device to read, part by part: the linear part, then the fragments.
-    /// Parts without bytes are left out.
+    /// Maps the frame for the device to read, and takes its software time stamp if one is wanted.
+    ///
+    /// `header`, which the device wants before the frame, is written in front of the frame's first
+    /// byte if there is room and no clone of the skb could see it; else it has to be passed otherwise.
     ///
     /// The skb must stay alive until the segments are dropped, or the device would read memory
     /// that has another owner: keep it as [`InFlightSkb`].
     #[inline]
-    pub fn segments<'s, 'a>(
-        &'s self,
+    pub fn map<'s, 'a>(
+        &self,
         dev: &'a Device<Bound>,
-    ) -> impl Iterator<Item = Result<Segment<'a>>> + use<'s, 'a> {
-        // SAFETY: the skb is valid.
-        let parts = 1 + unsafe { b::nd_skb_frags(self.0.as_ptr()) };
-        // Borrows the skb, so that it stays while its parts are mapped.
-        (0..parts).filter_map(move |part| Segment::map(dev, self.0, part).transpose())
+        header: &[u8],
+        space: &'s mut SegmentSpace,
+    ) -> Result<Segments<'s, 'a>> {
+        Segments::map(dev, self.0, header, space)
     }
 
     /// Frees the frame as dropped. Any context.
@@ -142,11 +226,12 @@ impl SkBuff {
         InFlightSkb(this.0)
     }
 
-    /// Frees the frame as sent, in a poll, where freeing is batched.
+    /// Frees the frame as sent. In a poll freeing is batched; else any context will do.
     #[inline]
-    pub fn consume<T: Operations>(self, napi: &Napi<'_, T>) {
-        // SAFETY: ownership is passed on; the budget is that of the running poll.
-        unsafe { b::napi_consume_skb(self.into_raw(), napi.budget()) }
+    pub fn consume<T: Operations>(self, napi: Option<&Napi<'_, T>>) {
+        let budget = napi.map_or(0, Napi::budget);
+        // SAFETY: ownership is passed on; the budget is that of the running poll, or zero.
+        unsafe { b::napi_consume_skb(self.into_raw(), budget) }
     }
 }
 

@@ -38,6 +38,7 @@ impl<T: Operations> Callbacks<T> {
         ndo_open: Some(Self::open),
         ndo_stop: Some(Self::stop),
         ndo_start_xmit: Some(Self::start_xmit),
+        ndo_features_check: Some(Self::features_check),
         ndo_validate_addr: Some(b::eth_validate_addr),
         ndo_set_mac_address: Some(Self::set_mac_address),
         ndo_set_rx_mode_async: Some(Self::set_rx_mode),
@@ -100,18 +101,15 @@ impl<T: Operations> Callbacks<T> {
         if let Some(skb) = NonNull::new(skb) {
             // SAFETY: the core passes the skb on.
             let skb = unsafe { SkBuff::from_raw(skb) };
-            let index = skb.meta().queue;
+            let meta = skb.meta();
+            let index = meta.queue();
             match dev.tx_queue(index).zip(dev.channel(index)) {
                 Some((queue, channel)) => {
                     // SAFETY: the core holds the lock of the queue that the skb is mapped to, as
                     // the device does not claim to do without (`lltx`), and calls this function
                     // once at a time under it.
                     match unsafe { channel.tx() } {
-                        Some(tx) => {
-                            // SAFETY: within a transmit callback, on the same CPU.
-                            let more = unsafe { b::nd_xmit_more() };
-                            dev.ops().start_xmit(dev, &queue, tx, skb, more);
-                        }
+                        Some(tx) => dev.ops().start_xmit(dev, &queue, tx, skb, &meta),
                         None => skb.drop_with(DropReason::DeviceNotReady),
                     }
                 }
@@ -119,6 +117,20 @@ impl<T: Operations> Callbacks<T> {
             }
         }
         b::netdev_tx_NETDEV_TX_OK
+    }
+
+    /// `ndo_features_check`.
+    ///
+    /// # Safety
+    ///
+    /// `skb` is valid.
+    unsafe extern "C" fn features_check(
+        skb: *mut b::sk_buff,
+        _dev: *mut b::net_device,
+        features: b::netdev_features_t,
+    ) -> b::netdev_features_t {
+        // SAFETY: by the caller.
+        unsafe { b::nd_features_check(skb, features) }
     }
 
     /// `ndo_set_mac_address`.

@@ -27,6 +27,7 @@ use netdev::{
     Polled,
     RxMode,
     SkBuff,
+    TxMeta,
     TxQueue, //
 };
 use vnet_contract::regs;
@@ -153,9 +154,9 @@ impl<'a> Operations for Nic<'a> {
         queue: &TxQueue<'_>,
         tx: &mut Tx<'a>,
         skb: SkBuff,
-        more: bool,
+        meta: &TxMeta,
     ) {
-        tx.send(self, dev, queue, skb, more);
+        tx.send(self, dev, queue, skb, meta);
     }
 
     #[inline]
@@ -182,7 +183,7 @@ impl<'a> Operations for Nic<'a> {
         tx: &mut Tx<'a>,
     ) {
         // The ring remembers a violation, and the next poll acts on it.
-        let _ = tx.reclaim(dev, queue, napi);
+        let _ = tx.reclaim(dev, queue, Some(napi));
     }
 
     fn event(&self, dev: &NetDevice<Self>) {

@@ -34,7 +34,7 @@ pub(crate) fn poll<'a>(
     if let Some(mut guard) = napi.lock_tx() {
         let (queue, tx) = guard.split();
         tx.disable_interrupts();
-        if let Err(violation) = tx.reclaim(dev, queue, napi) {
+        if let Err(violation) = tx.reclaim(dev, queue, Some(napi)) {
             if tx.fail(queue) {
                 nic.queue_broken(dev, tx.index(), format_args!("{violation}"));
             }

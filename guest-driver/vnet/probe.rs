@@ -17,6 +17,7 @@ use netdev::{
 };
 use vnet_contract::{
     features,
+    hdr,
     pci::MAX_QUEUE_PAIRS,
     queue,
     regs, //
@@ -35,8 +36,12 @@ use crate::{
 };
 
 /// Features that this driver makes use of.
-const WANTED: u64 = features::TX_CSUM
+pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::RX_CSUM
+    | features::TX_TSO4
+    | features::TX_TSO6
+    | features::TX_ECN
+    | features::TX_USO
     | features::MRG_RXBUF
     | features::MAC_FILTER
     | features::QUEUE_STATS;
@@ -166,6 +171,21 @@ pub(crate) fn negotiate(
     Ok(accepted)
 }
 
+/// What the stack may leave to a card with these features.
+fn offloads(accepted: u64) -> Features {
+    [
+        (features::TX_CSUM, Features::TX_CHECKSUM),
+        (features::TX_TSO4, Features::TSO),
+        (features::TX_TSO6, Features::TSO6),
+        (features::TX_ECN, Features::TSO_ECN),
+        (features::TX_USO, Features::USO),
+        (features::RX_CSUM, Features::RX_CHECKSUM),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| accepted & bit != 0)
+    .fold(Features::SCATTER_GATHER, |all, (_, one)| all.with(one))
+}
+
 fn mac_address(dev: &pci::Device<Bound>, regs: &Registers<'_>) -> Result<[u8; 6]> {
     let mac = regs::mac_from_regs(regs.read(regs::PERM_MAC_LO), regs.read(regs::PERM_MAC_HI));
     if mac == [0; 6] || mac[0] & 1 != 0 {
@@ -201,13 +221,8 @@ impl netdev::pci::Driver for Vnet {
             counters.push((tx, rx), GFP_KERNEL)?;
         }
 
-        let mut offloads = Features::SCATTER_GATHER;
-        if identity.features & features::TX_CSUM != 0 {
-            offloads = offloads.with(Features::TX_CHECKSUM);
-        }
-        if identity.features & features::RX_CSUM != 0 {
-            offloads = offloads.with(Features::RX_CHECKSUM);
-        }
+        let offloads = offloads(identity.features);
+        let headroom = hdr::size(identity.features) as u16;
         let ring = |size: u16| size.clamp(identity.min_ring, identity.max_ring);
         let shape = Shape {
             pairs: netdev::online_cpus().min(u32::from(pairs)) as u16,
@@ -225,6 +240,7 @@ impl netdev::pci::Driver for Vnet {
             mac,
             mtu: identity.min_mtu..=identity.max_mtu,
             features: offloads,
+            headroom,
             unicast_filter: identity.mac_filters > 0,
             watchdog: WATCHDOG,
             tick: TICK,

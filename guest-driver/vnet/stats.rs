@@ -59,7 +59,13 @@ counters! {
         bytes,
         /// Frames whose checksum was left to the card.
         csum,
-        /// Frames dropped for want of memory or descriptors.
+        /// Frames that were left to the card to cut into segments.
+        gso,
+        /// Segments that it makes of them.
+        gso_segments,
+        /// Frames whose header had to be passed beside them.
+        header_apart,
+        /// Frames dropped for want of memory or descriptors, or because they are malformed.
         dropped,
         doorbells,
         /// Times that the stack was held back for want of descriptors.

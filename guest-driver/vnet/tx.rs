@@ -2,9 +2,10 @@
 
 //! Sending.
 //!
-//! A frame is a chain: the per-packet header, which lies in an array of its own that is mapped
-//! all the time, then the parts of the skb. Everything here runs under the lock of the transmit
-//! queue, so stopping and waking it cannot race.
+//! A frame is a chain: the per-packet header, then the parts of the skb. The header lies in the
+//! skb's headroom, where it costs no descriptor and no mapping of its own, or, if that is small or
+//! not the skb's alone, in an array that is mapped all the time. Everything here runs under the lock
+//! of the transmit queue, so stopping and waking it cannot race.
 
 use kernel::{
     prelude::*,
@@ -13,6 +14,7 @@ use kernel::{
 use netdev::{
     dma::{
         Segment,
+        SegmentSpace,
         SharedMemory, //
     },
     trace,
@@ -20,6 +22,7 @@ use netdev::{
     InFlightSkb,
     Napi,
     NetDevice,
+    SegmentKind,
     SkBuff,
     TxMeta,
     TxQueue,
@@ -53,33 +56,29 @@ const _: () = assert!(
 );
 
 /// Distance of headers in their array: a power of two, so that none crosses a page.
-const HEADER_STRIDE: usize = 16;
-const _: () = assert!(hdr::SIZE == 12 && hdr::SIZE <= HEADER_STRIDE);
+const HEADER_STRIDE: usize = 32;
+/// Longest header, with all that the features that this driver knows append.
+const MAX_HEADER: usize = hdr::size(crate::probe::WANTED);
+const _: () = assert!(MAX_HEADER <= HEADER_STRIDE);
 
-/// Shortest frame: an Ethernet header.
-const MIN_FRAME: u32 = 14;
+/// Ethernet header: the shortest frame, and what no checksum covers.
+const ETH_HLEN: u32 = 14;
+/// Shortest headers of TCP and UDP.
+const TCP_HLEN: u32 = 20;
+const UDP_HLEN: u32 = 8;
 
 /// What a descriptor of a chain points to.
-enum TxBuffer<'a> {
-    Header(u64),
-    Data(Segment<'a>),
-}
+struct Part<'a>(Segment<'a>);
 
-impl Buffer for TxBuffer<'_> {
+impl Buffer for Part<'_> {
     #[inline]
     fn addr(&self) -> u64 {
-        match self {
-            Self::Header(addr) => *addr,
-            Self::Data(segment) => segment.addr(),
-        }
+        self.0.addr()
     }
 
     #[inline]
     fn length(&self) -> u32 {
-        match self {
-            Self::Header(_) => hdr::SIZE as u32,
-            Self::Data(segment) => segment.length(),
-        }
+        self.0.length()
     }
 }
 
@@ -87,50 +86,17 @@ impl Buffer for TxBuffer<'_> {
 struct Sent {
     skb: InFlightSkb,
     bytes: u32,
-    header: u16,
-}
-
-/// The per-packet headers, and which of them are free.
-struct Headers {
-    memory: SharedMemory,
-    free: KVec<u16>,
-}
-
-impl Headers {
-    fn new(nic: &Nic<'_>, count: u16) -> Result<Self> {
-        let mut free = KVec::with_capacity(usize::from(count), GFP_KERNEL)?;
-        for i in (0..count).rev() {
-            free.push(i, GFP_KERNEL)?;
-        }
-        let memory = SharedMemory::new(nic.dev.as_ref(), usize::from(count) * HEADER_STRIDE)?;
-        Ok(Self { memory, free })
-    }
-
-    /// Writes a header and returns its bus address.
-    #[inline]
-    fn write(&self, index: u16, header: NetHdr) -> u64 {
-        let at = usize::from(index) * HEADER_STRIDE;
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = header.to_bytes();
-        self.memory
-            .write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-        self.memory
-            .write32(at + 8, u32::from_le_bytes([i, j, k, l]));
-        self.memory.dma_address() + at as u64
-    }
-
-    /// Takes a header back. There is room, as it was taken from here.
-    #[inline]
-    fn put(&mut self, index: u16) {
-        let _ = self.free.push_within_capacity(index);
-    }
 }
 
 /// State of a transmit queue.
 pub(crate) struct Tx<'a> {
-    ring: Ring<RingMemory, KVec<Slot<TxBuffer<'a>, Sent>>>,
-    headers: Headers,
+    ring: Ring<RingMemory, KVec<Slot<Part<'a>, Sent>>>,
+    /// Headers of frames that have no room for them, by the first descriptor of the chain.
+    headers: SharedMemory,
+    /// Bytes of a header.
+    header_len: usize,
     stats: Arc<TxStats>,
-    index: u16,
+    pair: u16,
     /// The card broke a rule; said once.
     failed: bool,
 }
@@ -145,16 +111,16 @@ impl<'a> Tx<'a> {
         let (stats, _) = nic.queue_stats.get(usize::from(pair)).ok_or(EINVAL)?;
         Ok(Self {
             ring: Ring::new(memory, slots).map_err(|_| EINVAL)?,
-            // A chain has at least two descriptors.
-            headers: Headers::new(nic, size / 2)?,
+            headers: SharedMemory::new(nic.dev.as_ref(), usize::from(size) * HEADER_STRIDE)?,
+            header_len: hdr::size(nic.identity.features),
             stats: stats.clone(),
-            index: queue::tx_index(pair),
+            pair,
             failed: false,
         })
     }
 
     pub(crate) fn index(&self) -> u16 {
-        self.index
+        queue::tx_index(self.pair)
     }
 
     pub(crate) fn memory(&self) -> &RingMemory {
@@ -169,36 +135,36 @@ impl<'a> Tx<'a> {
         dev: &NetDevice<Nic<'a>>,
         queue: &TxQueue<'_>,
         skb: SkBuff,
-        more: bool,
+        meta: &TxMeta,
     ) {
-        let meta = skb.meta();
-        let tell = match self.enqueue(nic, skb, &meta) {
+        let tell = match self.enqueue(nic, skb, meta) {
             Ok(()) => {
-                self.stats.protocols.count(meta.protocol);
+                self.stats.protocols.count(meta.protocol());
                 if nic.wants(netdev::MSG_TX_QUEUED) {
-                    netdev::debug!(dev, "queued {} bytes, {} fragments\n", meta.len, meta.frags);
+                    netdev::debug!(dev, "queued {} bytes\n", meta.len());
                 }
-                queue.sent(meta.len, more)
+                queue.sent(meta.len(), meta.more())
             }
             Err(()) => {
                 self.stats.queue.dropped.add(1);
-                !more
+                !meta.more()
             }
         };
         // Stopping before the ring is full means that no frame ever comes back to the stack.
-        let full = self.ring.free() < MAX_CHAIN || self.headers.free.is_empty();
+        let full = self.ring.free() < MAX_CHAIN;
         if full {
             queue.stop();
             self.stats.queue.stops.add(1);
         }
         if tell || full {
             if let Some(avail) = self.ring.publish() {
-                trace::doorbell(dev, self.index, avail);
+                let index = self.index();
+                trace::doorbell(dev, index, avail);
                 if nic.wants(netdev::MSG_TX_QUEUED) {
-                    netdev::debug!(dev, "doorbell of queue {}: {avail}\n", self.index);
+                    netdev::debug!(dev, "doorbell of queue {index}: {avail}\n");
                 }
                 self.stats.queue.doorbells.add(1);
-                nic.regs.ring_doorbell(self.index, avail);
+                nic.regs.ring_doorbell(index, avail);
             }
         }
     }
@@ -206,57 +172,102 @@ impl<'a> Tx<'a> {
     /// Puts a frame into the ring. On error it is dropped.
     #[inline]
     fn enqueue(&mut self, nic: &Nic<'a>, skb: SkBuff, meta: &TxMeta) -> Result<(), ()> {
-        if meta.len < MIN_FRAME {
+        if meta.len() < ETH_HLEN {
             skb.drop_with(DropReason::TooSmall);
             return Err(());
         }
-        let header = match meta.checksum {
-            None => NetHdr::default(),
-            Some(checksum) => NetHdr {
-                flags: hdr::F_NEEDS_CSUM,
-                csum_start: checksum.start,
-                csum_offset: checksum.offset,
-                ..NetHdr::default()
-            },
-        };
-        let Some(mut chain) = self.ring.begin(2 + u16::from(meta.frags)) else {
-            skb.drop_with(DropReason::RingFull);
-            return Err(());
-        };
-        let Some(index) = self.headers.free.pop() else {
-            skb.drop_with(DropReason::RingFull);
-            return Err(());
-        };
-        let mut pushed = chain
-            .push(TxBuffer::Header(self.headers.write(index, header)))
-            .is_ok();
-        for segment in skb.segments(nic.dev.as_ref()) {
-            pushed &= segment.is_ok_and(|s| chain.push(TxBuffer::Data(s)).is_ok());
-            if !pushed {
-                break;
+        let header = match self.header(meta) {
+            Ok(header) => header,
+            Err(reason) => {
+                skb.drop_with(reason);
+                return Err(());
             }
-        }
-        if !pushed {
-            // Dropped, the chain unmaps what was mapped: before the skb goes.
-            drop(chain);
-            self.headers.put(index);
+        };
+        // What features append has a meaning only for received frames.
+        let mut bytes = [0; MAX_HEADER];
+        bytes[..hdr::SIZE].copy_from_slice(&header.to_bytes());
+        let header = &bytes[..self.header_len];
+
+        let mut space = SegmentSpace::new();
+        let Ok(mut segments) = skb.map(nic.dev.as_ref(), header, &mut space) else {
             skb.drop_with(DropReason::NoMemory);
+            return Err(());
+        };
+        let apart = !segments.hold_header();
+        let Some(mut chain) = self.ring.begin(u16::from(apart) + segments.left()) else {
+            drop(segments);
+            skb.drop_with(DropReason::RingFull);
+            return Err(());
+        };
+        let mut pushed = true;
+        if apart {
+            let at = usize::from(chain.head()) * HEADER_STRIDE;
+            self.headers.write(at, header);
+            pushed = Segment::shared(&self.headers, at, header.len() as u32)
+                .is_some_and(|segment| chain.push(Part(segment)).is_ok());
+            self.stats.queue.header_apart.add(1);
+        }
+        pushed &= segments.all(|segment| chain.push(Part(segment)).is_ok());
+        // Dropped, chain and segments unmap what was mapped: before the skb goes.
+        drop(segments);
+        if !pushed {
+            drop(chain);
+            skb.drop_with(DropReason::RingFull);
             return Err(());
         }
         let sent = Sent {
             skb: skb.into_flight(),
-            bytes: meta.len,
-            header: index,
+            bytes: meta.len(),
         };
         if let Err(sent) = chain.commit(sent) {
-            self.headers.put(sent.header);
             sent.skb.complete().drop_with(DropReason::RingFull);
             return Err(());
         }
-        if meta.checksum.is_some() {
-            self.stats.queue.csum.add(1);
-        }
         Ok(())
+    }
+
+    /// The header of a frame. Counts what is left to the card.
+    ///
+    /// The card stops a queue over a header that contradicts itself, and a process that may send
+    /// raw frames can have the stack ask for almost anything: so that is checked.
+    #[inline]
+    fn header(&self, meta: &TxMeta) -> Result<NetHdr, DropReason> {
+        let Some(checksum) = meta.checksum() else {
+            return if meta.is_segmented() {
+                Err(DropReason::BadSegmentation)
+            } else {
+                Ok(NetHdr::default())
+            };
+        };
+        let start = u32::from(checksum.start);
+        if start < ETH_HLEN || start + u32::from(checksum.offset) + 2 > meta.len() {
+            return Err(DropReason::BadChecksum);
+        }
+        let mut header = NetHdr {
+            flags: hdr::F_NEEDS_CSUM,
+            csum_start: checksum.start,
+            csum_offset: checksum.offset,
+            ..NetHdr::default()
+        };
+        self.stats.queue.csum.add(1);
+        if meta.is_segmented() {
+            let how = meta.segmentation().ok_or(DropReason::BadSegmentation)?;
+            let (kind, transport) = match how.kind {
+                SegmentKind::TcpV4 => (hdr::GSO_TCPV4, TCP_HLEN),
+                SegmentKind::TcpV6 => (hdr::GSO_TCPV6, TCP_HLEN),
+                SegmentKind::Udp => (hdr::GSO_UDP_L4, UDP_HLEN),
+            };
+            let covered = u32::from(how.header_len);
+            if covered < start + transport || covered > meta.len() {
+                return Err(DropReason::BadSegmentation);
+            }
+            header.gso_type = if how.ecn { kind | hdr::GSO_ECN } else { kind };
+            header.gso_size = how.size;
+            header.hdr_len = how.header_len;
+            self.stats.queue.gso.add(1);
+            self.stats.queue.gso_segments.add(u64::from(how.count));
+        }
+        Ok(header)
     }
 
     /// Frees the frames that the card is done with, and wakes the queue if there is room again.
@@ -265,7 +276,7 @@ impl<'a> Tx<'a> {
         &mut self,
         dev: &NetDevice<Nic<'a>>,
         queue: &TxQueue<'_>,
-        napi: &Napi<'_, Nic<'a>>,
+        napi: Option<&Napi<'_, Nic<'a>>>,
     ) -> Result<(), Violation> {
         let (mut frames, mut bytes) = (0, 0u32);
         // Ends: nothing is added to the ring meanwhile.
@@ -274,7 +285,6 @@ impl<'a> Tx<'a> {
                 Ok(Some(sent)) => {
                     frames += 1;
                     bytes = bytes.wrapping_add(sent.bytes);
-                    self.headers.put(sent.header);
                     sent.skb.complete().consume(napi);
                 }
                 Ok(None) => break Ok(()),
@@ -284,7 +294,7 @@ impl<'a> Tx<'a> {
         if frames > 0 {
             self.stats.queue.packets.add(u64::from(frames));
             self.stats.queue.bytes.add(u64::from(bytes));
-            trace::complete(dev, napi.index(), frames, bytes);
+            trace::complete(dev, self.pair, frames, bytes);
             if dev.ops().wants(netdev::MSG_TX_DONE) {
                 netdev::debug!(dev, "completed {frames} frames, {bytes} bytes\n");
             }

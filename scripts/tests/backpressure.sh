@@ -8,10 +8,11 @@ boot SMP=2 MEM=1G
 IN_GUEST+='
 limits=/sys/class/net/vnet0/queues/tx-0/byte_queue_limits
 
-# UDP to the discard port from four senders, until end_flood.
+# UDP to the discard port, until end_flood, from more senders than it takes to fill the ring: the
+# send buffer of a socket holds about ninety such frames.
 flood() {
   rm -f /tmp/stop
-  for i in 1 2 3 4; do
+  for i in 1 2 3 4 5 6 7 8; do
     while [ ! -e /tmp/stop ]; do
       bash -c "exec 3<>/dev/udp/$gateway/9; dd if=/dev/zero bs=1400 count=500 >&3" || usleep 50000
     done >/dev/null 2>&1 &

@@ -108,6 +108,13 @@ where
         self.free
     }
 
+    /// First descriptor of the next chain.
+    #[inline]
+    pub(crate) fn free_head(&self) -> u16 {
+        self.free_head
+    }
+
+    #[inline]
     pub(crate) fn in_flight(&self) -> u16 {
         self.next_avail.wrapping_sub(self.next_used)
     }

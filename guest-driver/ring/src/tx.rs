@@ -129,6 +129,13 @@ where
     S: DerefMut<Target = [Slot<B, T>]>,
     B: Buffer,
 {
+    /// The descriptor that the chain begins with. No other chain has it until this one is reclaimed
+    /// or given up.
+    #[inline]
+    pub fn head(&self) -> u16 {
+        self.ring.free_head()
+    }
+
     /// Adds a buffer for the card to read. Gives it back if there is no free descriptor, which
     /// cannot happen within the count that the chain was begun with.
     #[inline]

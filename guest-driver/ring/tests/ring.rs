@@ -66,6 +66,23 @@ fn memory_and_slots_must_agree_on_a_power_of_two() {
 }
 
 #[test]
+fn no_two_chains_in_flight_have_the_same_head() {
+    let (mut ring, memory) = tx(8);
+    let mut heads = Vec::new();
+    for cookie in 0..4 {
+        let mut chain = ring.begin(2).unwrap();
+        let head = chain.head();
+        chain.push((0x1000, 12)).unwrap();
+        chain.push((0x2000, 60)).unwrap();
+        assert_eq!(chain.head(), head);
+        chain.commit(cookie).unwrap();
+        assert!(!heads.contains(&head), "{head} twice in {heads:?}");
+        assert_eq!(memory.0.chain(cookie as u16).0, head);
+        heads.push(head);
+    }
+}
+
+#[test]
 fn a_chain_is_linked_and_ends() {
     let (mut ring, memory) = tx(8);
     send(&mut ring, &[(0x1000, 12), (0x2000, 60), (0x3000, 1)], 7);
