@@ -334,7 +334,8 @@ impl RxRing for Batch<'_> {
             return None;
         }
         match self.gather(len) {
-            Ok(None) => {}
+            // A backend that was refused more may have asked for less.
+            Ok(None) => self.outcome.waits = Waits::Backend,
             Ok(Some(waits)) => {
                 self.outcome.waits = waits;
                 return None;

@@ -8,9 +8,19 @@ use vnet_contract::hdr::{
 
 const ETHERNET_LEN: usize = 14;
 
-/// The meaning of the header of a frame of `len` bytes that the host sent. `None`: it contradicts
-/// itself or the frame.
-pub(crate) fn parse(header: &NetHdr, len: usize) -> Option<Meta> {
+/// Shortest TCP header.
+const TCP_LEN: usize = 20;
+/// Where in it the length is, in its upper half, in units of 4 bytes.
+const TCP_DATA_OFFSET: usize = 12;
+const UDP_LEN: usize = 8;
+
+/// The meaning of the header of a frame of `len` bytes that the host sent; `byte` gives those of
+/// the frame. `None`: it contradicts itself or the frame.
+pub(crate) fn parse(
+    header: &NetHdr,
+    len: usize,
+    byte: impl Fn(usize) -> Option<u8>,
+) -> Option<Meta> {
     let checksum = if header.flags & F_NEEDS_CSUM != 0 {
         let start = usize::from(header.csum_start);
         if start < ETHERNET_LEN || start + usize::from(header.csum_offset) + 2 > len {
@@ -37,8 +47,22 @@ pub(crate) fn parse(header: &NetHdr, len: usize) -> Option<Meta> {
         GSO_UDP_L4 => GsoKind::Udp,
         _ => return None,
     };
-    let headers = usize::from(header.hdr_len);
-    if header.gso_size == 0 || headers < ETHERNET_LEN || headers > len {
+    // The host's `hdr_len` tells how much of the frame lies in one piece, which is more than the
+    // headers if the frame was forwarded.
+    let Checksum::Partial { start, .. } = checksum else {
+        return None;
+    };
+    let transport = match kind {
+        GsoKind::Udp => UDP_LEN,
+        _ => usize::from(byte(usize::from(start) + TCP_DATA_OFFSET)? >> 4) * 4,
+    };
+    let shortest = if kind == GsoKind::Udp {
+        UDP_LEN
+    } else {
+        TCP_LEN
+    };
+    let headers = usize::from(start) + transport;
+    if header.gso_size == 0 || transport < shortest || headers > len {
         return None;
     }
     Some(Meta {
@@ -47,7 +71,7 @@ pub(crate) fn parse(header: &NetHdr, len: usize) -> Option<Meta> {
             kind,
             ecn: header.gso_type & GSO_ECN != 0,
             size: header.gso_size,
-            hdr_len: header.hdr_len,
+            hdr_len: u16::try_from(headers).ok()?,
         }),
     })
 }
@@ -95,20 +119,42 @@ mod tests {
             Just(GsoKind::TcpV6),
             Just(GsoKind::Udp)
         ];
-        let gso = (kind, any::<bool>(), 1..=u16::MAX, 14u16..122);
-        let gso = gso.prop_map(|(kind, ecn, size, hdr_len)| Gso {
-            kind,
-            ecn,
-            size,
-            hdr_len,
-        });
-        (checksum, prop::option::of(gso)).prop_map(|(checksum, gso)| Meta { checksum, gso })
+        let gso = (kind, any::<bool>(), 1..=u16::MAX, 5u16..16);
+        (checksum, prop::option::of(gso)).prop_map(|(checksum, gso)| Meta {
+            checksum,
+            // Every segment has a checksum.
+            gso: match (checksum, gso) {
+                (Checksum::Partial { start, .. }, Some((kind, ecn, size, words))) => {
+                    let transport = match kind {
+                        GsoKind::Udp => 8,
+                        _ => words * 4,
+                    };
+                    let hdr_len = start + transport;
+                    Some(Gso {
+                        kind,
+                        ecn,
+                        size,
+                        hdr_len,
+                    })
+                }
+                _ => None,
+            },
+        })
     }
 
     proptest! {
         #[test]
-        fn metadata_survives_the_header(meta in meta()) {
-            prop_assert_eq!(parse(&build(&meta), 122), Some(meta));
+        fn metadata_survives_the_header(meta in meta(), lie in any::<u16>()) {
+            let mut header = build(&meta);
+            // What the host says is not what counts.
+            header.hdr_len = header.hdr_len.wrapping_add(lie);
+            let byte = |at: usize| match (meta.checksum, meta.gso) {
+                (Checksum::Partial { start, .. }, Some(gso)) if at == usize::from(start) + 12 => {
+                    Some(((gso.hdr_len - start) as u8) << 2 | 3)
+                }
+                _ => None,
+            };
+            prop_assert_eq!(parse(&header, 200, byte), Some(meta));
         }
 
         #[test]
@@ -116,6 +162,7 @@ mod tests {
             bytes: [u8; hdr::SIZE],
             small: bool,
             len in 14usize..2000,
+            words in any::<u8>(),
         ) {
             let mut header = NetHdr::from_bytes(&bytes);
             if small {
@@ -124,7 +171,7 @@ mod tests {
                 header.hdr_len %= 128;
                 header.gso_type %= 8;
             }
-            let Some(meta) = parse(&header, len) else {
+            let Some(meta) = parse(&header, len, |at| (at < len).then_some(words)) else {
                 return Ok(());
             };
             if let Checksum::Partial { start, offset } = meta.checksum {

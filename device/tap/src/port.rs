@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
-use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, MAX_FRAME};
+use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 
 use crate::header;
@@ -21,12 +22,39 @@ const RETRY: Duration = Duration::from_millis(1);
 /// goes on sending must not hold up the reset.
 const RESET_FRAMES: usize = 1024;
 
+/// Ethernet header and VLAN tag.
+const FRAME_OVERHEAD: usize = 18;
+
+/// What the endpoint tells its queues. All of it only makes the usual case cheap: a frame that is
+/// longer than it should be takes another way.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// What the guest accepts.
+    pub(crate) offloads: SharedOffloads,
+    /// MTU of the interface when it was last looked at.
+    pub(crate) mtu: AtomicUsize,
+}
+
+impl Shared {
+    /// What is asked of the guest's ring before a frame is read, whose length is not known yet:
+    /// first, and if there is not so much.
+    fn lengths(&self) -> [usize; 2] {
+        let usual = (self.mtu.load(Ordering::Relaxed) + FRAME_OVERHEAD).min(MAX_FRAME);
+        let Offloads {
+            tso4, tso6, uso, ..
+        } = self.offloads.get();
+        match tso4 || tso6 || uso {
+            true => [MAX_FRAME, usual],
+            false => [usual; 2],
+        }
+    }
+}
+
 pub(crate) struct Port {
     tun: Arc<OwnedFd>,
     /// The queue can be detached.
     detachable: bool,
-    /// What is asked of the guest's ring before a frame is read, whose length is not known yet.
-    usual: usize,
+    shared: Arc<Shared>,
     /// What the kernel takes.
     offloads: Offloads,
     /// A frame that did not fit what was asked for, or a place for it.
@@ -41,14 +69,14 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn new(
         tun: Arc<OwnedFd>,
-        usual: usize,
+        shared: Arc<Shared>,
         offloads: Offloads,
         detachable: bool,
     ) -> Self {
         Self {
             tun,
             detachable,
-            usual: usual.min(MAX_FRAME),
+            shared,
             offloads,
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
             held: None,
@@ -87,7 +115,12 @@ impl Port {
 
     /// Reads one frame and delivers it. False: there is none, or the guest has no room.
     fn deliver_next(&mut self, ring: &mut dyn RxRing) -> bool {
-        let Some(room) = ring.room(self.usual) else {
+        let [most, usual] = self.shared.lengths();
+        let len = match most > usual && ring.room(most).is_none() {
+            true => usual,
+            false => most,
+        };
+        let Some(room) = ring.room(len) else {
             return false;
         };
         let mut bytes = [0; hdr::SIZE];
@@ -97,15 +130,19 @@ impl Port {
         let Ok(read) = read else {
             return false;
         };
+        let parts = &room.parts[..room.parts.len().min(MAX_PARTS)];
+        let fits: usize = parts.iter().map(VolatileSlice::len).sum();
+        let byte = |at: usize| match at.checked_sub(fits) {
+            Some(behind) => self.buffer.get(behind).copied(),
+            None => byte_of(parts, at),
+        };
         let meta = read
             .checked_sub(hdr::SIZE)
-            .and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len)?)));
+            .and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len, byte)?)));
         let Some((len, meta)) = meta.filter(|(len, _)| *len <= MAX_FRAME) else {
             self.lost += 1;
             return true;
         };
-        let parts = &room.parts[..room.parts.len().min(MAX_PARTS)];
-        let fits: usize = parts.iter().map(VolatileSlice::len).sum();
         if len <= fits {
             ring.commit(len, meta);
             return true;
@@ -189,6 +226,19 @@ impl Attachment for TapQueue {
         // Fails only if it is so already, or if the interface is gone.
         let _ = sys::set_attached(self.0.as_fd(), attached);
     }
+}
+
+fn byte_of(parts: &[VolatileSlice<'_>], mut at: usize) -> Option<u8> {
+    for part in parts {
+        if let Some(behind) = at.checked_sub(part.len()) {
+            at = behind;
+            continue;
+        }
+        let mut byte = [0];
+        part.offset(at).ok()?.copy_to(&mut byte[..]);
+        return Some(byte[0]);
+    }
+    None
 }
 
 /// True if the same frame may be taken later.

@@ -2,6 +2,7 @@
 //! The endpoint.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
@@ -9,7 +10,7 @@ use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 
 use crate::attach::{attach, Attached};
 use crate::name::Name;
-use crate::port::Port;
+use crate::port::{Port, Shared};
 use crate::sys;
 
 // linux/if_tun.h; the last two are newer than some header files.
@@ -23,8 +24,6 @@ const TUN_F_USO: u32 = 0x20 | 0x40;
 const MAX_QUEUES: u16 = 256;
 /// The kernel's limit for a TAP.
 const MAX_MTU: u16 = 65_521;
-/// Ethernet header and VLAN tag.
-const FRAME_OVERHEAD: usize = 18;
 
 /// Which interface.
 #[derive(Clone, Debug)]
@@ -50,6 +49,7 @@ pub struct Tap {
     /// link any more as far as this process can see.
     socket: OwnedFd,
     offloads: Offloads,
+    shared: Arc<Shared>,
     /// Flags of the offloads that the kernel was told last.
     flags: u32,
 }
@@ -92,8 +92,18 @@ impl Tap {
             control,
             socket,
             offloads,
+            shared: Arc::default(),
             flags: 0,
         })
+    }
+}
+
+impl Tap {
+    /// Tells the queues how long frames are now. The link is asked for now and then.
+    fn look_at_mtu(&self) {
+        let mtu = sys::interface_mtu(self.socket.as_fd(), &self.name);
+        let mtu = mtu.map_or(usize::from(MAX_MTU), |mtu| mtu as usize);
+        self.shared.mtu.store(mtu, Ordering::Relaxed);
     }
 }
 
@@ -145,6 +155,7 @@ impl Endpoint for Tap {
 
     fn link(&self) -> Link {
         const UP: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
+        self.look_at_mtu();
         let flags = sys::interface_flags(self.socket.as_fd(), &self.name);
         Link {
             // An interface that is gone has no carrier.
@@ -160,21 +171,21 @@ impl Endpoint for Tap {
                 self.queues.len()
             )));
         }
-        let mtu = sys::interface_mtu(self.socket.as_fd(), &self.name);
-        let usual = FRAME_OVERHEAD + mtu.map_or(usize::from(MAX_MTU), |mtu| mtu as usize);
+        self.look_at_mtu();
         // Queues that are not wanted are closed, so that no frames are sent to them.
         let fds = std::mem::take(&mut self.queues);
         Ok(fds
             .into_iter()
             .take(queues.into())
             .map(|tun| {
-                let port = Port::new(tun, usual, self.offloads, self.multi_queue);
+                let port = Port::new(tun, self.shared.clone(), self.offloads, self.multi_queue);
                 Box::new(port) as Box<dyn Queue>
             })
             .collect())
     }
 
     fn set_offloads(&mut self, receive: Offloads) {
+        self.shared.offloads.set(receive);
         let flags = flags(receive);
         // The kernel takes the lock of all network configuration for this, which others may hold
         // for long. Resets come often, and most change nothing.

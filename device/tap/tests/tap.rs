@@ -226,6 +226,33 @@ fn a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole() {
 }
 
 #[test]
+fn the_length_that_is_asked_for_follows_the_interface_and_the_guest() {
+    let name = "the_length_that_is_asked_for_follows_the_interface_and_the_guest";
+    run(name, EMPTY, || {
+        let (mut tap, mut ports) = network(1);
+        let (socket, _) = socket();
+        let data = [7; 8000];
+        let mut arrives = |tap: &Tap, buffer| {
+            assert!(tap.link().up);
+            socket.send_to(&data, "192.0.2.2:77").unwrap();
+            wait(&*ports[0]);
+            // Too little for what is asked for first: nothing is read.
+            assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+            assert!(!ports[0].has_frames());
+            let frames = receive(&mut *ports[0], 1, buffer);
+            assert_eq!(frames[0].0[42..], data);
+            assert_eq!(frames[0].1.gso, None);
+        };
+        ip("link set tap0 mtu 9000");
+        arrives(&tap, 9018);
+        // Room for a large frame is asked for, but it may be less.
+        tap.set_offloads(Offloads::ALL);
+        arrives(&tap, 9018);
+        arrives(&tap, vnet_backend::MAX_FRAME);
+    });
+}
+
+#[test]
 fn a_large_frame_is_segmented_by_the_host() {
     run("a_large_frame_is_segmented_by_the_host", EMPTY, || {
         let (_tap, mut ports) = network(1);

@@ -267,6 +267,33 @@ impl Queue for Rude {
 }
 
 #[test]
+fn a_backend_that_was_refused_may_ask_for_less() {
+    type Receive = fn(&mut dyn RxRing);
+    let refused: Receive = |ring| assert!(ring.room(10_000).is_none());
+    let modest: Receive = |ring| {
+        assert!(ring.room(10_000).is_none());
+        assert!(ring.room(1500).is_some());
+    };
+    let took: Receive = |ring| {
+        assert!(ring.room(10_000).is_none());
+        assert!(ring.room(1500).is_some());
+        ring.commit(1500, Meta::default());
+        assert!(ring.room(1500).is_none());
+    };
+    for (receive, waits, frames) in [
+        (refused, Waits::Driver, 0),
+        // It has no frame, or it would have committed one: frames are what it waits for.
+        (modest, Waits::Backend, 0),
+        (took, Waits::Driver, 1),
+    ] {
+        let mut b = Bench::new(64, MRG_RXBUF);
+        b.post(0, 2000);
+        let outcome = b.run(&mut Rude(receive));
+        assert_eq!((outcome.waits, outcome.frames), (waits, frames));
+    }
+}
+
+#[test]
 fn a_backend_that_breaks_the_rules_harms_nobody() {
     type Receive = fn(&mut dyn RxRing);
     let cases: [(Receive, u64); 5] = [
