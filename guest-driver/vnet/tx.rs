@@ -29,6 +29,7 @@ use netdev::{
     MAX_FRAGS, //
 };
 use vnet_contract::{
+    features,
     hdr::{
         self,
         NetHdr, //
@@ -67,6 +68,10 @@ const ETH_HLEN: u32 = 14;
 const TCP_HLEN: u32 = 20;
 const UDP_HLEN: u32 = 8;
 
+/// Frames that the card has at which the next transmission looks for some to free: so many that
+/// looking and telling of it costs little for each.
+const RECLAIM_AT: u16 = 16;
+
 /// What a descriptor of a chain points to.
 struct Part<'a>(Segment<'a>);
 
@@ -97,6 +102,11 @@ pub(crate) struct Tx<'a> {
     header_len: usize,
     stats: Arc<TxStats>,
     pair: u16,
+    /// The card moderates interrupts: it waits with one for completed frames, and sends none if they
+    /// are reclaimed meanwhile. Else the interrupt is on its way when there is something to reclaim.
+    moderated: bool,
+    /// The card is to interrupt for the next completed frame.
+    armed: bool,
     /// The card broke a rule; said once.
     failed: bool,
 }
@@ -115,6 +125,8 @@ impl<'a> Tx<'a> {
             header_len: hdr::size(nic.identity.features),
             stats: stats.clone(),
             pair,
+            moderated: nic.identity.features & features::MODERATION != 0,
+            armed: false,
             failed: false,
         })
     }
@@ -137,6 +149,9 @@ impl<'a> Tx<'a> {
         skb: SkBuff,
         meta: &TxMeta,
     ) {
+        if self.moderated && self.ring.in_flight() >= RECLAIM_AT {
+            self.reclaim_early(dev, queue);
+        }
         let tell = match self.enqueue(nic, skb, meta) {
             Ok(()) => {
                 self.stats.protocols.count(meta.protocol());
@@ -310,6 +325,23 @@ impl<'a> Tx<'a> {
         outcome
     }
 
+    /// Frees what the card is done with before another frame is sent. While transmissions follow
+    /// each other, that keeps them from needing an interrupt at all.
+    #[inline]
+    fn reclaim_early(&mut self, dev: &NetDevice<Nic<'a>>, queue: &TxQueue<'_>) {
+        // Ends: nothing is added to the ring meanwhile.
+        while self.ring.has_used() {
+            // The ring remembers a violation, and the next poll acts on it.
+            if self.reclaim(dev, queue, None).is_err() || !self.armed {
+                return;
+            }
+            // The interrupt that was asked for is for frames that are gone: ask for a later one.
+            if self.ring.enable_interrupts() {
+                return;
+            }
+        }
+    }
+
     /// Notes that the queue failed. True the first time.
     pub(crate) fn fail(&mut self, queue: &TxQueue<'_>) -> bool {
         queue.stop();
@@ -322,15 +354,18 @@ impl<'a> Tx<'a> {
     /// Asks the card not to interrupt for completed frames.
     #[inline]
     pub(crate) fn disable_interrupts(&mut self) {
+        self.armed = false;
         self.ring.disable_interrupts();
     }
 
     /// Asks the card to interrupt for the next completed frame. False if there already is one.
     ///
-    /// Every frame in flight is so bound to be reclaimed soon after the card is done with it.
+    /// Every frame in flight is so bound to be reclaimed soon after the card is done with it: as
+    /// soon as moderation allows.
     #[inline]
     pub(crate) fn enable_interrupts(&mut self) -> bool {
-        self.ring.enable_interrupts()
+        self.armed = self.ring.enable_interrupts();
+        self.armed
     }
 }
 
