@@ -40,10 +40,19 @@ pub struct Options {
     /// and 46 us (p99 100 and more) by way of the worker. A stream is carried at the same rate,
     /// 8.3 and 8.5 million frames a second with a backend that costs nothing, 0.65 and 0.64 with
     /// one that takes 1.4 us a frame, and with fewer than two doorbells per hundred frames.
+    ///
+    /// In an emulated guest with a TAP, on a machine of two cores that had much else to do, the
+    /// flood pings of four turns took 0.11 to 0.23 ms inline and 0.09 to 0.60 ms by way of the
+    /// worker; TCP did not differ by more than from turn to turn.
     pub inline_doorbells: bool,
 
     /// How long a worker that has run out of work goes on looking for more, at most, before it
-    /// asks for doorbells and sleeps. It does so only while work tends to come that soon.
+    /// asks for doorbells and sleeps. It does so only while work tends to come that soon. Zero, the
+    /// default: never.
+    ///
+    /// With 50 us the emulated guest above saw neither shorter pings nor a faster TCP that would
+    /// stand out. Where the guest, its emulator and the worker share two cores, a worker that looks
+    /// for work takes time from those who make it; it is for machines with cores to spare.
     pub poll: Duration,
 }
 
