@@ -76,6 +76,16 @@ pub fn counters(interface: &str) -> Result<Counters> {
     })
 }
 
+/// Receive queues that the driver uses.
+pub fn queues(interface: &str) -> Result<usize> {
+    let folder = format!("/sys/class/net/{interface}/queues");
+    let entries = fs::read_dir(&folder).context(folder)?;
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("rx-"))
+        .count())
+}
+
 /// Runs a program that must succeed; returns what it printed.
 pub fn run(program: &'static str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
@@ -125,6 +135,14 @@ pub fn free_memory() -> Result<i64> {
         fs::write(path, "3").context(path)?;
         // What these hold is freed after a grace period.
         thread::sleep(Duration::from_millis(300));
+    }
+    // Slabs without objects, which each cache keeps some of. A kernel without these files keeps them.
+    for cache in fs::read_dir("/sys/kernel/slab")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let _ = fs::write(cache.path().join("shrink"), "1");
     }
     // Counters that CPUs have for themselves go into the sum.
     read("/proc/sys/vm/stat_refresh".into())?;

@@ -10,6 +10,7 @@
 pub mod account;
 pub mod control;
 pub mod datagram;
+pub mod driver;
 pub mod error;
 pub mod interface;
 pub mod markdown;

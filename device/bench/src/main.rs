@@ -52,15 +52,15 @@ enum Command {
         /// CPUs of the guest, for the record
         #[arg(long, default_value_t = 1)]
         smp: u32,
-        /// Queue pairs of the NIC
-        #[arg(long, default_value_t = 1)]
-        queues: u32,
         /// The round, for the record
         #[arg(long, default_value_t = 1)]
         repeat: u32,
         /// How long
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
+        /// Do not switch the link on and off: it is on
+        #[arg(long)]
+        keep_link: bool,
     },
     /// Make the report of all samples
     Report(report::Args),
@@ -68,7 +68,6 @@ enum Command {
     Metrics,
 }
 
-/// Where `report` reads from and writes to is in its own module.
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve { watch } => {
@@ -83,16 +82,16 @@ fn run(command: Command) -> Result<ExitCode> {
             host_interface,
             nic,
             smp,
-            queues,
             repeat,
             seconds,
+            keep_link,
         } => {
             let setup = Setup {
                 server: SocketAddr::new(server, control::PORT),
                 interface,
                 host_interface,
                 time: Duration::from_secs_f64(seconds),
-                queues,
+                keep_link,
             };
             let mut sample = Sample {
                 metric: name_of(metric),

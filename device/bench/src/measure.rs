@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use crate::{
     control::{Connection, Reply, Request, Seen},
     datagram::{self, Sink},
+    driver::Unbound,
     error::{Error, Result},
     interface, pktgen,
     sample::Sample,
@@ -74,8 +75,8 @@ pub struct Setup {
     pub host_interface: String,
     /// How long a sample takes.
     pub time: Duration,
-    /// Queue pairs of the interface.
-    pub queues: u32,
+    /// Leave the link as it is, which is on.
+    pub keep_link: bool,
 }
 
 /// Switches the interface off at the end, however the sample ends.
@@ -325,7 +326,9 @@ impl Setup {
     }
 
     fn memory(&self, sample: &mut Sample) -> Result<()> {
+        let unbound = Unbound::from(&self.interface)?;
         let off = interface::free_memory()?;
+        unbound.bind()?;
         let switched = Switched::on(&self.interface)?;
         let idle = off - interface::free_memory()?;
         let mut traffic = Sample::default();
@@ -336,8 +339,8 @@ impl Setup {
         drop(control);
         thread::sleep(SETTLE);
         let used = off - interface::free_memory()?;
+        let queues = interface::queues(&self.interface)?.max(1) as f64;
         drop(switched);
-        let queues = f64::from(self.queues.max(1));
         sample.set("idle_kib_per_queue", idle.max(0) as f64 / queues);
         sample.set("used_kib_per_queue", used.max(0) as f64 / queues);
         sample.set("queues", queues);
@@ -350,10 +353,14 @@ impl Setup {
     /// Takes a sample.
     pub fn measure(&self, metric: Metric, sample: &mut Sample) -> Result<()> {
         if metric == Metric::Memory {
-            interface::switch(&self.interface, false)?;
             return self.memory(sample);
         }
-        let _switched = Switched::on(&self.interface)?;
+        // One link at a time, but for a trace, which would see the switching.
+        let _switched = if self.keep_link {
+            None
+        } else {
+            Some(Switched::on(&self.interface)?)
+        };
         let start = interface::counters(&self.interface)?;
         match metric {
             Metric::TcpOut => self.tcp(sample, 1, true),
