@@ -15,7 +15,7 @@ trap 'rm -rf "$out"' EXIT
 data=$out/benchmarks/results.json
 
 bench() {
-  "$REPO/scripts/bench" --nics vnet,virtio-net,igb --smp 1 --repeat 1 --seconds 0.3 --out "$out" "$@" >"$out/table" || {
+  "$REPO/scripts/bench" --nics vnet,virtio-net --smp 1 --repeat 1 --seconds 0.2 --out "$out" "$@" >"$out/table" || {
     cat "$out/table"
     return 1
   }
@@ -28,15 +28,15 @@ json() {
 figures() {
   json "
 line = next(l for l in d['lines'] if l['id'] == '$1')
-assert sorted(line['nics']) == ['igb', 'virtio-net', 'vnet'], line
+assert sorted(line['nics']) == ['virtio-net', 'vnet'], line
 assert all(f['median'] > 0 for f in line['nics'].values()), line
-assert line['verdict']['rival'] != 'vnet' and line['verdict']['ratio'] > 0, line"
+assert line['verdict']['rival'] == 'virtio-net' and line['verdict']['ratio'] > 0, line"
 }
 
-check "it measures three NICs in one guest" bench
+check "it measures two NICs in one guest" bench
 check "no sample failed" json "assert d['failures'] == [], d['failures']"
 check "bytes arrived intact on each" json "
-assert sorted(s['nic'] for s in d['samples'] if s['metric'] == 'intact') == ['igb', 'virtio-net', 'vnet']"
+assert sorted(s['nic'] for s in d['samples'] if s['metric'] == 'intact') == ['virtio-net', 'vnet']"
 for row in tcp-out tcp-in tcp4-out tcp4-in udp-out udp-in udp-overload pktgen udp-rr-p50 udp-rr-p99 \
   ping cpu-in interrupts-out writes-out memory-used; do
   check "a row with figures: $row" figures $row

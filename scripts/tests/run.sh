@@ -57,7 +57,7 @@ check "options for CPUs, memory, queues, accelerator" every_option
 for backend in loopback null; do
   check "--net $backend" "$run" --net $backend --exec 'ip link show dev vnet0 | grep "[<,]UP"'
 done
-for rival in virtio-net vmxnet3 e1000e; do
+for rival in virtio-net vmxnet3 e1000e igb; do
   check "--nic $rival" "$run" --nic $rival --exec 'ping -c 2 -W 5 10.0.2.2'
 done
 
