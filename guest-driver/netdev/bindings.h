@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What bindgen reads: the headers of the types and functions in bindgen_parameters. */
 #include <linux/hrtimer_types.h>
+#include <linux/dim.h>
 #include <linux/netdevice.h>
 #include <linux/etherdevice.h>
 #include <linux/ethtool.h>

@@ -60,6 +60,9 @@ pub enum Polled {
 ///   `polling` is clear. `napi` is enabled exactly while `running` is true, and that only while
 ///   the interface is up.
 /// - `pool` was made for `napi`.
+/// - `dim` is set up for [`Self::adapt_work`] by [`Self::add`]. The library decides in one poll at a
+///   time, which has set `polling` and so may use `dim_seen`; its work runs beside that, which the
+///   library is made for, and does not run when `napi` is disabled.
 /// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
 ///   reads the name while `running` is true, when it does not change.
 pub(crate) struct Channel<T: Operations> {
@@ -71,6 +74,10 @@ pub(crate) struct Channel<T: Operations> {
     /// completed, the next may begin on another CPU while this one still arms the interrupt.
     polling: AtomicFlag,
     running: UnsafeCell<bool>,
+    /// Adapts the moderation: see coalesce.rs.
+    pub(crate) dim: Opaque<b::dim>,
+    /// Interrupts when that last looked.
+    pub(crate) dim_seen: UnsafeCell<u64>,
     irq_name: UnsafeCell<IrqName>,
     irq: u32,
     index: u16,
@@ -109,6 +116,8 @@ impl<T: Operations> Channel<T> {
             pool: UnsafeCell::new(None),
             polling: AtomicFlag::new(false),
             running: UnsafeCell::new(false),
+            dim: Opaque::zeroed(),
+            dim_seen: UnsafeCell::new(0),
             irq_name: UnsafeCell::new(IrqName {
                 bytes: [0; 24],
                 len: 0,
@@ -135,6 +144,7 @@ impl<T: Operations> Channel<T> {
                 i32::from(self.index),
             )
         }
+        self.init_adaptation();
     }
 
     /// Takes the NAPI context off the device.
@@ -291,6 +301,7 @@ impl<T: Operations> Channel<T> {
             }
             self.drop_states(&queue);
         }
+        self.end_adaptation();
     }
 
     /// Drops the states and the pool.
@@ -330,6 +341,16 @@ impl<T: Operations> Channel<T> {
     #[inline]
     pub(crate) fn index(&self) -> u16 {
         self.index
+    }
+
+    /// The device that the channel was added to.
+    ///
+    /// # Safety
+    ///
+    /// That was made for `T`, and is valid for `'a`.
+    pub(crate) unsafe fn device<'a>(&self) -> &'a NetDevice<T> {
+        // SAFETY: by the caller; the field does not change.
+        unsafe { NetDevice::from_raw((*self.napi.get()).dev) }
     }
 
     /// Has the poll called. Does nothing for a channel that does not run.
@@ -412,6 +433,8 @@ impl<T: Operations> Channel<T> {
         // busily, or a timer does until the interrupt is wanted again. Then the card stays silent.
         // SAFETY: called by the poll callback.
         if unsafe { b::napi_complete_done(napi, done as c_int) } {
+            // SAFETY: this call has set `polling`.
+            unsafe { channel.adapt(dev, rx) };
             let armed = dev.ops().arm(&Arming { channel, dev }, rx);
             drop(polling);
             if !armed {

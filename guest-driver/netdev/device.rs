@@ -17,8 +17,13 @@ use kernel::{
 use crate::{
     bindings as b,
     channel::Channel,
+    coalesce::Level as ModerationLevel,
     cpu,
     ethtool,
+    qstats::{
+        RxQueueStats,
+        TxQueueStats, //
+    },
     ticker::Ticker,
     AddressList,
     Arming,
@@ -137,6 +142,23 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     ///
     /// Process context, RTNL held. On success the core's copy is updated.
     fn change_mtu(&self, dev: &Locked<'_, Self>, mtu: u32) -> Result;
+
+    /// True if the moderation of received frames is to adapt to the traffic.
+    fn adapts(&self) -> bool;
+
+    /// Frames and bytes received so far, to adapt by.
+    fn received(&self, rx: &Self::Rx) -> (u64, u64);
+
+    /// The level that now fits the traffic of a channel.
+    ///
+    /// Process context; the RTNL lock may be held by who waits for this to end.
+    fn moderate(&self, channel: u16, level: ModerationLevel);
+
+    /// Statistics of the receive queue of a channel, whether in use or not.
+    fn rx_queue_stats(&self, channel: u16) -> RxQueueStats;
+
+    /// Statistics of the transmit queue of a channel, whether in use or not.
+    fn tx_queue_stats(&self, channel: u16) -> TxQueueStats;
 
     /// Adds up the statistics. Any context; may run at any time.
     fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>);

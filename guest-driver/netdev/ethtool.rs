@@ -18,6 +18,12 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    coalesce::Coalesce,
+    rss::{
+        Flow,
+        RssChange,
+        RssState, //
+    },
     vtable::{
         Callbacks,
         Table, //
@@ -73,6 +79,39 @@ pub trait Operations: Sized {
     /// Changes the number of channels in use, which is at least one and at most
     /// [`NetDevice::channels`]. After an error nothing is changed.
     fn set_channels(&self, dev: &Locked<'_, Self>, channels: u16) -> Result
+    where
+        Self: crate::Operations;
+
+    /// Interrupt moderation; `None` if the device has none.
+    fn coalesce(&self) -> Option<Coalesce>;
+
+    /// Changes the interrupt moderation. After an error nothing is changed.
+    fn set_coalesce(
+        &self,
+        dev: &Locked<'_, Self>,
+        coalesce: Coalesce,
+        answer: &mut Answer<'_>,
+    ) -> Result
+    where
+        Self: crate::Operations;
+
+    /// Bytes of the key, and entries of the indirection table, of receive side scaling; zero if the
+    /// device has none. They do not change.
+    fn rss_sizes(&self) -> (usize, usize);
+
+    /// Writes the set-up of receive side scaling.
+    fn rss(&self, state: &mut RssState<'_>) -> Result;
+
+    /// Changes the set-up of receive side scaling. Table entries are channels in use.
+    fn set_rss(&self, dev: &Locked<'_, Self>, change: &RssChange<'_>) -> Result
+    where
+        Self: crate::Operations;
+
+    /// True if the ports of such frames are hashed with the addresses.
+    fn hashes_ports(&self, flow: Flow) -> bool;
+
+    /// Has the ports of such frames hashed with the addresses, or not.
+    fn hash_ports(&self, dev: &Locked<'_, Self>, flow: Flow, ports: bool) -> Result
     where
         Self: crate::Operations;
 
@@ -151,6 +190,8 @@ impl Write for Text<'_> {
 
 impl<T: crate::Operations> Callbacks<T> {
     pub(crate) const ETHTOOL: &'static Table<b::ethtool_ops> = &Table(b::ethtool_ops {
+        supported_coalesce_params: Self::COALESCE,
+        _bitfield_1: Self::bits(),
         get_drvinfo: Some(Self::get_drvinfo),
         get_link: Some(b::ethtool_op_get_link),
         get_ts_info: Some(b::ethtool_op_get_ts_info),
@@ -160,12 +201,27 @@ impl<T: crate::Operations> Callbacks<T> {
         set_ringparam: Some(Self::set_ringparam),
         get_channels: Some(Self::get_channels),
         set_channels: Some(Self::set_channels),
+        get_coalesce: Some(Self::get_coalesce),
+        set_coalesce: Some(Self::set_coalesce),
+        get_rx_ring_count: Some(Self::get_rx_ring_count),
+        get_rxfh_key_size: Some(Self::get_rxfh_key_size),
+        get_rxfh_indir_size: Some(Self::get_rxfh_indir_size),
+        get_rxfh: Some(Self::get_rxfh),
+        set_rxfh: Some(Self::set_rxfh),
+        get_rxfh_fields: Some(Self::get_rxfh_fields),
+        set_rxfh_fields: Some(Self::set_rxfh_fields),
         get_sset_count: Some(Self::get_sset_count),
         get_strings: Some(Self::get_strings),
         get_ethtool_stats: Some(Self::get_ethtool_stats),
         get_link_ksettings: Some(Self::get_link_ksettings),
         ..pin_init::zeroed()
     });
+
+    /// The bit fields of the structure, of which `supported_input_xfrm` is the first and a byte
+    /// wide: bindgen's function to make them is not a constant one.
+    const fn bits() -> b::__BindgenBitfieldUnit<[u8; 2]> {
+        b::__BindgenBitfieldUnit::new([Self::SYMMETRIC as u8, 0])
+    }
 
     /// Version of the device.
     ///

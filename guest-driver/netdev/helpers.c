@@ -325,6 +325,26 @@ void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now)
 	mod_timer(timer, jiffies + jiffies_from_now);
 }
 
+void nd_dim_init(struct dim *dim, void (*work)(struct work_struct *work))
+{
+	INIT_WORK(&dim->work, work);
+}
+
+void nd_dim_stop(struct dim *dim)
+{
+	cancel_work_sync(&dim->work);
+	/* Work that was canceled is not going to say that it is done. */
+	dim->state = DIM_START_MEASURE;
+}
+
+void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes)
+{
+	struct dim_sample sample = {};
+
+	dim_update_sample(events, packets, bytes, &sample);
+	net_dim(dim, &sample);
+}
+
 u32 nd_online_cpus(void)
 {
 	return num_online_cpus();

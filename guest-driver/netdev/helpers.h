@@ -6,7 +6,9 @@
 #ifndef _NETDEV_HELPERS_H
 #define _NETDEV_HELPERS_H
 
+#include <linux/dim.h>
 #include <linux/dma-mapping.h>
+#include <linux/ethtool.h>
 #include <linux/if_vlan.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
@@ -30,6 +32,10 @@ static const unsigned int ND_GSO_ECN = SKB_GSO_TCP_ECN;
 static const unsigned int ND_GSO_FIXEDID = SKB_GSO_TCP_FIXEDID;
 static const unsigned int ND_GSO_DODGY = SKB_GSO_DODGY;
 static const netdev_features_t ND_F_HIGHDMA = NETIF_F_HIGHDMA;
+static const u32 ND_COALESCE = ETHTOOL_COALESCE_USECS | ETHTOOL_COALESCE_MAX_FRAMES |
+			       ETHTOOL_COALESCE_USE_ADAPTIVE_RX;
+static const u8 ND_RSS_TOEPLITZ = ETH_RSS_HASH_TOP;
+static const u8 ND_RSS_NO_CHANGE = ETH_RSS_HASH_NO_CHANGE;
 static const unsigned int ND_PAGE_SIZE = PAGE_SIZE;
 static const unsigned int ND_MAX_SKB_FRAGS = MAX_SKB_FRAGS;
 static const unsigned int ND_CACHE_LINE = SMP_CACHE_BYTES;
@@ -128,6 +134,10 @@ void nd_set_mac(struct net_device *dev, const u8 *mac);
 /* The callback is set once; starting a timer that runs defers it. */
 void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list *));
 void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
+
+void nd_dim_init(struct dim *dim, void (*work)(struct work_struct *work));
+void nd_dim_stop(struct dim *dim);
+void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes);
 
 u32 nd_online_cpus(void);
 /* The CPU that is the i-th best for a device, of those online; from the first again after the last. */

@@ -33,6 +33,7 @@
 
 mod bindings;
 mod channel;
+pub mod coalesce;
 mod cpu;
 mod device;
 pub mod dma;
@@ -40,8 +41,10 @@ pub mod ethtool;
 mod mac;
 mod page_pool;
 pub mod pci;
+mod qstats;
 mod queue;
 mod registration;
+pub mod rss;
 mod skb;
 mod stats;
 mod ticker;
@@ -69,6 +72,10 @@ pub use page_pool::{
     PoolBuffer,
     PoolParams,
     PAGE_SIZE, //
+};
+pub use qstats::{
+    RxQueueStats,
+    TxQueueStats, //
 };
 pub use queue::{
     TxGuard,

@@ -142,6 +142,7 @@ impl<'a, T: Operations> Registration<'a, T> {
                 control,
             });
             (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
+            (*raw).stat_ops = &Callbacks::<T>::STATS.0;
             (*raw).ethtool_ops = &Callbacks::<T>::ETHTOOL.0;
             (*raw).dev.parent = crate::dma::as_raw(parent);
             (*raw).min_mtu = *config.mtu.start();

@@ -11,6 +11,7 @@ use kernel::{
     sync::atomic::Relaxed, //
 };
 use netdev::{
+    coalesce::Coalesce,
     ethtool::{
         Answer,
         Link,
@@ -18,6 +19,11 @@ use netdev::{
         Operations,
         RingSizes,
         Values, //
+    },
+    rss::{
+        Flow,
+        RssChange,
+        RssState, //
     },
     Locked,
     NetDevice, //
@@ -115,6 +121,39 @@ impl Operations for Nic<'_> {
             ..self.shape()
         };
         self.reshape(dev, shape)
+    }
+
+    fn coalesce(&self) -> Option<Coalesce> {
+        self.moderation()
+    }
+
+    fn set_coalesce(
+        &self,
+        dev: &Locked<'_, Self>,
+        coalesce: Coalesce,
+        answer: &mut Answer<'_>,
+    ) -> Result {
+        self.set_moderation(dev, coalesce, answer)
+    }
+
+    fn rss_sizes(&self) -> (usize, usize) {
+        self.rss_lengths()
+    }
+
+    fn rss(&self, state: &mut RssState<'_>) -> Result {
+        self.show_rss(state)
+    }
+
+    fn set_rss(&self, dev: &Locked<'_, Self>, change: &RssChange<'_>) -> Result {
+        self.change_rss(dev, change)
+    }
+
+    fn hashes_ports(&self, flow: Flow) -> bool {
+        self.ports_hashed(flow)
+    }
+
+    fn hash_ports(&self, dev: &Locked<'_, Self>, flow: Flow, ports: bool) -> Result {
+        self.choose_ports(dev, flow, ports)
     }
 
     fn link(&self) -> Link {

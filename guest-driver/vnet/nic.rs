@@ -17,6 +17,10 @@ use kernel::{
     },
 };
 use netdev::{
+    coalesce::{
+        Coalesce,
+        Level, //
+    },
     AddressList,
     Arming,
     LinkStats,
@@ -26,9 +30,11 @@ use netdev::{
     Operations,
     Polled,
     RxMode,
+    RxQueueStats,
     SkBuff,
     TxMeta,
-    TxQueue, //
+    TxQueue,
+    TxQueueStats, //
 };
 use vnet_contract::regs;
 
@@ -38,9 +44,11 @@ use crate::{
         Control, //
     },
     filter::Filter,
+    moderation,
     poll,
     probe::Identity,
     regs::Registers,
+    rss::Rss,
     rx::Rx,
     shape::Shape,
     stats::{
@@ -61,6 +69,12 @@ pub(crate) struct Nic<'a> {
     pub(crate) max_pairs: u16,
     /// What runs of them. Changed under the RTNL lock, and ordered after it.
     pub(crate) shape: Pin<KBox<Mutex<Shape>>>,
+    /// Interrupt moderation. Ordered after the RTNL lock.
+    pub(crate) coalesce: Pin<KBox<Mutex<Coalesce>>>,
+    /// The part of it that polls want to know.
+    pub(crate) adaptive: AtomicFlag,
+    /// Receive side scaling, if the card has it. Ordered after the RTNL lock.
+    pub(crate) rss: Option<Pin<KBox<Mutex<Rss>>>>,
     /// Counters of each pair that can run. Those of a pair that does not are kept.
     pub(crate) queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     pub(crate) counters: CardCounters,
@@ -89,6 +103,7 @@ impl<'a> Nic<'a> {
         regs: Registers<'a>,
         identity: Identity,
         shape: Shape,
+        rss: Option<Rss>,
         queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     ) -> Result<Self> {
         Ok(Self {
@@ -97,6 +112,12 @@ impl<'a> Nic<'a> {
             identity,
             max_pairs: queue_stats.len() as u16,
             shape: KBox::pin_init(new_mutex!(shape), GFP_KERNEL)?,
+            coalesce: KBox::pin_init(new_mutex!(moderation::DEFAULT), GFP_KERNEL)?,
+            adaptive: AtomicFlag::new(moderation::DEFAULT.adaptive_rx),
+            rss: match rss {
+                Some(rss) => Some(KBox::pin_init(new_mutex!(rss), GFP_KERNEL)?),
+                None => None,
+            },
             queue_stats,
             counters: CardCounters::default(),
             message_level: Atomic::new(0),
@@ -229,6 +250,32 @@ impl<'a> Operations for Nic<'a> {
         // Receive buffers do not depend on the MTU: a frame takes as many as it needs.
         self.regs.write(regs::MTU, mtu);
         Ok(())
+    }
+
+    #[inline]
+    fn adapts(&self) -> bool {
+        self.adaptive.load(Relaxed)
+    }
+
+    fn received(&self, rx: &Rx) -> (u64, u64) {
+        let counters = &rx.stats().queue;
+        (counters.packets.get(), counters.bytes.get())
+    }
+
+    fn moderate(&self, channel: u16, level: Level) {
+        self.adapt_moderation(channel, level);
+    }
+
+    fn rx_queue_stats(&self, channel: u16) -> RxQueueStats {
+        self.queue_stats
+            .get(usize::from(channel))
+            .map_or_else(RxQueueStats::default, |(_, rx)| rx.queue.told())
+    }
+
+    fn tx_queue_stats(&self, channel: u16) -> TxQueueStats {
+        self.queue_stats
+            .get(usize::from(channel))
+            .map_or_else(TxQueueStats::default, |(tx, _)| tx.queue.told())
     }
 
     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {

@@ -26,6 +26,7 @@ use vnet_contract::{
 use crate::{
     nic::Nic,
     regs::Registers,
+    rss::Rss,
     shape::Shape,
     stats::{
         RxStats,
@@ -43,6 +44,8 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::TX_ECN
     | features::TX_USO
     | features::MRG_RXBUF
+    | features::RSS
+    | features::MODERATION
     | features::MAC_FILTER
     | features::QUEUE_STATS;
 
@@ -229,7 +232,13 @@ impl netdev::pci::Driver for Vnet {
             rx_ring: ring(RX_RING),
             tx_ring: ring(TX_RING),
         };
-        let ops = Nic::new(dev, regs, identity, shape, counters)?;
+        let rss = if identity.features & features::RSS != 0 {
+            let rss = Rss::new(&regs, shape.pairs);
+            Some(rss.inspect_err(|_| dev_err!(dev, "impossible size of the RSS table\n"))?)
+        } else {
+            None
+        };
+        let ops = Nic::new(dev, regs, identity, shape, rss, counters)?;
         ops.enable_events();
         Ok(Config {
             ops,

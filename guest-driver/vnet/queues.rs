@@ -41,6 +41,7 @@ impl<'a> Nic<'a> {
         self.write_mac(dev.mac());
         self.regs.write(regs::MTU, dev.mtu());
         self.restore_filter();
+        self.restore_rss(dev);
         for (pair, (tx, rx)) in (0..self.max_pairs).zip(queues) {
             if let Err(e) = self.start_pair(dev, pair, tx, rx) {
                 netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");
@@ -60,6 +61,7 @@ impl<'a> Nic<'a> {
 
         self.program(tx_index, pair, tx.memory());
         self.program(rx_index, pair, rx.memory());
+        self.restore_moderation(dev, pair);
         let posted = rx.publish();
         dev.start_channel(pair, tx, rx)?;
 

@@ -100,6 +100,16 @@ impl<'a> Registers<'a> {
         self.write(inside(regs::MAC_FILTER_HI + at), hi);
     }
 
+    /// Writes four bytes of the RSS key.
+    pub(crate) fn write_rss_key(&self, word: usize, value: u32) {
+        self.write(inside(regs::RSS_KEY + 4 * word as u32), value);
+    }
+
+    /// Writes four entries of the RSS table.
+    pub(crate) fn write_rss_table(&self, word: usize, value: u32) {
+        self.write(inside(regs::RSS_TABLE + 4 * word as u32), value);
+    }
+
     /// Reads a counter of a queue. Reading its low half latches the high half.
     #[inline(always)]
     pub(crate) fn read_counter(&self, queue: u16, reg: u32) -> u64 {

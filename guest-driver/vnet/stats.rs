@@ -6,7 +6,11 @@
 //! receive queue in its poll, and those of the card under the RTNL lock or in the control
 //! interrupt's thread.
 
-use netdev::Counter;
+use netdev::{
+    Counter,
+    RxQueueStats,
+    TxQueueStats, //
+};
 
 macro_rules! counters {
     ($(#[$doc:meta])* $type:ident { $($(#[$field_doc:meta])* $name:ident,)* }) => {
@@ -102,6 +106,42 @@ counters! {
         polls,
         /// Times that the queue failed.
         errors,
+    }
+}
+
+impl TxCounters {
+    /// What the kernel tells of a transmit queue.
+    pub(crate) fn told(&self) -> TxQueueStats {
+        TxQueueStats {
+            packets: self.packets.get(),
+            bytes: self.bytes.get(),
+            needs_csum: self.csum.get(),
+            hw_gso_packets: self.gso.get(),
+            hw_gso_wire_packets: self.gso_segments.get(),
+            stop: self.stops.get(),
+            wake: self.wakes.get(),
+        }
+    }
+}
+
+impl RxCounters {
+    /// What the kernel tells of a receive queue.
+    pub(crate) fn told(&self) -> RxQueueStats {
+        let unnecessary = self.csum_unnecessary.get();
+        let packets = self.packets.get();
+        RxQueueStats {
+            packets,
+            bytes: self.bytes.get(),
+            alloc_fail: self.alloc_failed.get().wrapping_add(self.dropped.get()),
+            csum_unnecessary: unnecessary,
+            // A poll may be counting at the same time, so the difference is of no exact moment.
+            csum_none: packets
+                .saturating_sub(unnecessary)
+                .saturating_sub(self.csum_partial.get()),
+            hw_gro_packets: self.hw_gro_packets.get(),
+            hw_gro_bytes: self.hw_gro_bytes.get(),
+            hw_gro_wire_packets: self.hw_gro_wire_packets.get(),
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 //! | `nic.rs` | the data of one card, and the operations of its network device |
 //! | `queues.rs` | bringing queues up and down |
 //! | `shape.rs` | how many pairs run, of what size; changing that |
+//! | `rss.rs` | which pair gets a received frame |
+//! | `moderation.rs` | how long an interrupt may wait |
 //! | `tx.rs`, `rx.rs` | the two halves of a queue pair |
 //! | `poll.rs` | the NAPI poll that serves both |
 //! | `memory.rs` | ring memory |
@@ -29,12 +31,14 @@ mod ethtool;
 mod events;
 mod filter;
 mod memory;
+mod moderation;
 mod nic;
 mod poll;
 mod power;
 mod probe;
 mod queues;
 mod regs;
+mod rss;
 mod rx;
 mod shape;
 mod stats;
