@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-# Queues, NAPI contexts and interrupts as the kernel links them, told by its netlink family netdev.
+# Queues, NAPI contexts, interrupts and statistics as the kernel has them, told by its netlink family
+# netdev.
 . "$(dirname "$0")/../lib/check.sh"
 . "$REPO/scripts/lib/cargo.sh"
 
@@ -29,7 +30,7 @@ guest_check "a NAPI context has the interrupt that its pair has in /proc/interru
   for pair in 0 1; do
     irq=$(sed -n "s/^ *\([0-9]*\):.* vnet0-$pair\$/\1/p" /proc/interrupts)
     [ "$irq" ]
-    grep -x "napi $(cat /tmp/napi$pair) irq $irq" /tmp/links
+    grep -x "napi $(cat /tmp/napi$pair) irq $irq defer 0" /tmp/links
   done'
 guest_check "there are no more NAPI contexts than pairs" '[ $(grep -c "^napi " /tmp/links) = 2 ]'
 # The id of a NAPI context is what SO_INCOMING_NAPI_ID gives a busy-polling program.
@@ -42,6 +43,66 @@ guest_check "up again, the links are back" '
   readdress
   /root/netdev_queues vnet0 | tee /tmp/up
   [ $(grep -cE "^queue .* napi [0-9]+\$" /tmp/up) = 4 ]
-  [ $(grep -cE "^napi [0-9]+ irq [0-9]+\$" /tmp/up) = 2 ]
+  [ $(grep -cE "^napi [0-9]+ irq [0-9]+ " /tmp/up) = 2 ]
   pings'
+guest_check "what is set for a NAPI context stays set when that goes and comes" '
+  napi=$(sed -n "s/^napi \([0-9]*\) .*/\1/p" /tmp/up | head -n 1)
+  /root/netdev_queues defer $napi 7
+  ip link set vnet0 down
+  readdress
+  ethtool -L vnet0 combined 1
+  ethtool -L vnet0 combined 2
+  ethtool -G vnet0 rx 128
+  /root/netdev_queues vnet0 >/tmp/set
+  cat /tmp/set
+  grep -E "^napi $napi irq [0-9]+ defer 7\$" /tmp/set
+  /root/netdev_queues defer $napi 0'
+IN_GUEST+='
+# statistic DIRECTION QUEUE NAME: of the last answer in /tmp/stats; "all" is a queue too.
+statistic() {
+  grep "^qstats $1 $2 " /tmp/stats | sed -n "s/.* $3 \([0-9]*\).*/\1/p"
+}
+ask() {
+  /root/netdev_queues vnet0 >/tmp/stats
+}
+'
+guest_check "each queue has statistics, and the device their sum" '
+  pings
+  ask
+  cat /tmp/stats
+  [ $(grep -cE "^qstats [rt]x [01] packets [0-9]+ bytes [0-9]+" /tmp/stats) = 4 ]
+  for name in packets bytes; do
+    for direction in rx tx; do
+      [ $(($(statistic $direction 0 $name) + $(statistic $direction 1 $name))) = $(statistic $direction all $name) ]
+    done
+  done'
+guest_check "they count what passes, checksums left to the card, and those that it vouched for" '
+  ask
+  sent=$(statistic tx all packets) csum=$(statistic tx all needs-csum) good=$(statistic rx all csum-unnecessary)
+  to_card 300000
+  ask
+  cat /tmp/stats
+  [ $(statistic tx all packets) -gt $sent ]
+  [ $(statistic tx all needs-csum) -gt $csum ]
+  [ $(statistic rx all csum-unnecessary) -gt $good ]
+  [ $(statistic rx all packets) -ge $(($(statistic rx all csum-unnecessary) + $(statistic rx all csum-none))) ]
+  [ $(statistic tx all stop) = $(statistic tx all wake) ]
+  [ $(statistic rx all alloc-fail) = 0 ]'
+guest_check "the sum holds when queues go and come" '
+  taskset -c 1 /usr/bin/ping -f -c 100 $gateway >/dev/null
+  ask
+  sent=$(statistic tx all packets) second=$(statistic tx 1 packets)
+  [ $second -ge 100 ]
+  ethtool -L vnet0 combined 1
+  ask
+  cat /tmp/stats
+  [ -z "$(statistic tx 1 packets)" ]
+  [ $(statistic tx all packets) -ge $sent ]
+  [ $(statistic tx all packets) -ge $(($(statistic tx 0 packets) + second)) ]
+  ethtool -L vnet0 combined 2
+  ip link set vnet0 down
+  readdress
+  ask
+  [ $(statistic tx 1 packets) -ge $second ]
+  [ $(statistic tx all packets) -ge $sent ]'
 finish
