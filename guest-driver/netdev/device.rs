@@ -160,6 +160,11 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Statistics of the transmit queue of a channel, whether in use or not.
     fn tx_queue_stats(&self, channel: u16) -> TxQueueStats;
 
+    /// Switches offloads on and off, so that these are on. The core's copy is updated on success.
+    ///
+    /// Process context, RTNL held.
+    fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result;
+
     /// Adds up the statistics. Any context; may run at any time.
     fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>);
 }
@@ -196,6 +201,10 @@ impl Features {
     /// True if all of the others are among these.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
     }
 
     pub(crate) const fn as_raw(self) -> u64 {

@@ -18,6 +18,7 @@ use crate::{
     bindings as b,
     skb::DropReason,
     AddressList,
+    Features,
     LinkStats,
     Locked,
     NetDevice,
@@ -43,6 +44,7 @@ impl<T: Operations> Callbacks<T> {
         ndo_set_mac_address: Some(Self::set_mac_address),
         ndo_set_rx_mode_async: Some(Self::set_rx_mode),
         ndo_change_mtu: Some(Self::change_mtu),
+        ndo_set_features: Some(Self::set_features),
         ndo_tx_timeout: Some(Self::tx_timeout),
         ndo_get_stats64: Some(Self::get_stats64),
         ndo_work: Some(Self::work),
@@ -196,6 +198,23 @@ impl<T: Operations> Callbacks<T> {
             dev.ops().change_mtu(&dev, mtu)?;
             // SAFETY: the field is valid; readers use `READ_ONCE()`.
             unsafe { (&raw mut (*dev.as_raw()).mtu).write_volatile(mtu) };
+            Ok(0)
+        })
+    }
+
+    /// `ndo_set_features`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
+    unsafe extern "C" fn set_features(
+        dev: *mut b::net_device,
+        features: b::netdev_features_t,
+    ) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        from_result(|| {
+            dev.ops().set_features(&dev, Features::from_raw(features))?;
             Ok(0)
         })
     }

@@ -23,6 +23,7 @@ use netdev::{
     },
     AddressList,
     Arming,
+    Features,
     LinkStats,
     Locked,
     Napi,
@@ -276,6 +277,14 @@ impl<'a> Operations for Nic<'a> {
         self.queue_stats
             .get(usize::from(channel))
             .map_or_else(TxQueueStats::default, |(tx, _)| tx.queue.told())
+    }
+
+    fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result {
+        // A card that is being reset or gone gets to know when its queues are started again.
+        if dev.is_running() && self.present() && !self.given_up.load(Relaxed) {
+            self.write_rx_offloads(dev, features);
+        }
+        Ok(())
     }
 
     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {

@@ -25,6 +25,7 @@ use vnet_contract::{
 
 use crate::{
     nic::Nic,
+    offloads,
     regs::Registers,
     rss::Rss,
     shape::Shape,
@@ -43,6 +44,10 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::TX_TSO6
     | features::TX_ECN
     | features::TX_USO
+    | features::RX_TSO4
+    | features::RX_TSO6
+    | features::RX_ECN
+    | features::RX_USO
     | features::MRG_RXBUF
     | features::RSS
     | features::MODERATION
@@ -53,8 +58,8 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
 const RX_RING: u16 = 256;
 const TX_RING: u16 = 512;
 
-/// Largest MTU that the driver offers.
-const MAX_MTU: u32 = 9000;
+/// Largest MTU that the driver offers: that of the longest frame with a VLAN tag.
+const MAX_MTU: u32 = queue::MAX_FRAME as u32 - 18;
 
 /// Time without progress after which a transmit queue counts as stuck, in milliseconds.
 const WATCHDOG: u32 = 5000;
@@ -183,6 +188,8 @@ fn offloads(accepted: u64) -> Features {
         (features::TX_ECN, Features::TSO_ECN),
         (features::TX_USO, Features::USO),
         (features::RX_CSUM, Features::RX_CHECKSUM),
+        (offloads::LARGE, Features::RX_GRO),
+        (features::HASH_REPORT, Features::RX_HASH),
     ]
     .into_iter()
     .filter(|(bit, _)| accepted & bit != 0)

@@ -42,6 +42,7 @@ impl<'a> Nic<'a> {
         self.regs.write(regs::MTU, dev.mtu());
         self.restore_filter();
         self.restore_rss(dev);
+        self.write_rx_offloads(dev, dev.features());
         for (pair, (tx, rx)) in (0..self.max_pairs).zip(queues) {
             if let Err(e) = self.start_pair(dev, pair, tx, rx) {
                 netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");

@@ -33,6 +33,7 @@ mod filter;
 mod memory;
 mod moderation;
 mod nic;
+mod offloads;
 mod poll;
 mod power;
 mod probe;

@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# For tests in which the host's own network stack is the peer: runs the test that sources this once
+# more in a network namespace of its own, and makes the TAP interface "vnettest" there. After check.sh.
+
+HOST=10.99.0.1
+BUSYBOX=$ROOT/usr/bin/busybox
+
+if [ -z "${VNET_TEST_TAP:-}" ]; then
+  user=()
+  [ "$(id -u)" = 0 ] || user=(--user --map-root-user)
+  if [ ! -c /dev/net/tun ] || ! unshare "${user[@]}" --net true 2>/dev/null; then
+    skip "TAP: this machine has no /dev/net/tun or gives no network namespace"
+    exit
+  fi
+  VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
+fi
+
+# host_program PROGRAM ARGUMENT...: one of the build root, on this side, in the background.
+host_program() {
+  local lib=$ROOT/usr/lib/x86_64-linux-gnu program=$1
+  shift
+  child "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$ROOT$program" "$@"
+}
+
+$BUSYBOX ip link set lo up
+check "a TAP interface can be made" "$BUSYBOX" tunctl -t vnettest
+$BUSYBOX ip addr add "$HOST/24" dev vnettest
+$BUSYBOX ip link set vnettest up
