@@ -30,7 +30,11 @@ use crate::nic::Nic;
 /// What the card does until told otherwise.
 pub(crate) const DEFAULT: Coalesce = Coalesce {
     rx: NONE,
-    tx: NONE,
+    // The time is also the longest that a frame which was sent stays with the driver.
+    tx: Moderation {
+        usecs: 250,
+        frames: 64,
+    },
     adaptive_rx: false,
 };
 
