@@ -9,43 +9,41 @@ pub(crate) const MAX_INPUT: usize = 36;
 /// A key, prepared for hashing.
 ///
 /// Bit *i* of the input, if set, adds the 32 bits of the key from bit *i* on, modulo 2. As that is
-/// linear, what four bits at a place add can be looked up. A table of the 16 values for each of
-/// the 72 half bytes is 4.5 KiB, which stays in the first-level cache beside the frames; whole
-/// bytes need half as many look-ups, but 36 KiB. `examples/toeplitz.rs` compares them.
+/// linear, what a byte at a place adds can be looked up. The tables take 36 KiB in all, 12 KiB of
+/// which serve IPv4. `examples/toeplitz.rs` measures this against look-ups of half bytes (4.5 KiB)
+/// and against masks: 11, 20 and 70 ns for an IPv4 flow with ports, 29, 48 and 150 ns for IPv6, on
+/// a machine with other load.
 #[derive(Clone)]
 pub struct Toeplitz {
-    nibbles: Box<[[u32; 16]; 2 * MAX_INPUT]>,
+    places: Box<[[u32; 256]]>,
 }
 
 impl Toeplitz {
     /// Prepares a key.
     pub fn new(key: &[u8; KEY_SIZE]) -> Self {
-        let mut nibbles = Box::new([[0; 16]; 2 * MAX_INPUT]);
-        for (place, row) in nibbles.iter_mut().enumerate() {
-            // The 40 bits from the byte on in which the half byte starts: the four windows of 32
-            // bits that matter are in it.
-            let mut bits = 0u64;
-            for &byte in &key[place / 2..place / 2 + 5] {
-                bits = bits << 8 | u64::from(byte);
+        let place = |at: usize| {
+            // The 40 bits of the key from this byte on: all that its eight bits can add.
+            let bits = key[at..at + 5]
+                .iter()
+                .fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
+            let mut sums = [0u32; 256];
+            for value in 1..256usize {
+                // One bit more than a value whose sum is known.
+                let low = value.trailing_zeros();
+                sums[value] = sums[value & (value - 1)] ^ (bits >> (low + 1)) as u32;
             }
-            let first = 8 - 4 * (place % 2);
-            for (value, sum) in row.iter_mut().enumerate() {
-                for bit in (0..4).filter(|bit| value & 8 >> bit != 0) {
-                    *sum ^= (bits >> (first - bit)) as u32;
-                }
-            }
+            sums
+        };
+        Self {
+            places: (0..MAX_INPUT).map(place).collect(),
         }
-        Self { nibbles }
     }
 
     /// Hashes up to 36 bytes; what is beyond has no part in it.
     #[inline]
     pub fn hash(&self, input: &[u8]) -> u32 {
-        let mut sum = 0;
-        for (&byte, rows) in input.iter().zip(self.nibbles.chunks_exact(2)) {
-            sum ^= rows[0][usize::from(byte >> 4)] ^ rows[1][usize::from(byte & 15)];
-        }
-        sum
+        let each = input.iter().zip(&self.places);
+        each.fold(0, |sum, (&byte, sums)| sum ^ sums[usize::from(byte)])
     }
 }
 
