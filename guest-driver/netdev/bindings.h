@@ -14,4 +14,5 @@
 #include <net/page_pool/types.h>
 
 #include "helpers.h"
+#include "helpers_xdp.h"
 #include "trace.h"

@@ -4,7 +4,8 @@
 
 use core::{
     cell::UnsafeCell,
-    fmt::Write, //
+    fmt::Write,
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
@@ -31,6 +32,7 @@ use crate::{
     cpu,
     page_pool::PagePool,
     trace,
+    xdp::RxqInfo,
     Counter,
     NetDevice,
     Operations,
@@ -55,11 +57,11 @@ pub enum Polled {
 ///
 /// - `napi` is on the list of the device that owns the channel, at the channel's index.
 /// - `tx` is only accessed under the lock of the transmit queue at the channel's index.
-/// - `rx` and `pool` are only accessed by the call of the poll callback of `napi` that set
+/// - `rx`, `pool` and `rxq` are only accessed by the call of the poll callback of `napi` that set
 ///   `polling`, which clears it at its end; or under the RTNL lock while `napi` is disabled and
 ///   `polling` is clear. `napi` is enabled exactly while `running` is true, and that only while
 ///   the interface is up.
-/// - `pool` was made for `napi`.
+/// - `pool` was made for `napi`, and `rxq` for both.
 /// - `dim` is set up for [`Self::adapt_work`] by [`Self::add`]. The library decides in one poll at a
 ///   time, which has set `polling` and so may use `dim_seen`; its work runs beside that, which the
 ///   library is made for, and does not run when `napi` is disabled.
@@ -70,6 +72,8 @@ pub(crate) struct Channel<T: Operations> {
     tx: UnsafeCell<Option<T::Tx>>,
     rx: UnsafeCell<Option<T::Rx>>,
     pool: UnsafeCell<Option<PagePool>>,
+    /// Goes before the pool.
+    rxq: UnsafeCell<Option<RxqInfo>>,
     /// Set while the poll callback uses its state. NAPI alone does not tell: once a poll has been
     /// completed, the next may begin on another CPU while this one still arms the interrupt.
     polling: AtomicFlag,
@@ -114,6 +118,7 @@ impl<T: Operations> Channel<T> {
             tx: UnsafeCell::new(None),
             rx: UnsafeCell::new(None),
             pool: UnsafeCell::new(None),
+            rxq: UnsafeCell::new(None),
             polling: AtomicFlag::new(false),
             running: UnsafeCell::new(false),
             dim: Opaque::zeroed(),
@@ -175,9 +180,11 @@ impl<T: Operations> Channel<T> {
         // When that is dropped, here or in `stop`, NAPI is disabled again, and before the device
         // goes, the interface is taken down, which stops the channel. So the parent is bound.
         unsafe {
-            *self.pool.get() = None;
+            self.drop_pool();
             let pool = PagePool::new(dev.as_raw(), self.napi.get(), self.index, params)?;
+            let rxq = RxqInfo::new(self.napi.get(), self.index, pool.as_raw())?;
             *self.pool.get() = Some(pool);
+            *self.rxq.get() = Some(rxq);
         }
         Ok(())
     }
@@ -273,7 +280,7 @@ impl<T: Operations> Channel<T> {
         if unsafe { !*self.running.get() } {
             // It may have a pool, if it was about to be started.
             // SAFETY: NAPI is disabled and the RTNL lock held.
-            unsafe { *self.pool.get() = None };
+            unsafe { self.drop_pool() };
             return;
         }
         let Some(queue) = dev.tx_queue(self.index) else {
@@ -324,7 +331,18 @@ impl<T: Operations> Channel<T> {
         drop((tx, rx));
         // The last, as most of its pages just came back.
         // SAFETY: NAPI is disabled and the RTNL lock held.
-        unsafe { *self.pool.get() = None };
+        unsafe { self.drop_pool() };
+    }
+
+    /// # Safety
+    ///
+    /// NAPI is disabled and the RTNL lock held.
+    unsafe fn drop_pool(&self) {
+        // SAFETY: by the caller, nobody else has access.
+        unsafe {
+            *self.rxq.get() = None;
+            *self.pool.get() = None;
+        }
     }
 
     /// The state of the transmit queue.
@@ -486,6 +504,12 @@ pub struct Napi<'a, T: Operations> {
 }
 
 impl<T: Operations> Napi<'_, T> {
+    /// False in a poll for completed transmissions only, which may be in hard interrupt context.
+    #[inline]
+    pub fn is_scheduled(&self) -> bool {
+        self.budget != 0
+    }
+
     /// Index of the channel.
     #[inline]
     pub fn index(&self) -> u16 {
@@ -508,6 +532,19 @@ impl<T: Operations> Napi<'_, T> {
         // SAFETY: this is within the poll of the channel, as a `Napi` does not leave its task, and
         // so nobody else uses the pool, which was made for this context.
         unsafe { (*self.channel.pool.get()).as_ref()?.alloc(false) }
+    }
+
+    /// What XDP programs are told of the receive queue, and what its buffers are.
+    #[inline]
+    pub(crate) fn rxq_info(&self) -> Option<(NonNull<b::xdp_rxq_info>, PoolParams)> {
+        // SAFETY: within the poll of the channel, as above; the address stays until it is stopped.
+        let (info, pool) = unsafe {
+            (
+                (*self.channel.rxq.get()).as_ref()?,
+                (*self.channel.pool.get()).as_ref()?,
+            )
+        };
+        Some((NonNull::new(info.as_raw())?, pool.params()))
     }
 
     /// Locks the transmit queue of the channel. `None` if it has no state: it is being stopped.

@@ -25,6 +25,12 @@ use crate::{
         TxQueueStats, //
     },
     ticker::Ticker,
+    xdp::{
+        self,
+        Program,
+        Refusal,
+        XdpFrame, //
+    },
     AddressList,
     Arming,
     LinkStats,
@@ -165,6 +171,29 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Process context, RTNL held.
     fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result;
 
+    /// Prepares for received frames to be shown to a program, or no longer. Called before the first
+    /// frame is, with `Some`, and after the last one, with `None`; also, with `Some`, when another
+    /// program takes the place of one. An error refuses the program. Where there is none any more,
+    /// it is for the log only.
+    ///
+    /// Process context, RTNL held; the interface may be down.
+    fn set_xdp(&self, dev: &Locked<'_, Self>, program: Option<Program>) -> Result<(), Refusal>;
+
+    /// Puts a frame of a program into a transmit queue, or gives it back if there is no room. The
+    /// card need not be told before [`Self::xdp_flush`].
+    ///
+    /// Softirq context; the lock of the transmit queue is held.
+    fn xdp_xmit(
+        &self,
+        dev: &NetDevice<Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Self::Tx,
+        frame: XdpFrame,
+    ) -> Result<(), XdpFrame>;
+
+    /// Tells the card of frames of programs. Context as for [`Self::xdp_xmit`].
+    fn xdp_flush(&self, dev: &NetDevice<Self>, queue: &TxQueue<'_>, tx: &mut Self::Tx);
+
     /// Adds up the statistics. Any context; may run at any time.
     fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>);
 }
@@ -217,6 +246,7 @@ pub(crate) struct Private<T: Operations> {
     pub(crate) ops: T,
     pub(crate) channels: KVec<Pin<KBox<Channel<T>>>>,
     pub(crate) ticker: Pin<KBox<Ticker>>,
+    pub(crate) program: xdp::Slot,
     /// Interrupt of control.
     pub(crate) control: u32,
 }
@@ -290,6 +320,11 @@ impl<T: Operations> NetDevice<T> {
             .channels
             .get(usize::from(index))
             .map(|c| &**c)
+    }
+
+    #[inline]
+    pub(crate) fn program(&self) -> &xdp::Slot {
+        &self.private().program
     }
 
     /// Interrupts that a channel has had since the device was registered.

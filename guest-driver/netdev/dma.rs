@@ -110,7 +110,6 @@ impl<'s, 'a> Segments<'s, 'a> {
         header: &[u8],
         space: &'s mut SegmentSpace,
     ) -> Result<Self> {
-        let p = space.0.as_mut_ptr();
         // SAFETY: the device is bound, the skb is valid and its headroom nobody else's, for it is in
         // the hands of the driver; there is room for as many parts as it may have.
         let mapped = unsafe {
@@ -119,13 +118,49 @@ impl<'s, 'a> Segments<'s, 'a> {
                 skb.as_ptr(),
                 header.as_ptr().cast(),
                 header.len() as u32,
-                p,
+                space.0.as_mut_ptr(),
             )
         };
+        // SAFETY: the parts were set if this is true.
+        unsafe { Self::new(dev, space, mapped) }
+    }
+
+    /// Maps a frame of an XDP program with `header` in its headroom, which must have the room.
+    #[inline]
+    pub(crate) fn map_xdp(
+        dev: &'a Device<Bound>,
+        frame: NonNull<b::xdp_frame>,
+        header: &[u8],
+        space: &'s mut SegmentSpace,
+    ) -> Result<Self> {
+        // SAFETY: as in `map`; the frame has one owner.
+        let mapped = unsafe {
+            b::nd_xdp_map(
+                as_raw(dev),
+                frame.as_ptr(),
+                header.as_ptr().cast(),
+                header.len() as u32,
+                space.0.as_mut_ptr(),
+            )
+        };
+        // SAFETY: the parts were set if this is true.
+        unsafe { Self::new(dev, space, mapped) }
+    }
+
+    /// # Safety
+    ///
+    /// If `mapped`, the parts in `space` were mapped for the device and set.
+    #[inline]
+    unsafe fn new(
+        dev: &'a Device<Bound>,
+        space: &'s mut SegmentSpace,
+        mapped: bool,
+    ) -> Result<Self> {
         if !mapped {
             return Err(ENOMEM);
         }
-        // SAFETY: set by the function on success.
+        let p = space.0.as_ptr();
+        // SAFETY: by the caller.
         let (count, header, unmap) = unsafe { ((*p).count, (*p).header, (*p).unmap) };
         Ok(Self {
             dev,

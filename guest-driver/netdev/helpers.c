@@ -33,22 +33,12 @@ void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta)
 	}
 }
 
-bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
-		struct nd_tx_parts *parts)
+bool nd_parts_map(struct device *dev, u8 *data, u32 len, const skb_frag_t *frags, int count,
+		  struct nd_tx_parts *parts)
 {
-	const struct skb_shared_info *shinfo = skb_shinfo(skb);
 	struct nd_tx_part *part = parts->part;
-	u32 len = skb_headlen(skb);
-	u8 *data = skb->data;
 	int i;
 
-	/* The skb itself is not changed, as it may have more than one user. */
-	parts->header = header_len <= skb_headroom(skb) && !skb_header_cloned(skb);
-	if (likely(parts->header)) {
-		data -= header_len;
-		len += header_len;
-		memcpy(data, header, header_len);
-	}
 	if (likely(len)) {
 		part->addr = dma_map_page(dev, virt_to_page(data), offset_in_page(data), len,
 					  DMA_TO_DEVICE);
@@ -57,8 +47,8 @@ bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32
 			return false;
 		part++;
 	}
-	for (i = 0; i < shinfo->nr_frags; i++) {
-		const skb_frag_t *frag = &shinfo->frags[i];
+	for (i = 0; i < count; i++) {
+		const skb_frag_t *frag = &frags[i];
 
 		if (unlikely(!skb_frag_size(frag)))
 			continue;
@@ -71,7 +61,6 @@ bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32
 	parts->count = part - parts->part;
 	/* Usually not, which saves the driver a call for each part. */
 	parts->unmap = dma_need_unmap(dev);
-	skb_tx_timestamp(skb);
 	return true;
 
 unmap:
@@ -80,6 +69,26 @@ unmap:
 		nd_dma_unmap(dev, part->addr, part->len);
 	}
 	return false;
+}
+
+bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
+		struct nd_tx_parts *parts)
+{
+	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+	u32 len = skb_headlen(skb);
+	u8 *data = skb->data;
+
+	/* The skb itself is not changed, as it may have more than one user. */
+	parts->header = header_len <= skb_headroom(skb) && !skb_header_cloned(skb);
+	if (likely(parts->header)) {
+		data -= header_len;
+		len += header_len;
+		memcpy(data, header, header_len);
+	}
+	if (unlikely(!nd_parts_map(dev, data, len, shinfo->frags, shinfo->nr_frags, parts)))
+		return false;
+	skb_tx_timestamp(skb);
+	return true;
 }
 
 void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len)
@@ -266,6 +275,11 @@ void nd_tx_start(struct netdev_queue *txq)
 {
 	/* Not only start: after a reset, frames may wait in the queueing discipline. */
 	netif_tx_wake_queue(txq);
+}
+
+void nd_tx_touch(struct netdev_queue *txq)
+{
+	txq_trans_cond_update(txq);
 }
 
 void nd_tx_stop(struct netdev_queue *txq)

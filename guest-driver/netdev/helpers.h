@@ -71,6 +71,8 @@ struct nd_tx_parts {
 	struct nd_tx_part part[1 + MAX_SKB_FRAGS];
 };
 
+bool nd_parts_map(struct device *dev, u8 *data, u32 len, const skb_frag_t *frags, int count,
+		  struct nd_tx_parts *parts);
 void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta);
 bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
 		struct nd_tx_parts *parts);
@@ -122,6 +124,7 @@ void nd_tx_unlock(struct netdev_queue *txq);
 void nd_tx_lock_bh(struct netdev_queue *txq);
 void nd_tx_unlock_bh(struct netdev_queue *txq);
 void nd_tx_start(struct netdev_queue *txq);
+void nd_tx_touch(struct netdev_queue *txq);
 void nd_tx_stop(struct netdev_queue *txq);
 void nd_tx_wake(struct netdev_queue *txq);
 bool nd_tx_stopped(const struct netdev_queue *txq);

@@ -50,6 +50,7 @@ mod stats;
 mod ticker;
 pub mod trace;
 mod vtable;
+mod xdp;
 
 pub use channel::{
     Arming,
@@ -100,6 +101,17 @@ pub use skb::{
 pub use stats::{
     Counter,
     LinkStats, //
+};
+pub use xdp::{
+    Program,
+    Refusal,
+    ReturnedFrames,
+    Verdict,
+    Xdp,
+    XdpBuff,
+    XdpFrame,
+    XDP_HEADROOM,
+    XDP_TAILROOM, //
 };
 
 /// Message level bit: interrupts.

@@ -91,6 +91,14 @@ impl PagePool {
         })
     }
 
+    pub(crate) fn as_raw(&self) -> *mut b::page_pool {
+        self.pool.as_ptr()
+    }
+
+    pub(crate) fn params(&self) -> PoolParams {
+        self.params
+    }
+
     /// A buffer, mapped for the device to write. Sleeps if it may.
     ///
     /// # Safety

@@ -39,6 +39,25 @@ impl<T: Operations> NetDevice<T> {
 }
 
 impl<T: Operations> NetDevice<T> {
+    /// Index of the transmit queue for frames of XDP programs that run on this CPU.
+    ///
+    /// The queues of the stack serve for them too: the card has as many as it has, and cannot have
+    /// one more for each CPU. Their locks are taken once for many frames.
+    #[inline]
+    pub(crate) fn xdp_tx_queue(&self) -> u16 {
+        // SAFETY: the device is valid.
+        unsafe { b::nd_xdp_tx_queue(self.as_raw()) as u16 }
+    }
+
+    /// Locks a transmit queue. `None` if it has no state: it is being stopped.
+    ///
+    /// # Safety
+    ///
+    /// Bottom halves are disabled.
+    pub(crate) unsafe fn lock_tx(&self, channel: u16) -> Option<TxGuard<'_, T>> {
+        TxGuard::lock(self, self.channel(channel)?)
+    }
+
     /// Runs `f` on a transmit queue and its state, with its lock held. `None` if the channel does
     /// not run.
     ///
@@ -96,6 +115,13 @@ impl TxQueue<'_> {
     pub fn completed(&self, frames: u32, bytes: u32) {
         // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
         unsafe { b::nd_tx_completed(self.as_raw(), frames, bytes) }
+    }
+
+    /// Notes that the queue makes progress, for frames that the stack does not know of.
+    #[inline]
+    pub fn touch(&self) {
+        // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
+        unsafe { b::nd_tx_touch(self.as_raw()) }
     }
 
     /// Takes the lock from process context.

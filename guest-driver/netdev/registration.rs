@@ -29,6 +29,7 @@ use crate::{
     device::Private,
     ticker::Ticker,
     vtable::Callbacks,
+    xdp,
     Features,
     NetDevice,
     Operations, //
@@ -54,6 +55,8 @@ pub struct Config<'a, T: Operations> {
     pub features: Features,
     /// Bytes that it would like to write in front of each frame to send.
     pub headroom: u16,
+    /// True if XDP programs may get to see frames of several buffers.
+    pub xdp_frags: bool,
     /// True if it filters unicast addresses; otherwise the core sets promiscuous mode when there
     /// is more than one.
     pub unicast_filter: bool,
@@ -139,6 +142,7 @@ impl<'a, T: Operations> Registration<'a, T> {
                 ops: config.ops,
                 channels,
                 ticker,
+                program: xdp::Slot::new(),
                 control,
             });
             (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
@@ -155,6 +159,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             // tunnels are cut by software.
             (*raw).hw_enc_features = (*raw).features & !b::ND_F_GSO_MASK;
             (*raw).needed_headroom = config.headroom;
+            (*raw).xdp_features = xdp::features(config.xdp_frags);
             let watchdog: Jiffies = msecs_to_jiffies(config.watchdog);
             (*raw).watchdog_timeo = watchdog as c_int;
             if config.unicast_filter {
@@ -239,6 +244,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             }
             core::ptr::drop_in_place(&raw mut (*private).channels);
             core::ptr::drop_in_place(&raw mut (*private).ticker);
+            core::ptr::drop_in_place(&raw mut (*private).program);
             b::free_netdev(dev);
         }
     }

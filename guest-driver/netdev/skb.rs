@@ -284,6 +284,14 @@ pub struct Received {
 }
 
 impl RxSkb {
+    /// # Safety
+    ///
+    /// `skb` is valid, and the caller passes it on.
+    #[inline]
+    pub(crate) unsafe fn from_raw(skb: NonNull<b::sk_buff>) -> Self {
+        Self(skb)
+    }
+
     /// Makes an skb with a copy of `len` bytes of a buffer at `offset` as its linear part. `None` if
     /// there is no memory, or the bytes are not inside the buffer.
     #[inline]

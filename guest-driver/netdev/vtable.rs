@@ -17,6 +17,7 @@ use kernel::{
 use crate::{
     bindings as b,
     skb::DropReason,
+    xdp,
     AddressList,
     Features,
     LinkStats,
@@ -48,6 +49,8 @@ impl<T: Operations> Callbacks<T> {
         ndo_tx_timeout: Some(Self::tx_timeout),
         ndo_get_stats64: Some(Self::get_stats64),
         ndo_work: Some(Self::work),
+        ndo_bpf: Some(Self::bpf),
+        ndo_xdp_xmit: Some(Self::xdp_xmit),
         ..pin_init::zeroed()
     });
 
@@ -250,5 +253,64 @@ impl<T: Operations> Callbacks<T> {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
         dev.ops().work(&dev, events);
+    }
+
+    /// `ndo_bpf`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, the RTNL lock is held, and `bpf` is valid with the members that
+    /// its command has.
+    unsafe extern "C" fn bpf(dev: *mut b::net_device, bpf: *mut b::netdev_bpf) -> c_int {
+        // SAFETY: see the module; the core holds the RTNL lock.
+        let dev = unsafe { Self::locked(dev) };
+        // SAFETY: by the caller.
+        let (command, setup) =
+            unsafe { ((*bpf).command, (*bpf).__bindgen_anon_1.__bindgen_anon_1) };
+        if command != b::bpf_netdev_command_XDP_SETUP_PROG {
+            return EINVAL.to_errno();
+        }
+        // SAFETY: the core passes a reference to the program on if this succeeds.
+        match unsafe { xdp::set_program(&dev, setup.prog) } {
+            Ok(()) => 0,
+            Err(refusal) => {
+                if !setup.extack.is_null() {
+                    // SAFETY: valid if it is there; the message is static.
+                    unsafe { (*setup.extack)._msg = refusal.message.as_char_ptr() };
+                }
+                if setup.prog.is_null() {
+                    // The core takes the program for gone, which it is.
+                    crate::err!(dev, "XDP: {}\n", refusal.message.to_str().unwrap_or(""));
+                    return 0;
+                }
+                refusal.error.to_errno()
+            }
+        }
+    }
+
+    /// `ndo_xdp_xmit`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, bottom halves are disabled, and `frames` has `count` frames, of
+    /// which those that the result counts are passed on.
+    unsafe extern "C" fn xdp_xmit(
+        dev: *mut b::net_device,
+        count: c_int,
+        frames: *mut *mut b::xdp_frame,
+        flags: u32,
+    ) -> c_int {
+        // SAFETY: see the module.
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        from_result(|| {
+            if flags & !b::ND_XDP_XMIT_FLUSH != 0 {
+                return Err(EINVAL);
+            }
+            let count = usize::try_from(count).unwrap_or(0);
+            let flush = flags & b::ND_XDP_XMIT_FLUSH != 0;
+            // SAFETY: by the caller.
+            let sent = unsafe { xdp::transmit(dev, frames, count, flush) }?;
+            Ok(sent as c_int)
+        })
     }
 }

@@ -30,12 +30,15 @@ use netdev::{
     NetDevice,
     Operations,
     Polled,
+    Program,
+    Refusal,
     RxMode,
     RxQueueStats,
     SkBuff,
     TxMeta,
     TxQueue,
-    TxQueueStats, //
+    TxQueueStats,
+    XdpFrame, //
 };
 use vnet_contract::regs;
 
@@ -248,7 +251,11 @@ impl<'a> Operations for Nic<'a> {
     }
 
     fn change_mtu(&self, _dev: &Locked<'_, Self>, mtu: u32) -> Result {
-        // Receive buffers do not depend on the MTU: a frame takes as many as it needs.
+        // Receive buffers do not depend on the MTU: a frame takes as many as it needs. But an XDP
+        // program may be made for one.
+        if !self.shape().carries(mtu) {
+            return Err(EINVAL);
+        }
         self.regs.write(regs::MTU, mtu);
         Ok(())
     }
@@ -285,6 +292,25 @@ impl<'a> Operations for Nic<'a> {
             self.write_rx_offloads(dev, features);
         }
         Ok(())
+    }
+
+    fn set_xdp(&self, dev: &Locked<'_, Self>, program: Option<Program>) -> Result<(), Refusal> {
+        self.change_program(dev, program)
+    }
+
+    #[inline]
+    fn xdp_xmit(
+        &self,
+        _dev: &NetDevice<Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Tx<'a>,
+        frame: XdpFrame,
+    ) -> Result<(), XdpFrame> {
+        tx.send_frame(self, queue, frame)
+    }
+
+    fn xdp_flush(&self, dev: &NetDevice<Self>, _queue: &TxQueue<'_>, tx: &mut Tx<'a>) {
+        tx.tell(self, dev);
     }
 
     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {

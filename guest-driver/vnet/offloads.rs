@@ -35,9 +35,12 @@ fn in_use(card: u64, wanted: Features) -> u32 {
 
 impl Nic<'_> {
     /// Tells the card which receive offloads are in use. After every reset, and when the user
-    /// changes their mind; queues may run.
+    /// changes their mind; queues may run. An XDP program wants none.
     pub(crate) fn write_rx_offloads(&self, dev: &Locked<'_, Self>, wanted: Features) {
-        let used = in_use(self.identity.features, wanted);
+        let used = match self.shape().program {
+            None => in_use(self.identity.features, wanted),
+            Some(_) => 0,
+        };
         self.regs.write(regs::RX_OFFLOADS, used);
         // Once this is answered, no frame of another kind comes.
         if self.regs.read(regs::STATUS) == u32::MAX && !self.regs.alive() {

@@ -238,6 +238,7 @@ impl netdev::pci::Driver for Vnet {
             pairs: netdev::online_cpus().min(u32::from(pairs)) as u16,
             rx_ring: ring(RX_RING),
             tx_ring: ring(TX_RING),
+            program: None,
         };
         let rss = if identity.features & features::RSS != 0 {
             let rss = Rss::new(&regs, shape.pairs);
@@ -257,6 +258,7 @@ impl netdev::pci::Driver for Vnet {
             mtu: identity.min_mtu..=identity.max_mtu,
             features: offloads,
             headroom,
+            xdp_frags: identity.features & features::MRG_RXBUF != 0,
             unicast_filter: identity.mac_filters > 0,
             watchdog: WATCHDOG,
             tick: TICK,

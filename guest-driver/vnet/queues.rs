@@ -30,7 +30,7 @@ impl<'a> Nic<'a> {
         let mut queues = KVec::with_capacity(usize::from(shape.pairs), GFP_KERNEL)?;
         for pair in 0..shape.pairs {
             let tx = Tx::new(self, pair, shape.tx_ring)?;
-            let rx = Rx::new(self, pair, shape.rx_ring)?;
+            let rx = Rx::new(self, pair, shape.rx_ring, shape.program)?;
             queues.push((tx, rx), GFP_KERNEL)?;
         }
         Ok(queues)

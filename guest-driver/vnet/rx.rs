@@ -21,9 +21,13 @@ use netdev::{
     NetDevice,
     PoolBuffer,
     PoolParams,
+    Program,
     RxSkb,
+    XdpFrame,
     MAX_FRAGS,
-    PAGE_SIZE, //
+    PAGE_SIZE,
+    XDP_HEADROOM,
+    XDP_TAILROOM, //
 };
 use vnet_contract::{
     features,
@@ -43,7 +47,8 @@ use vnet_ring::{
 use crate::{
     memory::RingMemory,
     nic::Nic,
-    stats::RxStats, //
+    stats::RxStats,
+    xdp, //
 };
 
 /// Frames up to this length are copied.
@@ -57,7 +62,7 @@ const MAX_HEADERS: u32 = 192;
 const LEAST_REST: u32 = PAGE_SIZE;
 
 /// Ethernet header with one VLAN tag.
-const LINK_HEADER: u32 = 18;
+pub(crate) const LINK_HEADER: u32 = 18;
 
 /// Largest MTU whose frames fit into one buffer of any layout.
 pub(crate) const MAX_MTU_SINGLE: u32 = PAGE_SIZE - MAX_HEADER as u32 - LINK_HEADER;
@@ -66,7 +71,7 @@ pub(crate) const MAX_MTU_SINGLE: u32 = PAGE_SIZE - MAX_HEADER as u32 - LINK_HEAD
 const MAX_HEADER: usize = hdr::size(features::HASH_REPORT);
 
 /// Most buffers of one frame. Each is at least a page, so the longest frame needs no more.
-const MAX_BUFFERS: u16 = MAX_FRAGS as u16;
+pub(crate) const MAX_BUFFERS: u16 = MAX_FRAGS as u16;
 const _: () = assert!(MAX_BUFFERS as usize * PAGE_SIZE as usize >= queue::MAX_FRAME + MAX_HEADER);
 
 // Of transport headers.
@@ -110,10 +115,20 @@ impl Layout {
         tailroom: 0,
         rests: true,
     };
+
+    /// For XDP programs: room around a frame in a page of its own, behind a header of this length.
+    const fn program(header: u32) -> Self {
+        Self {
+            order: 0,
+            headroom: XDP_HEADROOM - header,
+            tailroom: XDP_TAILROOM,
+            rests: false,
+        }
+    }
 }
 
 /// Memory that the card may write.
-struct RxBuffer(PoolBuffer);
+pub(crate) struct RxBuffer(pub(crate) PoolBuffer);
 
 impl Buffer for RxBuffer {
     #[inline]
@@ -158,8 +173,8 @@ impl From<Violation> for Failure {
 }
 
 /// The per-packet header of a frame, as it was in memory at one time.
-struct Header {
-    base: NetHdr,
+pub(crate) struct Header {
+    pub(crate) base: NetHdr,
     /// Members of the base that say what the stack has to do about checksum and segments.
     offload: [u8; 10],
     /// Value and kind of the hash, if there can be one.
@@ -167,31 +182,40 @@ struct Header {
 }
 
 /// A poll: what the user wants, and what was received.
-struct Batch {
+pub(crate) struct Batch {
     checksum: bool,
     hash: bool,
-    packets: u64,
-    bytes: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
 }
 
 /// State of a receive queue.
 pub(crate) struct Rx {
-    ring: Ring<RingMemory, KVec<Slot<RxBuffer, ()>>>,
-    stats: Arc<RxStats>,
+    pub(crate) ring: Ring<RingMemory, KVec<Slot<RxBuffer, ()>>>,
+    pub(crate) stats: Arc<RxStats>,
     pub(crate) index: u16,
-    features: u64,
+    pub(crate) features: u64,
     /// What a frame leaves of a buffer is posted again.
     rests: bool,
     /// Length of the per-packet header.
-    header: u32,
+    pub(crate) header: u32,
     /// Buffers that any frame fits into.
     enough: u16,
     /// The card broke a rule; said once.
     failed: bool,
+    /// Buffers are laid out for an XDP program.
+    program: bool,
+    /// Frames that it sends.
+    pub(crate) pending: KVec<XdpFrame>,
 }
 
 impl Rx {
-    pub(crate) fn new(nic: &Nic<'_>, pair: u16, size: u16) -> Result<Self> {
+    pub(crate) fn new(
+        nic: &Nic<'_>,
+        pair: u16,
+        size: u16,
+        program: Option<Program>,
+    ) -> Result<Self> {
         let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
         for _ in 0..size {
             slots.push(Slot::new(), GFP_KERNEL)?;
@@ -210,6 +234,8 @@ impl Rx {
             // Large frames are as long, whatever the MTU is.
             enough: (queue::MAX_FRAME as u32 + header).div_ceil(LEAST_REST) as u16,
             failed: false,
+            program: program.is_some(),
+            pending: xdp::pending(program)?,
         })
     }
 
@@ -224,7 +250,12 @@ impl Rx {
     /// Posts as many buffers as the ring takes, before the channel of the pair is started. Fails
     /// if there is no memory for even half of them.
     pub(crate) fn fill(&mut self, dev: &Locked<'_, Nic<'_>>, pair: u16) -> Result {
-        for layout in [Layout::of_ring(self.ring.size()), Layout::PAGES] {
+        let layouts: &[Layout] = if self.program {
+            &[Layout::program(self.header)]
+        } else {
+            &[Layout::of_ring(self.ring.size()), Layout::PAGES]
+        };
+        for layout in layouts {
             let params = PoolParams {
                 buffers: self.ring.size(),
                 order: layout.order,
@@ -294,11 +325,16 @@ impl Rx {
             packets: 0,
             bytes: 0,
         };
+        let xdp = napi.xdp();
         let outcome = loop {
             if *done >= budget || self.failed {
                 break Ok(());
             }
-            match self.frame(napi, &mut batch) {
+            let frame = match &xdp {
+                None => self.frame(napi, &mut batch),
+                Some(xdp) => self.frame_for_program(napi, xdp, &mut batch),
+            };
+            match frame {
                 Ok(false) => break Ok(()),
                 Ok(true) => {
                     *done += 1;
@@ -313,6 +349,7 @@ impl Rx {
                 Err(failure) => break Err(failure),
             }
         };
+        self.send_pending(napi);
         self.stats.queue.packets.add(batch.packets);
         self.stats.queue.bytes.add(batch.bytes);
         outcome
@@ -404,7 +441,7 @@ impl Rx {
 
     /// Hands a frame of `len` bytes to the stack, the first `headers` of which are protocol headers.
     #[inline]
-    fn deliver(
+    pub(crate) fn deliver(
         &self,
         napi: &Napi<'_, Nic<'_>>,
         mut skb: RxSkb,
@@ -500,7 +537,7 @@ impl Header {
     /// The header at the start of a buffer that the card wrote `len` bytes into. `None` if it cannot
     /// be all there.
     #[inline]
-    fn read(buffer: &PoolBuffer, len: u32, features: u64) -> Option<Self> {
+    pub(crate) fn read(buffer: &PoolBuffer, len: u32, features: u64) -> Option<Self> {
         const BASE: usize = hdr::SIZE;
         const HASHED: usize = hdr::SIZE + hdr::HASH_SIZE;
         if len < hdr::size(features) as u32 {
@@ -523,7 +560,7 @@ impl Header {
 
     /// Number of buffers of the frame.
     #[inline]
-    fn buffers(&self, features: u64) -> Result<u16, Failure> {
+    pub(crate) fn buffers(&self, features: u64) -> Result<u16, Failure> {
         match self.base.num_buffers {
             _ if features & features::MRG_RXBUF == 0 => Ok(1),
             n @ 1..=MAX_BUFFERS => Ok(n),

@@ -5,7 +5,8 @@
 use kernel::prelude::*;
 use netdev::{
     ethtool::Answer,
-    Locked, //
+    Locked,
+    Program, //
 };
 use vnet_contract::queue;
 
@@ -20,6 +21,8 @@ pub(crate) struct Shape {
     pub(crate) rx_ring: u16,
     /// Descriptors of a transmit ring.
     pub(crate) tx_ring: u16,
+    /// The XDP program that received frames are shown to.
+    pub(crate) program: Option<Program>,
 }
 
 impl<'a> Nic<'a> {

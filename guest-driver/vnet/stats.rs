@@ -74,6 +74,9 @@ counters! {
         doorbells,
         /// Times that the stack was held back for want of descriptors.
         stops,
+        /// Frames of XDP programs, of this device and others, and those that there was no room for.
+        xdp_xmit,
+        xdp_full,
         wakes,
         /// Times that the queue failed.
         errors,
@@ -102,6 +105,13 @@ counters! {
         bad_frames,
         /// Times that no page was to be had for the ring.
         alloc_failed,
+        /// Frames that an XDP program let pass, dropped, sent and redirected, and those dropped because
+        /// it failed or what it asked for did.
+        xdp_pass,
+        xdp_drop,
+        xdp_tx,
+        xdp_redirect,
+        xdp_errors,
         doorbells,
         polls,
         /// Times that the queue failed.

@@ -22,10 +22,12 @@ use netdev::{
     InFlightSkb,
     Napi,
     NetDevice,
+    ReturnedFrames,
     SegmentKind,
     SkBuff,
     TxMeta,
     TxQueue,
+    XdpFrame,
     MAX_FRAGS, //
 };
 use vnet_contract::{
@@ -89,8 +91,15 @@ impl Buffer for Part<'_> {
 
 /// A frame that the card has.
 struct Sent {
-    skb: InFlightSkb,
+    frame: InFlight,
     bytes: u32,
+}
+
+/// Whose frame it is.
+enum InFlight {
+    Stack(InFlightSkb),
+    /// Of an XDP program.
+    Program(XdpFrame),
 }
 
 /// State of a transmit queue.
@@ -107,6 +116,8 @@ pub(crate) struct Tx<'a> {
     moderated: bool,
     /// The card is to interrupt for the next completed frame.
     armed: bool,
+    /// Frames of XDP programs in the ring.
+    programs: u32,
     /// The card broke a rule; said once.
     failed: bool,
 }
@@ -127,6 +138,7 @@ impl<'a> Tx<'a> {
             pair,
             moderated: nic.identity.features & features::MODERATION != 0,
             armed: false,
+            programs: 0,
             failed: false,
         })
     }
@@ -165,22 +177,9 @@ impl<'a> Tx<'a> {
                 !meta.more()
             }
         };
-        // Stopping before the ring is full means that no frame ever comes back to the stack.
-        let full = self.ring.free() < MAX_CHAIN;
-        if full {
-            queue.stop();
-            self.stats.queue.stops.add(1);
-        }
+        let full = self.hold_if_full(queue);
         if tell || full {
-            if let Some(avail) = self.ring.publish() {
-                let index = self.index();
-                trace::doorbell(dev, index, avail);
-                if nic.wants(netdev::MSG_TX_QUEUED) {
-                    netdev::debug!(dev, "doorbell of queue {index}: {avail}\n");
-                }
-                self.stats.queue.doorbells.add(1);
-                nic.regs.ring_doorbell(index, avail);
-            }
+            self.tell(nic, dev);
         }
     }
 
@@ -231,14 +230,97 @@ impl<'a> Tx<'a> {
             return Err(());
         }
         let sent = Sent {
-            skb: skb.into_flight(),
+            frame: InFlight::Stack(skb.into_flight()),
             bytes: meta.len(),
         };
-        if let Err(sent) = chain.commit(sent) {
-            sent.skb.complete().drop_with(DropReason::RingFull);
-            return Err(());
+        match chain.commit(sent) {
+            Ok(()) => Ok(()),
+            Err(sent) => {
+                if let InFlight::Stack(skb) = sent.frame {
+                    skb.complete().drop_with(DropReason::RingFull);
+                }
+                Err(())
+            }
         }
-        Ok(())
+    }
+
+    /// Puts a frame of an XDP program into the ring, or gives it back if there is no room.
+    /// [`Self::tell`] must follow.
+    pub(crate) fn send_frame(
+        &mut self,
+        nic: &Nic<'a>,
+        queue: &TxQueue<'_>,
+        frame: XdpFrame,
+    ) -> Result<(), XdpFrame> {
+        let outcome = self.enqueue_frame(nic, frame);
+        match &outcome {
+            Ok(()) => {
+                self.programs = self.programs.wrapping_add(1);
+                self.stats.queue.xdp_xmit.add(1);
+                self.hold_if_full(queue);
+            }
+            Err(_) => self.stats.queue.xdp_full.add(1),
+        }
+        outcome
+    }
+
+    fn enqueue_frame(&mut self, nic: &Nic<'a>, frame: XdpFrame) -> Result<(), XdpFrame> {
+        let bytes = frame.len();
+        if bytes < ETH_HLEN {
+            return Err(frame);
+        }
+        let header = &[0; MAX_HEADER][..self.header_len];
+        let mut space = SegmentSpace::new();
+        let Ok(mut segments) = frame.map(nic.dev.as_ref(), header, &mut space) else {
+            return Err(frame);
+        };
+        let Some(mut chain) = self.ring.begin(segments.left()) else {
+            // Dropped, the segments are unmapped: before the frame goes.
+            drop(segments);
+            return Err(frame);
+        };
+        let pushed = segments.all(|segment| chain.push(Part(segment)).is_ok());
+        drop(segments);
+        if !pushed {
+            drop(chain);
+            return Err(frame);
+        }
+        let sent = Sent {
+            frame: InFlight::Program(frame),
+            bytes,
+        };
+        match chain.commit(sent) {
+            Err(Sent {
+                frame: InFlight::Program(frame),
+                ..
+            }) => Err(frame),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the stack hold frames back before the ring is full, so that none ever comes back to it.
+    #[inline]
+    fn hold_if_full(&self, queue: &TxQueue<'_>) -> bool {
+        let full = self.ring.free() < MAX_CHAIN;
+        if full && !queue.is_stopped() {
+            queue.stop();
+            self.stats.queue.stops.add(1);
+        }
+        full
+    }
+
+    /// Shows the card what is in the ring.
+    #[inline]
+    pub(crate) fn tell(&mut self, nic: &Nic<'a>, dev: &NetDevice<Nic<'a>>) {
+        if let Some(avail) = self.ring.publish() {
+            let index = self.index();
+            trace::doorbell(dev, index, avail);
+            if nic.wants(netdev::MSG_TX_QUEUED) {
+                netdev::debug!(dev, "doorbell of queue {index}: {avail}\n");
+            }
+            self.stats.queue.doorbells.add(1);
+            nic.regs.ring_doorbell(index, avail);
+        }
     }
 
     /// The header of a frame. Counts what is left to the card.
@@ -293,19 +375,41 @@ impl<'a> Tx<'a> {
         queue: &TxQueue<'_>,
         napi: Option<&Napi<'_, Nic<'a>>>,
     ) -> Result<(), Violation> {
+        // Memory of XDP programs' frames cannot be returned in hard interrupt context, where netpoll
+        // may be: the next poll does it.
+        if self.programs > 0 && !napi.is_some_and(Napi::is_scheduled) {
+            return Ok(());
+        }
+        let mut returned = ReturnedFrames::new();
+        let (mut program_frames, mut program_bytes) = (0, 0u64);
         let (mut frames, mut bytes) = (0, 0u32);
         // Ends: nothing is added to the ring meanwhile.
         let outcome = loop {
             match self.ring.reclaim() {
-                Ok(Some(sent)) => {
-                    frames += 1;
-                    bytes = bytes.wrapping_add(sent.bytes);
-                    sent.skb.complete().consume(napi);
-                }
+                Ok(Some(sent)) => match sent.frame {
+                    InFlight::Stack(skb) => {
+                        frames += 1;
+                        bytes = bytes.wrapping_add(sent.bytes);
+                        skb.complete().consume(napi);
+                    }
+                    InFlight::Program(frame) => {
+                        program_frames += 1;
+                        program_bytes += u64::from(sent.bytes);
+                        if let Some(napi) = napi {
+                            returned.add(napi, frame);
+                        }
+                    }
+                },
                 Ok(None) => break Ok(()),
                 Err(violation) => break Err(violation),
             }
         };
+        if program_frames > 0 {
+            // Byte queue limits do not know of them.
+            self.programs = self.programs.wrapping_sub(program_frames);
+            self.stats.queue.packets.add(u64::from(program_frames));
+            self.stats.queue.bytes.add(program_bytes);
+        }
         if frames > 0 {
             self.stats.queue.packets.add(u64::from(frames));
             self.stats.queue.bytes.add(u64::from(bytes));
@@ -329,8 +433,8 @@ impl<'a> Tx<'a> {
     /// each other, that keeps them from needing an interrupt at all.
     #[inline]
     fn reclaim_early(&mut self, dev: &NetDevice<Nic<'a>>, queue: &TxQueue<'_>) {
-        // Ends: nothing is added to the ring meanwhile.
-        while self.ring.has_used() {
+        // Ends: nothing is added to the ring meanwhile. Frames of XDP programs are for the poll to free.
+        while self.programs == 0 && self.ring.has_used() {
             // The ring remembers a violation, and the next poll acts on it.
             if self.reclaim(dev, queue, None).is_err() || !self.armed {
                 return;

@@ -16,6 +16,7 @@
 //! | `rss.rs` | which pair gets a received frame |
 //! | `moderation.rs` | how long an interrupt may wait |
 //! | `tx.rs`, `rx.rs` | the two halves of a queue pair |
+//! | `xdp.rs` | XDP programs and their frames |
 //! | `poll.rs` | the NAPI poll that serves both |
 //! | `memory.rs` | ring memory |
 //! | `events.rs` | control interrupt, errors and reset |
@@ -44,6 +45,7 @@ mod rx;
 mod shape;
 mod stats;
 mod tx;
+mod xdp;
 
 /// The driver.
 struct Vnet;

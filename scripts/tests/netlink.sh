@@ -32,6 +32,8 @@ guest_check "a NAPI context has the interrupt that its pair has in /proc/interru
     [ "$irq" ]
     grep -x "napi $(cat /tmp/napi$pair) irq $irq defer 0" /tmp/links
   done'
+# From linux/netdev.h: BASIC, REDIRECT, NDO_XMIT, RX_SG, NDO_XMIT_SG.
+guest_check "XDP features are told" 'grep -x "xdp features 0x67" /tmp/links'
 guest_check "there are no more NAPI contexts than pairs" '[ $(grep -c "^napi " /tmp/links) = 2 ]'
 # The id of a NAPI context is what SO_INCOMING_NAPI_ID gives a busy-polling program.
 guest_check "with the interface down nothing is linked" '

@@ -4,6 +4,7 @@
 //! guest has no tool for that. A line each:
 //!
 //! ```text
+//! xdp features 0x67
 //! queue rx 0 napi 8193
 //! napi 8193 irq 27 defer 0
 //! qstats rx 0 packets 12 bytes 1180 alloc-fail 0 csum-unnecessary 12 csum-none 0
@@ -42,6 +43,9 @@ const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 // From linux/netdev.h.
+const CMD_DEV_GET: u8 = 1;
+const DEV_IFINDEX: u16 = 1;
+const DEV_XDP_FEATURES: u16 = 3;
 const CMD_QUEUE_GET: u8 = 10;
 const QUEUE_ID: u16 = 1;
 const QUEUE_IFINDEX: u16 = 2;
@@ -246,6 +250,13 @@ fn run(interface: &str) -> Result<()> {
             true,
         )
     };
+    let device = request(family, 0, CMD_DEV_GET, &[(DEV_IFINDEX, &index)]);
+    // 64 bits, of which the lower half has all that there are.
+    let features = ask(&socket, &device, false)?
+        .first()
+        .and_then(|device| number(device, DEV_XDP_FEATURES))
+        .ok_or("the kernel does not know the interface")?;
+    println!("xdp features {features:#x}");
     for queue in dump(CMD_QUEUE_GET, &[(QUEUE_IFINDEX, &index)])? {
         let direction = match number(&queue, QUEUE_TYPE) {
             Some(0) => "rx",
