@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::{
     report::Run,
-    rows::{under_overload, Better, Line, Verdict, NO_LIVELOCK},
+    rows::{device_memory_per_pair, under_overload, Better, Line, Verdict, NO_LIVELOCK},
     svg::short,
 };
 
@@ -133,6 +133,12 @@ pub fn tables(run: &Run) -> String {
             "Delivered under overload, as a part of the no-loss rate (goal: {:.0} %): {}.\n",
             NO_LIVELOCK * 100.0,
             parts.join(", ")
+        );
+    }
+    if let Some(kilobytes) = device_memory_per_pair(&run.lines) {
+        let _ = writeln!(
+            out,
+            "One queue pair more takes {kilobytes:.0} KiB in vnetd.\n"
         );
     }
     let met = |line: &&Line| line.verdict.as_ref().and_then(|v| v.met);

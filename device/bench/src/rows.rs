@@ -262,6 +262,18 @@ pub fn under_overload(lines: &[Line]) -> Vec<(u32, String, f64)> {
         .collect()
 }
 
+/// Kilobytes that vnetd takes for one queue pair more: it has as many pairs as the guest CPUs, so
+/// this needs runs with different numbers of them.
+pub fn device_memory_per_pair(lines: &[Line]) -> Option<f64> {
+    let mut memory = lines
+        .iter()
+        .filter(|line| line.id == "memory-device")
+        .filter_map(|line| Some((f64::from(line.smp), line.nics.get(OURS)?.median)));
+    let (fewest, least) = memory.next()?;
+    let (most, largest) = memory.last()?;
+    Some((largest - least) / (most - fewest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +366,17 @@ mod tests {
             sample("vnet", "udp-overload", "kpps", 15.0, 0.0),
         ];
         assert_eq!(under_overload(&lines(&samples)), [(1, "igb".into(), 0.25)]);
+    }
+
+    #[test]
+    fn a_queue_pair_of_the_device_takes_memory() {
+        let memory = |smp, value| Sample {
+            smp,
+            ..sample("vnet", "memory", "vnetd_kib", value, 0.0)
+        };
+        let all = [memory(4, 900.0), memory(1, 600.0), memory(2, 730.0)];
+        assert_eq!(device_memory_per_pair(&lines(&all)), Some(100.0));
+        assert_eq!(device_memory_per_pair(&lines(&all[..1])), None);
     }
 
     #[test]
