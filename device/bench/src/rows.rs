@@ -270,7 +270,7 @@ pub fn device_memory_per_pair(lines: &[Line]) -> Option<f64> {
         .filter(|line| line.id == "memory-device")
         .filter_map(|line| Some((f64::from(line.smp), line.nics.get(OURS)?.median)));
     let (fewest, least) = memory.next()?;
-    let (most, largest) = memory.last()?;
+    let (most, largest) = memory.next_back()?;
     Some((largest - least) / (most - fewest))
 }
 
