@@ -3,11 +3,14 @@
 # Everything that can be changed about the interface changes in random order under full load, for a
 # minute (ten in a long run): nothing leaks, stalls or is complained about. VNET_SEED repeats a run.
 . "$(dirname "$0")/../lib/check.sh"
+. "$REPO/scripts/lib/xdp.sh"
 
 seed=${VNET_SEED:-$((RANDOM * 32768 + RANDOM))}
 seconds=${VNET_LONG:+600}
 seconds=${seconds:-60}
 
+check "XDP programs compile" xdp_programs
+FILES=("$XDP_PROGRAMS")
 boot SMP=2 QUEUES=4 MEM=1G
 IN_GUEST+='
 # pick N: a number from 0 to N - 1, in $picked. The same seed gives the same numbers.
@@ -24,7 +27,7 @@ one_of() {
 
 # step: one change, whose commands must succeed.
 step() {
-  pick 10
+  pick 12
   case $picked in
     0)
       pick 7; rx=$((64 << picked)); pick 7
@@ -57,6 +60,13 @@ step() {
       do_ rmmod vnet
       do_ insmod /vnet.ko
       do_ readdress ;;
+    10 | 11)
+      one_of pass_frags move_frags drop_frags off off
+      if [ $picked = off ]; then
+        do_ ip link set vnet0 xdpdrv off
+      else
+        do_ ip -force link set vnet0 xdpdrv obj /root/programs.o program $picked
+      fi ;;
   esac
   pick 4
   usleep $((picked * 50000))
@@ -87,6 +97,7 @@ guest_check "random changes for $seconds s under load, with VNET_SEED=$seed" "st
   traffic
   flood
   shake >/tmp/steps 2>&1 || { tail -n 20 /tmp/steps; end_traffic; exit 1; }
+  ip link set vnet0 xdpdrv off
   end_traffic
   wc -l /tmp/steps
   [ $(wc -l </tmp/steps) -ge 30 ]' $((seconds + 60))

@@ -4,6 +4,7 @@
 # and go under traffic. The programs are in xdp/programs.c; the peers are TAP interfaces in two network
 # namespaces of this machine.
 . "$(dirname "$0")/../lib/check.sh"
+. "$REPO/scripts/lib/xdp.sh"
 
 if [ -z "${VNET_TEST_TAP:-}" ]; then
   user=()
@@ -15,10 +16,7 @@ if [ -z "${VNET_TEST_TAP:-}" ]; then
   VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
 fi
 
-programs=$CACHE/xdp/programs.o
-mkdir -p "${programs%/*}"
-check "the programs compile" in_root clang -O2 -target bpf -Wall -Werror -I/usr/include/x86_64-linux-gnu \
-  -c /repo/scripts/tests/xdp/programs.c -o "/cache/xdp/programs.o"
+check "the programs compile" xdp_programs
 
 box=$ROOT/usr/bin/busybox
 libraries=$ROOT/usr/lib/x86_64-linux-gnu
@@ -71,7 +69,7 @@ for n in 0 1; do
 done
 ip addr add 10.99.0.1/24 dev vnetx0
 
-NET=(tap:name=vnetx0 tap:name=vnetx1) FILES=("$programs")
+NET=(tap:name=vnetx0 tap:name=vnetx1) FILES=("$XDP_PROGRAMS")
 boot NICS=2 MEM=1G
 guest 'ip addr add 10.99.0.2/24 dev vnet0; ip link set vnet1 up'
 check "ping from the host" from_host 10
