@@ -79,7 +79,10 @@ impl Tx {
         if rest > 0 {
             // A fault behind frames that wait comes round again.
             self.ring.give_back(rest as u16);
-            outcome.waits = Waits::Backend;
+            outcome.waits = match taken.spent {
+                true => Waits::Nothing,
+                false => Waits::Backend,
+            };
         } else {
             outcome.fault = fault;
         }

@@ -11,7 +11,8 @@
 //! copied. It is read only if the backend needs checksums.
 //!
 //! The frame is the guest's, and may be anything. It is cut only if its headers are what its
-//! metadata says; else it is refused. The work for a frame is bounded by [`MAX_SEGMENTS`].
+//! metadata says; else it is refused. The work for a frame, and that of a call for many of them, is
+//! bounded by [`MAX_SEGMENTS`].
 //!
 //! [`Queue::offloads`]: vnet_backend::Queue::offloads
 

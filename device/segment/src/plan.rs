@@ -7,7 +7,7 @@ use vnet_backend::{checksum, Checksum, Gso, Meta};
 
 use crate::layout::{find, Layout, Network, Transport, IPV6_LEN};
 
-/// Most segments that are made of a frame; one that asks for more is refused. TCP cuts the longest
+/// Most segments that are made of a frame, which is refused if it asks for more, and in one call. TCP cuts the longest
 /// frame into fewer, as its segments have at least 48 bytes.
 pub const MAX_SEGMENTS: usize = 2048;
 /// Longest headers of a frame that can be cut: what is common, and some IPv6 extensions.

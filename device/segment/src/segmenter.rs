@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 use vnet_backend::{Checksum, Frame, Meta, Offloads, Queue, MAX_FRAME};
 
 use crate::cursor::Cursor;
-use crate::plan::{Plan, MAX_HEADERS};
+use crate::plan::{Plan, MAX_HEADERS, MAX_SEGMENTS};
 use crate::sum::Sum;
 
 /// Most segments that are lent to the backend in one call.
@@ -30,11 +30,16 @@ pub struct Taken {
     pub refused: usize,
     /// Bytes of the refused ones.
     pub refused_bytes: usize,
+    /// The call ended because it has made [`MAX_SEGMENTS`] segments. The backend takes more.
+    pub spent: bool,
 }
 
 impl Segmenter {
     /// Offers a batch to the backend. Frames that it did not take are to be offered again, in the
     /// same order: the first of them may be sent in part.
+    ///
+    /// One call makes [`MAX_SEGMENTS`] segments at most, however many frames ask for that: the
+    /// caller holds a lock meanwhile.
     pub fn transmit(&mut self, queue: &mut dyn Queue, batch: &[Frame<'_>]) -> Taken {
         let takes = queue.offloads();
         if takes == Offloads::ALL {
@@ -44,10 +49,13 @@ impl Segmenter {
             };
         }
         let mut taken = Taken::default();
+        let mut left = MAX_SEGMENTS;
         while let Some((first, _)) = batch[taken.frames..].split_first() {
             let rest = &batch[taken.frames..];
             let plain = rest.iter().take_while(|f| takes.cover(&f.meta)).count();
             if plain > 0 {
+                // The guest may have changed a frame that was sent in part.
+                self.next = 0;
                 let sent = queue.transmit(&rest[..plain]).min(plain);
                 taken.frames += sent;
                 if sent < plain {
@@ -55,9 +63,13 @@ impl Segmenter {
                 }
                 continue;
             }
-            match self.finish(queue, first, &takes) {
+            match self.finish(queue, first, &takes, &mut left) {
                 Fate::Sent => {}
                 Fate::Waits => break,
+                Fate::Spent => {
+                    taken.spent = true;
+                    break;
+                }
                 Fate::Refused => {
                     taken.refused += 1;
                     taken.refused_bytes += first.len;
@@ -69,8 +81,14 @@ impl Segmenter {
         taken
     }
 
-    /// Sends a frame that the backend cannot take as it is.
-    fn finish(&mut self, queue: &mut dyn Queue, frame: &Frame<'_>, takes: &Offloads) -> Fate {
+    /// Sends a frame that the backend cannot take as it is, in `left` segments at most.
+    fn finish(
+        &mut self,
+        queue: &mut dyn Queue,
+        frame: &Frame<'_>,
+        takes: &Offloads,
+        left: &mut usize,
+    ) -> Fate {
         // Room for any header, of a segment or a frame.
         self.headers.resize(MAX_FRAME, 0);
         match (frame.meta.gso, frame.meta.checksum) {
@@ -78,7 +96,7 @@ impl Segmenter {
                 let mut start = [0; MAX_HEADERS];
                 let n = frame.read(&mut start);
                 match Plan::new(&start[..n], frame.len, &frame.meta) {
-                    Some(plan) => self.cut(queue, frame, &plan, takes),
+                    Some(plan) => self.cut(queue, frame, &plan, takes, left),
                     None => Fate::Refused,
                 }
             }
@@ -97,13 +115,14 @@ impl Segmenter {
         }
     }
 
-    /// Sends a frame as segments.
+    /// Sends a frame as segments, of which `left` more may be made.
     fn cut(
         &mut self,
         queue: &mut dyn Queue,
         frame: &Frame<'_>,
         plan: &Plan<'_>,
         takes: &Offloads,
+        left: &mut usize,
     ) -> Fate {
         let header_len = plan.header_len();
         let (sum_from, field) = plan.checksum();
@@ -117,7 +136,11 @@ impl Segmenter {
         let mut payload = Cursor::new(frame.parts);
         payload.skip(header_len + plan.range(self.next).start);
         while self.next < plan.segments() {
-            let count = (plan.segments() - self.next).min(CALL);
+            let count = (plan.segments() - self.next).min(CALL).min(*left);
+            if count == 0 {
+                return Fate::Spent;
+            }
+            *left -= count;
             let mut parts = Vec::with_capacity(2 * count + frame.parts.len());
             let mut ends = [0; CALL];
             let headers = self.headers.chunks_exact_mut(header_len);
@@ -191,6 +214,8 @@ enum Fate {
     Sent,
     /// The backend did not take all of it.
     Waits,
+    /// The rest is for the next call.
+    Spent,
     Refused,
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Backend {
     pub(crate) waiting: VecDeque<(Vec<u8>, Meta)>,
     /// Asks for this much room, as one does who does not know the length of the next frame.
     pub(crate) asks: Option<usize>,
+    /// Takes no offload metadata.
+    pub(crate) plain: bool,
 }
 
 impl Backend {
@@ -82,7 +84,10 @@ impl Queue for Backend {
     }
 
     fn offloads(&self) -> Offloads {
-        Offloads::ALL
+        match self.plain {
+            true => Offloads::default(),
+            false => Offloads::ALL,
+        }
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {

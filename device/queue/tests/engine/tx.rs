@@ -179,6 +179,49 @@ fn a_batch_ends_with_its_budget_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn frames_of_many_segments_take_several_batches_and_wait_for_nobody() {
+    const FRAMES: u16 = 8;
+    let mem = memory();
+    let mut driver = driver(&mem, 64, TX_CSUM | TX_TSO4);
+    let mut tx = Tx::start(&driver.config, &mem.device()).unwrap();
+    // IPv4 and TCP, as far as segmentation looks, and a byte a segment.
+    let mut large = frame(54 + 1500, 0);
+    large[14..54].fill(0);
+    (large[14], large[23], large[46]) = (0x45, 6, 0x50);
+    let header = NetHdr {
+        flags: hdr::F_NEEDS_CSUM,
+        gso_type: hdr::GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 0,
+    };
+    mem.write(BUFFERS, &packet(header, &large));
+    for head in 0..FRAMES {
+        driver.chain(head, &[(BUFFERS, 12 + large.len() as u32)], false);
+        driver.offer(head);
+    }
+    let mut backend = Backend {
+        plain: true,
+        ..Backend::default()
+    };
+    let mut batches = 0;
+    loop {
+        let outcome = tx.run(&mem.device(), &mut backend, Budget::default());
+        assert_eq!((outcome.fault, outcome.drops), (None, 0));
+        batches += 1;
+        match outcome.waits {
+            Waits::Nothing => assert!(batches < 100),
+            waits => break assert_eq!(waits, Waits::Driver),
+        }
+    }
+    assert!(batches > 1, "all at once");
+    assert_eq!(backend.sent.len(), usize::from(FRAMES) * 1500);
+    assert_eq!(driver.used_idx(), FRAMES);
+}
+
+#[test]
 fn frames_that_the_backend_does_not_take_are_offered_again_in_order() {
     let mem = memory();
     let mut driver = driver(&mem, 64, 0);

@@ -126,6 +126,53 @@ fn a_frame_is_cut_into_so_many_segments_and_no_more() {
 }
 
 #[test]
+fn a_call_makes_no_more_segments_than_one_frame_may_have() {
+    // Each frame is good; together they would keep the caller's lock for long.
+    const EACH: usize = 1500;
+    let (bytes, meta) = large(&V4, EACH, 1);
+    let mut batch: Vec<Buffers> = (0..10)
+        .map(|_| Buffers::whole(bytes.clone(), meta))
+        .collect();
+    let mut backend = Backend::new(Offloads::default());
+    let mut segmenter = Segmenter::default();
+    let mut calls = 0;
+    while !batch.is_empty() {
+        let before = backend.sent.len();
+        let taken = offer(&mut segmenter, &mut backend, &mut batch);
+        let made = backend.sent.len() - before;
+        assert!(made <= MAX_SEGMENTS, "{made}");
+        // Not the backend's doing, so nobody would tell when to go on.
+        assert_eq!(taken.spent, taken.frames < batch.len());
+        assert_eq!(taken.spent, made == MAX_SEGMENTS);
+        batch.drain(..taken.frames);
+        calls += 1;
+    }
+    assert_eq!(calls, (10 * EACH).div_ceil(MAX_SEGMENTS));
+    assert_eq!(backend.sent.len(), 10 * EACH);
+    let idents = backend.sent.iter().map(|(f, _)| f[18..20].to_vec());
+    let expected = (0..10 * EACH).map(|i| (1 + (i % EACH) as u16).to_be_bytes().to_vec());
+    assert!(idents.eq(expected), "each segment once and in order");
+}
+
+#[test]
+fn a_frame_that_changes_when_it_was_sent_in_part_spoils_no_other() {
+    let (bytes, meta) = large(&V4, 3000, 1000);
+    let mut batch = vec![
+        Buffers::whole(bytes.clone(), meta),
+        Buffers::whole(bytes, meta),
+    ];
+    let mut backend = Backend::new(Offloads::default());
+    let mut segmenter = Segmenter::default();
+    backend.takes = Some(2);
+    assert_eq!(offer(&mut segmenter, &mut backend, &mut batch).frames, 0);
+    batch[0].meta = Meta::default();
+    backend.takes = None;
+    assert_eq!(offer(&mut segmenter, &mut backend, &mut batch).frames, 2);
+    // Two segments of the first, the first as it is now, and all of the second.
+    assert_eq!(backend.sent.len(), 2 + 1 + 3);
+}
+
+#[test]
 fn a_segment_that_ip_cannot_say_the_length_of_is_refused() {
     let (mut bytes, mut meta) = large(&V4, 3000, 1000);
     bytes.resize(14 + 65_535, 0);
