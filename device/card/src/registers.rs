@@ -162,6 +162,7 @@ impl Card {
             if let Some(accepted) = self.negotiation.commit() {
                 debug!("driver features {accepted:#x}");
                 self.offloads_changed();
+                self.apply_rss();
                 (0..self.queues.len() as u16).for_each(|queue| self.apply_moderation(queue));
             }
         }

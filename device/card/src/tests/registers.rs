@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vnet_backend::{Capabilities, Endpoint, Offloads, Queue};
-use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, RX_CSUM, TIMESTAMP, TX_CSUM};
+use vnet_contract::features::{
+    MAC_FILTER, MODERATION, MRG_RXBUF, RSS, RX_CSUM, TIMESTAMP, TX_CSUM,
+};
 use vnet_contract::regs::{self, queue_reg, Access};
 
 use super::bench::{Bench, BUS_MASTER, MAC, MEMORY_SPACE, PAIRS, PM_CTRL};
 use crate::config::{Config, Error};
 use crate::Card;
 use crate::Options;
-use vnet_loopback::Null;
+use vnet_loopback::{Loopback, Null};
 
 #[test]
 fn every_register_has_its_reset_value_after_power_on_and_every_reset() {
@@ -132,6 +134,36 @@ fn moderation_is_kept_and_works_when_it_was_accepted() {
         }
         while b.pending() == 0 {
             assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(b.illegal(), 0);
+    }
+}
+
+#[test]
+fn scaling_works_once_it_was_accepted_whenever_it_was_programmed() {
+    const TX: u16 = 1;
+    const OTHER_RX: u16 = 2;
+    for before in [true, false] {
+        let mut b = Bench::with(Box::new(Loopback::new()));
+        let program = |b: &mut Bench| {
+            // A frame that has no hash goes where the first entry says.
+            b.write(regs::RSS_TABLE, 1);
+            b.write(regs::RSS_CTRL, regs::RSS_CTRL_ENABLE);
+        };
+        if before {
+            program(&mut b);
+        }
+        b.accept(RSS);
+        if !before {
+            program(&mut b);
+        }
+        b.start(TX);
+        b.send(TX);
+        // The other pair does not receive, and so it counts the loss.
+        let start = Instant::now();
+        while b.read(regs::stats_reg(OTHER_RX, regs::S_DROPS)) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{before}");
             std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(b.illegal(), 0);
