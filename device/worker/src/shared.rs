@@ -54,19 +54,13 @@ impl Shared {
         let link = self.link.get();
         let rules = link.map(|link| link.hub.rules());
         let rules = rules.as_ref().and_then(|rules| rules.as_deref());
-        let result = catch_unwind(AssertUnwindSafe(|| {
+        let round = state.contain(|state| {
             state.serve(mem, &self.tallies, rules.map(|r| (r, self.index)), due, arm)
-        }));
+        });
         if let Some(link) = link {
             link.hub.dispatch(&mut state.outbox);
         }
-        result.unwrap_or_else(|_| {
-            state.fail();
-            Round {
-                panicked: true,
-                ..Round::default()
-            }
-        })
+        round
     }
 
     /// Sees to it that an interrupt which waits is not forgotten while nobody serves the pair.
@@ -104,7 +98,8 @@ impl Shared {
         self.remind(&mut state, &round, Instant::now);
         self.report(&round);
         drop(state);
-        if round.again {
+        // A queue that has failed is the worker's to detach.
+        if round.again || round.rx_fault.is_some() {
             self.kick.kick();
         }
     }
@@ -116,7 +111,7 @@ impl Shared {
             Some(mem) if !state.failed => {
                 // A worker that comes back by itself needs no doorbells.
                 let arm = state.sleep.is_some();
-                state.serve_inbox(mem, &self.tallies, arm)
+                state.contain(|state| state.serve_inbox(mem, &self.tallies, arm))
             }
             _ => Round::default(),
         }
@@ -138,10 +133,17 @@ impl Shared {
 }
 
 impl State {
-    /// Takes note that the backend panicked.
-    pub(crate) fn fail(&mut self) {
-        self.failed = true;
-        self.rx.fail();
-        self.tx.fail();
+    /// Serves a round. If it panics, nothing is served until the pair is reset.
+    fn contain(&mut self, serve: impl FnOnce(&mut Self) -> Round) -> Round {
+        let round = catch_unwind(AssertUnwindSafe(|| serve(self)));
+        round.unwrap_or_else(|_| {
+            self.failed = true;
+            self.rx.fail();
+            self.tx.fail();
+            Round {
+                panicked: true,
+                ..Round::default()
+            }
+        })
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// In place of a receive queue that does not run.
     drain: Option<Drain>,
+    /// The backend's frames come before those of other pairs, the next time that there are both.
+    own_first: bool,
     /// The backend panicked: nothing is served until the pair is reset.
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
@@ -101,6 +103,7 @@ impl State {
             inbox: None,
             outbox: Outbox::default(),
             drain: None,
+            own_first: false,
             failed: false,
             starved: false,
             lost: 0,
@@ -122,10 +125,7 @@ impl State {
     ) -> Round {
         let mut round = Round::default();
         let blocked = self.serve_tx(mem, &tallies.tx, arm, &mut round);
-        if due || !self.starved {
-            self.take_over(mem, &tallies.rx, arm, &mut round);
-        }
-        let received = self.serve_rx(mem, &tallies.rx, rules, due, arm, &mut round);
+        let received = self.serve_both(mem, &tallies.rx, rules, due, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
@@ -171,6 +171,32 @@ impl State {
         }
     }
 
+    /// Serves a batch of the backend's frames and one of those that other pairs handed over. Whoever
+    /// comes first may leave no buffers to the other, so they take turns. Returns true if frames
+    /// were taken from the backend.
+    fn serve_both(
+        &mut self,
+        mem: &DmaMap,
+        tally: &Tally,
+        rules: Option<(&Rss, u16)>,
+        due: bool,
+        arm: bool,
+        round: &mut Round,
+    ) -> bool {
+        let own_first = self.own_first;
+        if !own_first && (due || !self.starved) {
+            self.take_over(mem, tally, arm, round);
+        }
+        let received = self.serve_rx(mem, tally, rules, due, arm, round);
+        if own_first {
+            self.own_first = !received;
+            if due || !self.starved {
+                self.take_over(mem, tally, arm, round);
+            }
+        }
+        received
+    }
+
     /// Serves a batch of frames that other pairs handed over, on one of their threads.
     pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies, arm: bool) -> Round {
         let mut round = Round::default();
@@ -179,17 +205,18 @@ impl State {
         round
     }
 
-    /// Delivers frames that other pairs handed over.
+    /// Delivers frames that other pairs handed over; the backend's turn is next if there were any.
     fn take_over(&mut self, mem: &DmaMap, tally: &Tally, arm: bool, round: &mut Round) {
         let Some(inbox) = &mut self.inbox else {
             return;
         };
-        if !inbox.has_frames() {
+        if round.rx_fault.is_some() || !inbox.has_frames() {
             return;
         }
         match &mut self.rx {
             Slot::Running(rx, _) => {
                 let outcome = rx.take_over(mem, inbox, &self.filter, Budget::default());
+                self.own_first |= moved(&outcome);
                 self.received(mem, tally, &outcome, arm, round);
             }
             Slot::Off | Slot::Failed(_) => tally.lost(inbox.discard()),

@@ -129,6 +129,55 @@ fn frames_wait_for_buffers_of_their_own_pair() {
 }
 
 #[test]
+fn frames_of_others_and_own_ones_take_turns_when_buffers_are_short() {
+    both_ways(|mut two| {
+        for head in 0..8 {
+            two.rigs[0].post(head);
+        }
+        for _ in 0..100 {
+            two.wires[0].deliver(frame(1));
+        }
+        eventually("they leave the first pair", || {
+            two.wires[0].inbox.lock().unwrap().is_empty()
+        });
+        for _ in 0..100 {
+            two.wires[1].deliver(frame(2));
+        }
+        let mut counts = [0; 3];
+        for head in 0..40 {
+            two.rigs[1].post(head);
+            let mut got = None;
+            eventually("a frame arrives", || {
+                got = two.rigs[1].take();
+                got.is_some()
+            });
+            counts[usize::from(got.unwrap().1[0])] += 1;
+        }
+        let [_, others, own] = counts;
+        assert!(others >= 10 && own >= 10, "{others} of others, {own} own");
+    });
+}
+
+#[test]
+fn a_pair_that_fails_for_a_frame_of_another_is_detached() {
+    both_ways(|mut two| {
+        two.rigs[0].post(0);
+        eventually("attached", || two.wires[1].attached.load(Ordering::SeqCst));
+        // A buffer that the card may only read.
+        let at = Rig::rx_buffer(0);
+        two.rigs[1].rx.chain(0, &[(at, 2048)], false);
+        if two.rigs[1].rx.offer(0) {
+            two.rigs[1].pair.doorbell(Kind::Rx);
+        }
+        // Long enough for the worker to be asleep.
+        std::thread::sleep(Duration::from_millis(20));
+        two.wires[0].deliver(frame(1));
+        eventually("detached", || !two.wires[1].attached.load(Ordering::SeqCst));
+        assert_eq!(two.rigs[1].reports.queues.lock().unwrap().len(), 1);
+    });
+}
+
+#[test]
 fn a_pair_that_is_busy_takes_them_when_it_is_done() {
     both_ways(|mut two| {
         two.post(0..8);
