@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
@@ -61,6 +60,9 @@ pub(crate) struct Port {
     buffer: Box<[u8]>,
     /// The frame in `buffer` that waits for the guest.
     held: Option<(usize, Meta)>,
+    /// A frame of the guest that was in too many pieces. Not the buffer above: a guest that posts
+    /// nothing to receive into must not keep itself from sending.
+    gathered: Vec<u8>,
     /// When the host is asked again whether it takes a frame.
     retry: Option<Instant>,
     lost: u64,
@@ -80,6 +82,7 @@ impl Port {
             offloads,
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
             held: None,
+            gathered: Vec::new(),
             retry: None,
             lost: 0,
         }
@@ -90,12 +93,10 @@ impl Port {
         if frame.parts.len() <= MAX_PARTS {
             return sys::write(self.tun.as_fd(), &header, frame.parts);
         }
-        // More buffers than a call takes. If the other place for a frame is taken, this one waits.
-        if self.held.is_some() {
-            return Err(Errno::AGAIN.into());
-        }
-        let len = frame.read(&mut self.buffer[..frame.len]);
-        let whole = [VolatileSlice::from(&mut self.buffer[..len])];
+        // More buffers than a call takes.
+        self.gathered.resize(frame.len, 0);
+        let len = frame.read(&mut self.gathered);
+        let whole = [VolatileSlice::from(&mut self.gathered[..len])];
         sys::write(self.tun.as_fd(), &header, &whole)
     }
 

@@ -201,7 +201,7 @@ fn a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole() {
     let name = "a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole";
     run(name, EMPTY, || {
         let (_tap, mut ports) = network(1);
-        let (socket, _) = socket();
+        let (socket, port) = socket();
         ip("link set tap0 mtu 9000");
         let data: Vec<u8> = (0..8000u32).map(|n| (n * 7) as u8).collect();
         socket.send_to(&data, "192.0.2.2:77").unwrap();
@@ -213,6 +213,18 @@ fn a_frame_that_is_longer_than_usual_waits_for_room_and_arrives_whole() {
             assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
         }
         assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
+        // The guest can send meanwhile, in more buffers than one system call takes.
+        let mut bytes = datagram(port, &[9; 100]);
+        let frame = Frame {
+            meta: PARTIAL,
+            len: bytes.len(),
+            parts: &bytes
+                .chunks_mut(1)
+                .map(VolatileSlice::from)
+                .collect::<Vec<_>>(),
+        };
+        assert_eq!(ports[0].transmit(&[frame]), 1);
+        assert_eq!(socket.recv(&mut [0; 200]).unwrap(), 100);
         let frames = receive(&mut *ports[0], 2, 10_000);
         assert!(frames[0].0[42..] == data[..]);
         assert_eq!(&frames[1].0[42..], b"next");
