@@ -50,6 +50,7 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::RX_USO
     | features::MRG_RXBUF
     | features::RSS
+    | features::HASH_REPORT
     | features::MODERATION
     | features::MAC_FILTER
     | features::QUEUE_STATS;

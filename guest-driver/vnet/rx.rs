@@ -479,9 +479,11 @@ impl Rx {
         }
         if let (Some((hash, kind)), true) = (header.hash, batch.hash) {
             match kind {
-                hdr::HASH_NONE => {}
                 hdr::HASH_IPV4 | hdr::HASH_IPV6 => skb.set_hash(hash, false),
-                _ => skb.set_hash(hash, true),
+                hdr::HASH_TCPV4 | hdr::HASH_UDPV4 | hdr::HASH_TCPV6 | hdr::HASH_UDPV6 => {
+                    skb.set_hash(hash, true);
+                }
+                _ => {}
             }
         }
         let Some(received) = skb.receive(napi) else {
