@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of one ring: descriptor table, avail ring and used ring in one coherent allocation.
+//! The memory of one ring: descriptor table, avail ring, used ring and tables for long chains in one
+//! coherent allocation.
 
 use kernel::{
     device::{
@@ -16,6 +17,7 @@ use netdev::dma::{
 use vnet_contract::ring;
 use vnet_ring::{
     Memory,
+    Tables,
     Used, //
 };
 
@@ -25,20 +27,30 @@ pub(crate) struct RingMemory {
     size: u16,
     avail: usize,
     used: usize,
+    tables: Tables,
+    /// Where the tables begin, and the distance from one to the next.
+    tables_at: usize,
+    table_stride: usize,
 }
 
-/// The card and the CPU write different parts: keep them on different cache lines.
+/// The card and the CPU write different parts: keep them on different cache lines. So should chains.
 const PART_ALIGN: usize = 64;
 
 impl RingMemory {
-    pub(crate) fn new(dev: &Device<Bound>, size: u16) -> Result<Self> {
+    pub(crate) fn new(dev: &Device<Bound>, size: u16, tables: Tables) -> Result<Self> {
         let avail = ring::desc_bytes(size).next_multiple_of(PART_ALIGN);
         let used = (avail + ring::avail_bytes(size)).next_multiple_of(PART_ALIGN);
+        let tables_at = (used + ring::used_bytes(size)).next_multiple_of(PART_ALIGN);
+        let table_stride = ring::desc_bytes(tables.entries).next_multiple_of(PART_ALIGN);
+        let bytes = tables_at + usize::from(tables.count) * table_stride;
         Ok(Self {
-            memory: SharedMemory::new(dev, used + ring::used_bytes(size))?,
+            memory: SharedMemory::new(dev, bytes)?,
             size,
             avail,
             used,
+            tables,
+            tables_at,
+            table_stride,
         })
     }
 
@@ -53,6 +65,19 @@ impl RingMemory {
     fn entry(&self, index: u16) -> usize {
         usize::from(index & (self.size - 1))
     }
+
+    /// Place of a table.
+    #[inline]
+    fn table(&self, table: u16) -> usize {
+        self.tables_at + usize::from(table) * self.table_stride
+    }
+
+    #[inline]
+    fn write(&mut self, at: usize, desc: ring::Desc) {
+        let [addr, rest] = desc.to_words();
+        self.memory.write64(at, addr);
+        self.memory.write64(at + 8, rest);
+    }
 }
 
 impl Memory for RingMemory {
@@ -61,16 +86,28 @@ impl Memory for RingMemory {
         self.size
     }
 
+    fn tables(&self) -> Tables {
+        self.tables
+    }
+
+    #[inline]
+    fn table_address(&self, table: u16) -> u64 {
+        self.memory.dma_address() + self.table(table) as u64
+    }
+
+    #[inline]
+    fn write_table(&mut self, table: u16, entry: u16, desc: ring::Desc) {
+        // Beyond the memory, nothing is written.
+        self.write(self.table(table) + ring::desc_bytes(entry), desc);
+    }
+
     fn clear(&mut self) {
         self.memory.clear();
     }
 
     #[inline]
     fn write_desc(&mut self, index: u16, desc: ring::Desc) {
-        let at = self.entry(index) * ring::DESC_SIZE;
-        let [addr, rest] = desc.to_words();
-        self.memory.write64(at, addr);
-        self.memory.write64(at + 8, rest);
+        self.write(self.entry(index) * ring::DESC_SIZE, desc);
     }
 
     #[inline]

@@ -49,6 +49,7 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::RX_ECN
     | features::RX_USO
     | features::MRG_RXBUF
+    | features::INDIRECT_DESC
     | features::RSS
     | features::HASH_REPORT
     | features::MODERATION

@@ -41,6 +41,7 @@ use vnet_ring::{
     rx::Ring,
     Buffer,
     Slot,
+    Tables,
     Violation, //
 };
 
@@ -220,7 +221,7 @@ impl Rx {
         for _ in 0..size {
             slots.push(Slot::new(), GFP_KERNEL)?;
         }
-        let memory = RingMemory::new(nic.dev.as_ref(), size)?;
+        let memory = RingMemory::new(nic.dev.as_ref(), size, Tables::NONE)?;
         let (_, stats) = nic.queue_stats.get(usize::from(pair)).ok_or(EINVAL)?;
         let features = nic.identity.features;
         let header = hdr::size(features) as u32;

@@ -69,6 +69,8 @@ counters! {
         gso_segments,
         /// Frames whose header had to be passed beside them.
         header_apart,
+        /// Frames that took one descriptor of the ring, as the others are in a table of their own.
+        indirect,
         /// Frames dropped for want of memory or descriptors, or because they are malformed.
         dropped,
         doorbells,

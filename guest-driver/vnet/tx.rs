@@ -42,6 +42,7 @@ use vnet_ring::{
     tx::Ring,
     Buffer,
     Slot,
+    Tables,
     Violation, //
 };
 
@@ -57,6 +58,12 @@ const _: () = assert!(
     MAX_CHAIN < queue::MIN_SIZE / 2,
     "the smallest ring holds two chains"
 );
+
+/// Tables of a ring, each for one long chain, if the card reads such: one for so many descriptors, but
+/// no more than the most. Those hold 2 MiB in large frames, which byte queue limits seldom allow.
+const DESCRIPTORS_PER_TABLE: u16 = 8;
+const MAX_TABLES: u16 = 32;
+const _: () = assert!(MAX_TABLES <= vnet_ring::MAX_TABLES);
 
 /// Distance of headers in their array: a power of two, so that none crosses a page.
 const HEADER_STRIDE: usize = 32;
@@ -124,11 +131,20 @@ pub(crate) struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     pub(crate) fn new(nic: &Nic<'a>, pair: u16, size: u16) -> Result<Self> {
-        let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
-        for _ in 0..size {
+        let tables = if nic.identity.features & features::INDIRECT_DESC != 0 {
+            Tables {
+                count: (size / DESCRIPTORS_PER_TABLE).min(MAX_TABLES),
+                entries: MAX_CHAIN,
+            }
+        } else {
+            Tables::NONE
+        };
+        let count = usize::from(size) + tables.slots();
+        let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
             slots.push(Slot::new(), GFP_KERNEL)?;
         }
-        let memory = RingMemory::new(nic.dev.as_ref(), size)?;
+        let memory = RingMemory::new(nic.dev.as_ref(), size, tables)?;
         let (stats, _) = nic.queue_stats.get(usize::from(pair)).ok_or(EINVAL)?;
         Ok(Self {
             ring: Ring::new(memory, slots).map_err(|_| EINVAL)?,
@@ -213,6 +229,9 @@ impl<'a> Tx<'a> {
             skb.drop_with(DropReason::RingFull);
             return Err(());
         };
+        if chain.is_indirect() {
+            self.stats.queue.indirect.add(1);
+        }
         let mut pushed = true;
         if apart {
             let at = usize::from(chain.head()) * HEADER_STRIDE;
@@ -301,7 +320,7 @@ impl<'a> Tx<'a> {
     /// Has the stack hold frames back before the ring is full, so that none ever comes back to it.
     #[inline]
     fn hold_if_full(&self, queue: &TxQueue<'_>) -> bool {
-        let full = self.ring.free() < MAX_CHAIN;
+        let full = !self.ring.has_room(MAX_CHAIN);
         if full && !queue.is_stopped() {
             queue.stop();
             self.stats.queue.stops.add(1);

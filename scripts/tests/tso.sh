@@ -115,6 +115,19 @@ sent_intact tcp "data arrives intact while offloads go and come" "
   done
   echo \$n times
   [ \$n -gt 2 ]"
+# The pages of a file are sent where they are (sendfile is system call 40), each a fragment.
+sent_intact tcp "a file arrives intact, its long frames in tables of a ring of 64" '
+  ethtool -G vnet0 tx 64
+  head -c 20000000 /dev/urandom | tee /tmp/sent | sha256sum >/tmp/digest
+  was=$(counter tx0_indirect)
+  perl -e "
+    socket(S, 2, 1, 6) and connect(S, pack(q(S n C4 x8), 2, 6001, 10, 99, 0, 1)) or die;
+    open(F, q(</tmp/sent)) or die;
+    while ((\$n = syscall(40, fileno(S), fileno(F), 0, 4000000)) > 0) { \$sent += \$n }
+    \$sent == 20000000 or die"
+  echo $(($(counter tx0_indirect) - was)) in tables
+  [ $(($(counter tx0_indirect) - was)) -gt 50 ]
+  ethtool -G vnet0 tx 512'
 guest_check "switched off, nothing is left to the card" '
   ethtool -K vnet0 tso off
   segments iperf3 -c 10.99.0.1 -t 1

@@ -3,14 +3,15 @@
 
 use core::fmt;
 
-/// The slots and the ring memory do not make a ring: both must have the same size, a power of two
-/// of at most [`vnet_contract::queue::MAX_SIZE`].
+/// The slots and the ring memory do not make a ring: the memory must have a power of two of
+/// descriptors, at most [`vnet_contract::queue::MAX_SIZE`], tables as [`crate::Tables`] says, and there
+/// must be a slot for each descriptor of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadSize;
 
 impl fmt::Display for BadSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ring memory and slots have no common valid size")
+        f.write_str("ring memory, tables and slots have no common valid size")
     }
 }
 

@@ -26,6 +26,9 @@
 //! [`tx::Ring::publish`] (once for a batch; it says whether the doorbell is due) →
 //! [`tx::Ring::reclaim`] gives back what was committed.
 //!
+//! A long chain lies in a table of its own, if the ring memory has some ([`Memory::tables`]) and one
+//! is free, and takes a single descriptor of the ring then. Nothing else changes for the driver.
+//!
 //! # Life of a received frame
 //!
 //! [`rx::Ring::post`] for each buffer → [`rx::Ring::publish`] → [`rx::Ring::take`] gives back
@@ -36,6 +39,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod indirect;
 mod memory;
 pub mod rx;
 mod slot;
@@ -43,5 +47,6 @@ mod split;
 pub mod tx;
 
 pub use error::{BadSize, Violation};
+pub use indirect::{Tables, MAX_TABLES};
 pub use memory::{Memory, Used};
 pub use slot::{Buffer, Slot};

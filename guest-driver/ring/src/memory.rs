@@ -3,6 +3,8 @@
 
 use vnet_contract::ring::Desc;
 
+use crate::Tables;
+
 /// An entry of the used ring as the card wrote it: unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
@@ -22,6 +24,22 @@ pub struct Used {
 pub trait Memory {
     /// Number of descriptors.
     fn size(&self) -> u16;
+
+    /// The tables for long chains, if the card accepted them (`INDIRECT_DESC`).
+    fn tables(&self) -> Tables {
+        Tables::NONE
+    }
+
+    /// Bus address of a table. Asked only for one that [`Self::tables`] has.
+    fn table_address(&self, table: u16) -> u64 {
+        let _ = table;
+        0
+    }
+
+    /// Stores a descriptor of a table. No ordering. Done only in one that [`Self::tables`] has.
+    fn write_table(&mut self, table: u16, entry: u16, desc: Desc) {
+        let _ = (table, entry, desc);
+    }
 
     /// Sets all three parts to zero. Called only while the card does not use the ring.
     fn clear(&mut self);

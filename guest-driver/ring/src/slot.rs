@@ -23,21 +23,26 @@ impl Buffer for (u64, u32) {
     }
 }
 
-/// Private state of one descriptor: as many as the ring has descriptors, in memory that the card
-/// cannot reach. `B` is a [`Buffer`], `T` what the driver wants back with a whole chain.
+/// Private state of one descriptor: as many as the ring and its tables have descriptors, in memory that
+/// the card cannot reach. `B` is a [`Buffer`], `T` what the driver wants back with a whole chain.
 #[derive(Debug)]
 pub struct Slot<B, T> {
     /// The buffer, while the descriptor is part of a chain.
     pub(crate) buffer: Option<B>,
     /// The driver's value, in the head of a chain that the card holds.
     pub(crate) cookie: Option<T>,
-    /// Next descriptor of the chain or of the free list.
+    /// Next descriptor of the chain or of the free list; [`IN_TABLE`] and the number of the table in
+    /// the head of a chain that lies in one.
     pub(crate) next: u16,
     /// Descriptors in the chain, in the head of a chain that the card holds; else 0.
     pub(crate) count: u16,
     /// Bytes of the chain that the card may write, in the head.
     pub(crate) writable: u32,
 }
+
+/// Mark in [`Slot::next`], above all descriptors of a ring.
+pub(crate) const IN_TABLE: u16 = 0x8000;
+const _: () = assert!(vnet_contract::queue::MAX_SIZE <= IN_TABLE);
 
 impl<B, T> Slot<B, T> {
     /// An empty slot.

@@ -4,15 +4,20 @@
 use core::ops::DerefMut;
 
 use vnet_contract::queue::MAX_SIZE;
-use vnet_contract::ring::{need_event, Desc, DESC_F_NEXT, DESC_F_WRITE};
+use vnet_contract::ring::{
+    need_event, Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE,
+};
 
+use crate::indirect::Pool;
+use crate::slot::IN_TABLE;
 use crate::{BadSize, Buffer, Memory, Slot, Violation};
 
 /// A split ring. All indices run freely modulo 2^16; `mask` gives the place in the ring.
 ///
 /// Invariant: the `free` descriptors of the free list and the chains whose head has a `count`
-/// partition the slots. A chain under construction is the first part of the free list, so that
-/// giving it up changes no link.
+/// partition the slots of the ring. A chain under construction is the first part of the free list, so
+/// that giving it up changes no link. The slots of the tables come behind those of the ring, and each
+/// table is either free or that of one chain whose head says so.
 #[derive(Debug)]
 pub(crate) struct Split<M, S> {
     memory: M,
@@ -22,6 +27,7 @@ pub(crate) struct Split<M, S> {
     free_head: u16,
     /// Length of the free list.
     free: u16,
+    tables: Pool,
     /// Avail index of the next chain.
     next_avail: u16,
     /// Avail index that the card was last shown.
@@ -35,14 +41,16 @@ pub(crate) struct Split<M, S> {
     broken: Option<Violation>,
 }
 
-/// A chain under construction: the first `count` descriptors of the free list.
+/// A chain under construction: the first `count` descriptors of the free list, or of a table.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) count: u16,
     writable: u32,
-    /// The last descriptor, which is written to the ring when its successor is known.
+    /// The last descriptor, which is written when its successor is known.
     last: u16,
     desc: Desc,
+    /// The free table that it lies in.
+    pub(crate) table: Option<u16>,
 }
 
 impl<M, S, B, T> Split<M, S>
@@ -52,8 +60,12 @@ where
     B: Buffer,
 {
     pub(crate) fn new(memory: M, slots: S) -> Result<Self, BadSize> {
-        let size = memory.size();
-        if !size.is_power_of_two() || size > MAX_SIZE || slots.len() != usize::from(size) {
+        let (size, tables) = (memory.size(), memory.tables());
+        if !size.is_power_of_two()
+            || size > MAX_SIZE
+            || !tables.fit(size)
+            || slots.len() != usize::from(size) + tables.slots()
+        {
             return Err(BadSize);
         }
         let mut ring = Self {
@@ -62,6 +74,7 @@ where
             mask: size - 1,
             free_head: 0,
             free: 0,
+            tables: Pool::new(tables),
             next_avail: 0,
             published: 0,
             next_used: 0,
@@ -88,6 +101,7 @@ where
         self.memory.clear();
         self.free_head = 0;
         self.free = mask + 1;
+        self.tables.refill();
         self.next_avail = 0;
         self.published = 0;
         self.next_used = 0;
@@ -132,21 +146,40 @@ where
         &mut self.slots[usize::from(index)]
     }
 
+    /// Begins a chain of up to `count` descriptors: in the ring, or in a table if it is of more than
+    /// `direct`, or does not fit otherwise. `None` if there is no room for it.
+    #[inline]
+    pub(crate) fn begin(&self, count: u16, direct: u16) -> Option<Draft> {
+        if self.broken.is_some() {
+            return None;
+        }
+        let mut draft = Draft::default();
+        if count > direct.min(self.free) && self.free != 0 {
+            draft.table = self.tables.next(count);
+        }
+        (draft.table.is_some() || count <= self.free).then_some(draft)
+    }
+
     /// Adds a buffer to the chain under construction.
     #[inline]
     pub(crate) fn push(&mut self, draft: &mut Draft, buffer: B, write: bool) -> Result<(), B> {
-        if draft.count == self.free || self.broken.is_some() {
+        let most = match draft.table {
+            Some(_) => self.tables.entries(),
+            None => self.free,
+        };
+        if draft.count == most || self.broken.is_some() {
             return Err(buffer);
         }
-        let index = if draft.count == 0 {
-            self.free_head
-        } else {
-            let next = self.slots[usize::from(draft.last)].next;
-            draft.desc.flags |= DESC_F_NEXT;
-            draft.desc.next = next;
-            self.memory.write_desc(draft.last, draft.desc);
-            next
+        let index = match draft.table {
+            Some(_) => draft.count,
+            None if draft.count == 0 => self.free_head,
+            None => self.slots[usize::from(draft.last)].next,
         };
+        if draft.count != 0 {
+            draft.desc.flags |= DESC_F_NEXT;
+            draft.desc.next = index;
+            self.write_last(draft);
+        }
         draft.last = index;
         draft.desc = Desc {
             addr: buffer.addr(),
@@ -158,12 +191,39 @@ where
             draft.writable = draft.writable.saturating_add(buffer.length());
         }
         draft.count += 1;
-        self.slot(index).buffer = Some(buffer);
+        let slot = match draft.table {
+            Some(table) => self.table(table, draft.count).last_mut(),
+            None => Some(self.slot(index)),
+        };
+        if let Some(slot) = slot {
+            slot.buffer = Some(buffer);
+        }
         Ok(())
+    }
+
+    /// Writes the last descriptor of a chain under construction.
+    #[inline]
+    fn write_last(&mut self, draft: &Draft) {
+        match draft.table {
+            Some(table) => self.memory.write_table(table, draft.last, draft.desc),
+            None => self.memory.write_desc(draft.last, draft.desc),
+        }
+    }
+
+    /// The slots of the first `count` descriptors of a table.
+    #[inline]
+    fn table(&mut self, table: u16, count: u16) -> &mut [Slot<B, T>] {
+        let first = usize::from(self.size()) + self.tables.slot(table);
+        &mut self.slots[first..][..usize::from(count)]
     }
 
     /// Gives a chain under construction up.
     pub(crate) fn discard(&mut self, draft: Draft) {
+        if let Some(table) = draft.table {
+            let slots = self.table(table, draft.count);
+            slots.iter_mut().for_each(|slot| slot.buffer = None);
+            return;
+        }
         let mut index = self.free_head;
         for _ in 0..draft.count {
             let slot = self.slot(index);
@@ -178,10 +238,26 @@ where
         if draft.count == 0 {
             return Err(cookie);
         }
-        self.memory.write_desc(draft.last, draft.desc);
+        self.write_last(&draft);
         let head = self.free_head;
-        self.free_head = self.slot(draft.last).next;
-        self.free -= draft.count;
+        if let Some(table) = draft.table {
+            self.memory.write_desc(
+                head,
+                Desc {
+                    addr: self.memory.table_address(table),
+                    len: u32::from(draft.count) * DESC_SIZE as u32,
+                    flags: DESC_F_INDIRECT,
+                    next: 0,
+                },
+            );
+            self.tables.take(table);
+            let next = &mut self.slots[usize::from(head)].next;
+            self.free_head = core::mem::replace(next, IN_TABLE | table);
+            self.free -= 1;
+        } else {
+            self.free_head = self.slot(draft.last).next;
+            self.free -= draft.count;
+        }
         let slot = self.slot(head);
         slot.cookie = Some(cookie);
         slot.count = draft.count;
@@ -279,6 +355,19 @@ where
         let slot = self.slot(head);
         let count = core::mem::take(&mut slot.count);
         let cookie = slot.cookie.take();
+        if slot.next & IN_TABLE != 0 {
+            let table = slot.next & !IN_TABLE;
+            let slots = self.table(table, count);
+            slots
+                .iter_mut()
+                .filter_map(|slot| slot.buffer.take())
+                .for_each(each);
+            self.tables.give(table);
+            self.slot(head).next = self.free_head;
+            self.free_head = head;
+            self.free += 1;
+            return cookie;
+        }
         let mut last = head;
         for i in 0..count {
             if i > 0 {

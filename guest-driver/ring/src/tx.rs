@@ -6,6 +6,9 @@ use core::ops::DerefMut;
 use crate::split::{Draft, Split};
 use crate::{BadSize, Buffer, Memory, Slot, Violation};
 
+/// Longest chain that lies in the ring while it has room, and not in a table.
+pub const MAX_DIRECT: u16 = 4;
+
 /// A transmit ring over ring memory `M`, with its slots in `S`.
 #[derive(Debug)]
 pub struct Ring<M, S>(Split<M, S>);
@@ -17,7 +20,7 @@ where
     B: Buffer,
 {
     /// An empty ring. Clears `memory`, so the card must not use it yet. `slots` must have as many
-    /// elements as the memory has descriptors.
+    /// elements as the memory has descriptors, with those of its tables.
     pub fn new(memory: M, slots: S) -> Result<Self, BadSize> {
         Split::new(memory, slots).map(Self)
     }
@@ -47,16 +50,20 @@ where
         self.0.broken()
     }
 
-    /// Begins a chain of up to `count` buffers. `None` if there are not as many free descriptors,
-    /// or the ring is broken.
+    /// True if a chain of `count` buffers, and each shorter one, can be begun.
+    #[inline]
+    pub fn has_room(&self, count: u16) -> bool {
+        self.0.begin(count, MAX_DIRECT).is_some()
+    }
+
+    /// Begins a chain of up to `count` buffers. `None` if there are not as many free descriptors and no
+    /// table, or the ring is broken.
     #[inline]
     pub fn begin(&mut self, count: u16) -> Option<Chain<'_, M, S, B, T>> {
-        if count > self.0.free() || self.0.broken().is_some() {
-            return None;
-        }
+        let draft = self.0.begin(count, MAX_DIRECT)?;
         Some(Chain {
             ring: &mut self.0,
-            draft: Draft::default(),
+            draft,
         })
     }
 
@@ -134,6 +141,12 @@ where
     #[inline]
     pub fn head(&self) -> u16 {
         self.ring.free_head()
+    }
+
+    /// True if the chain lies in a table.
+    #[inline]
+    pub fn is_indirect(&self) -> bool {
+        self.draft.table.is_some()
     }
 
     /// Adds a buffer for the card to read. Gives it back if there is no free descriptor, which

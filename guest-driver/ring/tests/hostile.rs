@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use common::{slots, HeapRing};
 use proptest::prelude::*;
-use vnet_ring::{rx, tx, Slot, Violation};
+use vnet_ring::{rx, tx, Slot, Tables, Violation};
 
 type Tx = tx::Ring<HeapRing, Vec<Slot<(u64, u32), u32>>>;
 type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
@@ -158,6 +158,73 @@ fn driver_memory_is_never_believed() {
     assert_eq!(addrs, (0..8).collect::<Vec<_>>());
 }
 
+/// A ring of 8 with two tables, in which the chains with cookie 0 and 1 lie.
+fn tx_with_tables() -> (Tx, HeapRing) {
+    let tables = Tables {
+        count: 2,
+        entries: 6,
+    };
+    let memory = HeapRing::with_tables(8, tables);
+    let mut ring = Tx::new(memory.clone(), slots(8 + tables.slots() as u16)).unwrap();
+    for cookie in 0..2 {
+        let mut chain = ring.begin(6).unwrap();
+        assert!(chain.is_indirect());
+        for i in 0..6 {
+            chain.push((0x1000 + i, 60)).unwrap();
+        }
+        chain.commit(cookie).unwrap();
+    }
+    let _ = ring.publish();
+    (ring, memory)
+}
+
+#[test]
+fn used_id_that_would_be_a_descriptor_of_a_table() {
+    for id in 8..8 + 2 * 6 {
+        let (ring, memory) = tx_with_tables();
+        memory.0.write_used(0, id, 0);
+        memory.0.set_used_index(1);
+        assert_broken(ring, Violation::IdRange(id));
+    }
+}
+
+#[test]
+fn used_id_twice_of_a_chain_in_a_table() {
+    let (mut ring, memory) = tx_with_tables();
+    let (head, _) = memory.0.chain(1);
+    memory.0.write_used(0, u32::from(head), 0);
+    memory.0.write_used(1, u32::from(head), 0);
+    memory.0.set_used_index(2);
+    assert_eq!(ring.reclaim(), Ok(Some(1)));
+    assert_broken(ring, Violation::IdNotHeld(head));
+}
+
+#[test]
+fn tables_are_never_believed() {
+    for value in [0, u64::MAX, 0x8001_0000_8001_0000] {
+        let (mut ring, memory) = tx_with_tables();
+        let heads = [1, 0].map(|entry| memory.0.chain(entry).0);
+        memory.0.scribble(value);
+        for (i, head) in heads.iter().enumerate() {
+            memory.0.write_used(i as u16, u32::from(*head), 0);
+        }
+        memory.0.set_used_index(2);
+        assert_eq!(ring.reclaim(), Ok(Some(1)));
+        assert_eq!(ring.reclaim(), Ok(Some(0)));
+        assert_eq!(ring.free(), 8);
+        // Both tables are free again, and no two chains get the same.
+        for cookie in 2..4 {
+            let mut chain = ring.begin(6).unwrap();
+            for i in 0..6 {
+                chain.push((0x2000 + i, 1)).unwrap();
+            }
+            chain.commit(cookie).unwrap();
+        }
+        let at = [2, 3].map(|entry| memory.0.chain(entry).1[0].addr);
+        assert_ne!(at[0], at[1]);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Send(u16),
@@ -176,7 +243,7 @@ fn moves() -> impl Strategy<Value = Move> {
     let len = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let index = prop_oneof![8 => 0u16..24, 1 => any::<u16>()];
     prop_oneof![
-        4 => (1u16..5).prop_map(Move::Send),
+        4 => (1u16..9).prop_map(Move::Send),
         4 => Just(Move::Publish),
         4 => (1u8..9).prop_map(Move::Reclaim),
         1 => any::<bool>().prop_map(Move::Arm),
@@ -193,22 +260,27 @@ proptest! {
 
     /// Whatever the card writes: no panic, no cookie lost or given twice, no descriptor lost.
     #[test]
-    fn nothing_is_lost_or_given_twice(list in prop::collection::vec(moves(), 1..120)) {
-        let memory = HeapRing::new(8);
-        let mut ring = Tx::new(memory.clone(), slots(8)).unwrap();
+    fn nothing_is_lost_or_given_twice(count in 0u16..4, list in prop::collection::vec(moves(), 1..120)) {
+        let tables = Tables { count, entries: 7 };
+        let memory = HeapRing::with_tables(8, tables);
+        let mut ring = Tx::new(memory.clone(), slots(8 + tables.slots() as u16)).unwrap();
         let mut held = HashSet::new();
         let mut descriptors = std::collections::HashMap::new();
         let mut next = 0;
         for step in list {
             match step {
                 Move::Send(count) => {
-                    if let Some(mut chain) = ring.begin(count) {
+                    let room = ring.has_room(count);
+                    let chain = ring.begin(count);
+                    prop_assert_eq!(chain.is_some(), room);
+                    if let Some(mut chain) = chain {
+                        let taken = if chain.is_indirect() { 1 } else { count };
                         for _ in 0..count {
                             chain.push((0x1000, 60)).unwrap();
                         }
                         chain.commit(next).unwrap();
                         held.insert(next);
-                        descriptors.insert(next, count);
+                        descriptors.insert(next, taken);
                         next += 1;
                     }
                 }
@@ -238,5 +310,11 @@ proptest! {
         ring.reset(|cookie| assert!(held.remove(&cookie)));
         prop_assert!(held.is_empty());
         prop_assert_eq!(ring.free(), 8);
+        for _ in 0..count {
+            let mut chain = ring.begin(7).unwrap();
+            prop_assert!(chain.is_indirect(), "a table is lost");
+            chain.push((0x1000, 60)).unwrap();
+            chain.commit(0).unwrap();
+        }
     }
 }

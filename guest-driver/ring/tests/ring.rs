@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use common::{slots, HeapRing};
-use vnet_contract::ring::{DESC_F_NEXT, DESC_F_WRITE};
-use vnet_ring::{rx, tx, BadSize, Buffer, Slot};
+use vnet_contract::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE};
+use vnet_ring::{rx, tx, BadSize, Buffer, Slot, Tables};
 
 type Tx<B = (u64, u32), T = u32> = tx::Ring<HeapRing, Vec<Slot<B, T>>>;
 type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
@@ -18,6 +18,14 @@ type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
 fn tx(size: u16) -> (Tx, HeapRing) {
     let memory = HeapRing::new(size);
     (Tx::new(memory.clone(), slots(size)).unwrap(), memory)
+}
+
+/// A transmit ring with `count` tables of six descriptors.
+fn tx_with_tables<B: Buffer>(size: u16, count: u16) -> (Tx<B>, HeapRing) {
+    let tables = Tables { count, entries: 6 };
+    let memory = HeapRing::with_tables(size, tables);
+    let slots = slots(size + tables.slots() as u16);
+    (Tx::new(memory.clone(), slots).unwrap(), memory)
 }
 
 fn rx(size: u16) -> (Rx, HeapRing) {
@@ -63,6 +71,123 @@ fn memory_and_slots_must_agree_on_a_power_of_two() {
     assert_eq!(new(6, 6), Err(BadSize));
     assert_eq!(new(0, 0), Err(BadSize));
     assert_eq!(new(8192, 8192), Err(BadSize));
+    let with = |count, entries, slots_of_tables: u16| {
+        let memory = HeapRing::with_tables(8, Tables { count, entries });
+        <Tx>::new(memory, slots(8 + slots_of_tables)).map(|_| ())
+    };
+    assert_eq!(with(2, 5, 10), Ok(()));
+    assert_eq!(with(2, 5, 9), Err(BadSize));
+    assert_eq!(with(2, 5, 0), Err(BadSize));
+    assert_eq!(with(64, 8, 512), Ok(()));
+    assert_eq!(with(65, 8, 520), Err(BadSize), "too many");
+    assert_eq!(with(1, 9, 9), Err(BadSize), "longer than the ring");
+}
+
+#[test]
+fn a_long_chain_lies_in_a_table() {
+    let (mut ring, memory) = tx_with_tables(8, 2);
+    let long: Vec<_> = (0..5).map(|i| (0x1000 * (i + 1), 60 + i as u32)).collect();
+    send(&mut ring, &long, 1);
+    send(&mut ring, &long[..4], 2);
+    assert_eq!(ring.publish(), Some(2));
+    assert_eq!((ring.free(), ring.in_flight()), (3, 2));
+
+    let (head, chain) = memory.0.chain(0);
+    assert_eq!(chain.len(), 1);
+    assert_eq!(chain[0].flags, DESC_F_INDIRECT);
+    assert_eq!(chain[0].len as usize, 5 * DESC_SIZE);
+    let table = memory.0.table(chain[0]);
+    let seen: Vec<_> = table.iter().map(|d| (d.addr, d.len)).collect();
+    assert_eq!(seen, long);
+    let links: Vec<_> = table.iter().map(|d| (d.flags, d.next)).collect();
+    let next = DESC_F_NEXT;
+    assert_eq!(links, [(next, 1), (next, 2), (next, 3), (next, 4), (0, 0)]);
+
+    let (_, chain) = memory.0.chain(1);
+    assert_eq!(chain.len(), 4, "a short one does not");
+    assert!(chain.iter().all(|d| d.flags & !DESC_F_NEXT == 0));
+
+    memory.0.write_used(0, u32::from(head), 0);
+    memory.0.set_used_index(1);
+    assert_eq!(ring.reclaim(), Ok(Some(1)));
+    assert_eq!(ring.free(), 4);
+}
+
+#[test]
+fn chains_without_a_table_take_the_room_that_there_is() {
+    let (mut ring, memory) = tx_with_tables(8, 1);
+    let chain = [(0x1000, 60); 6];
+    send(&mut ring, &chain, 0);
+    assert!(!ring.has_room(8), "seven are free");
+    assert!(ring.has_room(7), "which is all that there is");
+    send(&mut ring, &chain[..5], 1);
+    assert_eq!(memory.0.chain(1).1.len(), 5, "no table is left");
+    assert_eq!(ring.free(), 2);
+    assert!(ring.has_room(2) && !ring.has_room(3));
+    assert!(ring.begin(3).is_none());
+
+    // The table again, and be it for a short chain that would not fit otherwise.
+    memory.0.write_used(0, u32::from(memory.0.chain(0).0), 0);
+    memory.0.set_used_index(1);
+    let _ = ring.publish();
+    assert_eq!(ring.reclaim(), Ok(Some(0)));
+    assert!(ring.has_room(6) && !ring.has_room(7));
+    assert!(!ring.begin(3).unwrap().is_indirect());
+    let mut chain = ring.begin(4).unwrap();
+    assert!(chain.is_indirect());
+    for i in 0..6 {
+        chain.push((i, 1)).unwrap();
+    }
+    assert_eq!(chain.push((6, 1)), Err((6, 1)), "the table is full");
+    chain.commit(2).unwrap();
+    assert_eq!(ring.free(), 2);
+}
+
+#[test]
+fn a_table_needs_a_descriptor_of_the_ring() {
+    let (mut ring, _) = tx_with_tables(8, 2);
+    for cookie in 0..8 {
+        send(&mut ring, &[(0x1000, 60)], cookie);
+    }
+    assert!(!ring.has_room(1) && !ring.has_room(6));
+    assert!(ring.begin(6).is_none());
+}
+
+#[test]
+fn buffers_in_tables_live_as_long_as_others() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let (mut ring, memory) = tx_with_tables(8, 2);
+    let add = |ring: &mut Tx<Noted>, name, cookie: Option<u32>| {
+        let mut chain = ring.begin(6).unwrap();
+        assert!(chain.is_indirect());
+        chain.push(Noted(name, log.clone())).unwrap();
+        chain.push(Noted(name, log.clone())).unwrap();
+        if let Some(cookie) = cookie {
+            chain.commit(cookie).unwrap();
+        }
+    };
+    add(&mut ring, "given up", None);
+    assert_eq!(log.take(), ["given up", "given up"]);
+    assert_eq!((ring.free(), ring.in_flight()), (8, 0));
+
+    add(&mut ring, "a", Some(1));
+    add(&mut ring, "b", Some(2));
+    assert!(ring.publish().is_some());
+    let (second, _) = memory.0.chain(1);
+    memory.0.write_used(0, u32::from(second), 0);
+    memory.0.set_used_index(1);
+    assert!(log.borrow().is_empty());
+    assert_eq!(ring.reclaim(), Ok(Some(2)));
+    assert_eq!(log.take(), ["b", "b"]);
+
+    add(&mut ring, "c", Some(3));
+    let mut cookies = Vec::new();
+    ring.reset(|cookie| cookies.push(cookie));
+    assert_eq!(cookies.len(), 2);
+    assert_eq!(log.take(), ["a", "a", "c", "c"]);
+    assert_eq!((ring.free(), ring.in_flight()), (8, 0));
+    add(&mut ring, "d", Some(4));
+    add(&mut ring, "e", Some(5));
 }
 
 #[test]

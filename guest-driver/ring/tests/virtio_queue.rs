@@ -15,11 +15,13 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vnet_contract::ring as layout;
 use vnet_contract::ring::{Desc, DESC_F_NEXT, DESC_F_WRITE};
-use vnet_ring::{rx, tx, Memory, Slot, Used};
+use vnet_ring::{rx, tx, Memory, Slot, Tables, Used};
 
 const DESC: u64 = 0x0000;
 const AVAIL: u64 = 0x1000;
 const USED: u64 = 0x2000;
+const TABLES: u64 = 0x3000;
+const TABLE_STRIDE: u64 = 0x400;
 const BUFFERS: u64 = 0x1_0000;
 const MEMORY: usize = 0x2_0000;
 
@@ -28,14 +30,16 @@ const MEMORY: usize = 0x2_0000;
 struct GuestRing {
     memory: GuestMemoryMmap<()>,
     size: u16,
+    tables: Tables,
 }
 
 impl GuestRing {
-    fn new(size: u16) -> Self {
+    fn new(size: u16, tables: Tables) -> Self {
         let ranges = [(GuestAddress(0), MEMORY)];
         Self {
             memory: GuestMemoryMmap::from_ranges(&ranges).unwrap(),
             size,
+            tables,
         }
     }
 
@@ -59,11 +63,33 @@ impl GuestRing {
     fn load16(&self, addr: u64, order: Ordering) -> u16 {
         u16::from_le(self.memory.load(GuestAddress(addr), order).unwrap())
     }
+
+    fn store_desc(&self, table: u64, index: u16, desc: Desc) {
+        let addr = table + u64::from(index) * layout::DESC_SIZE as u64;
+        for (word, at) in desc.to_words().into_iter().zip([addr, addr + 8]) {
+            self.memory
+                .store(word.to_le(), GuestAddress(at), Ordering::Relaxed)
+                .unwrap();
+        }
+    }
 }
 
 impl Memory for GuestRing {
     fn size(&self) -> u16 {
         self.size
+    }
+
+    fn tables(&self) -> Tables {
+        self.tables
+    }
+
+    fn table_address(&self, table: u16) -> u64 {
+        TABLES + u64::from(table) * TABLE_STRIDE
+    }
+
+    fn write_table(&mut self, table: u16, entry: u16, desc: Desc) {
+        assert!(table < self.tables.count && entry < self.tables.entries);
+        self.store_desc(self.table_address(table), entry, desc);
     }
 
     fn clear(&mut self) {
@@ -73,12 +99,7 @@ impl Memory for GuestRing {
     }
 
     fn write_desc(&mut self, index: u16, desc: Desc) {
-        let addr = DESC + u64::from(index) * layout::DESC_SIZE as u64;
-        for (word, at) in desc.to_words().into_iter().zip([addr, addr + 8]) {
-            self.memory
-                .store(word.to_le(), GuestAddress(at), Ordering::Relaxed)
-                .unwrap();
-        }
+        self.store_desc(DESC, index, desc);
     }
 
     fn write_avail(&mut self, entry: u16, head: u16) {
@@ -148,10 +169,15 @@ struct World {
 }
 
 impl World {
-    fn new(size: u16, start: u32) -> Self {
-        let shared = GuestRing::new(size);
+    fn new(size: u16, tables: u16, start: u32) -> Self {
+        let tables = Tables {
+            count: tables,
+            entries: size.min(9),
+        };
+        let shared = GuestRing::new(size, tables);
+        let count = size + tables.slots() as u16;
         let mut world = Self {
-            ring: Tx::new(shared.clone(), slots(size)).unwrap(),
+            ring: Tx::new(shared.clone(), slots(count)).unwrap(),
             queue: shared.queue(),
             shared,
             next: 0,
@@ -179,10 +205,13 @@ impl World {
     }
 
     fn send(&mut self, lens: &[u32]) {
+        let free = usize::from(self.ring.free());
         let Some(mut chain) = self.ring.begin(lens.len() as u16) else {
             assert!(usize::from(self.ring.free()) < lens.len());
             return;
         };
+        let most = usize::from(tx::MAX_DIRECT);
+        assert!(lens.len() > most || !chain.is_indirect() || lens.len() > free);
         let mut buffers = Buffers::new();
         for &len in lens {
             let buffer = (BUFFERS + u64::from(self.next % 1000), len);
@@ -296,7 +325,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        3 => prop::collection::vec(1u32..2000, 1..4).prop_map(Step::Send),
+        3 => prop::collection::vec(1u32..2000, 1..12).prop_map(Step::Send),
         3 => Just(Step::Publish),
         3 => Just(Step::Pop),
         3 => any::<usize>().prop_map(Step::Complete),
@@ -308,8 +337,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..200)
 }
 
-fn play(size: u16, start: u32, list: &[Step]) {
-    let mut world = World::new(size, start);
+fn play(size: u16, tables: u16, start: u32, list: &[Step]) {
+    let mut world = World::new(size, tables, start);
     for step in list {
         match step {
             Step::Send(lens) => world.send(lens),
@@ -348,8 +377,8 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn transmit_from_index_zero(bits in 0u32..6, list in steps()) {
-        play(1 << bits, 0, &list);
+    fn transmit_from_index_zero(bits in 0u32..6, tables in 0u16..5, list in steps()) {
+        play(1 << bits, tables, 0, &list);
     }
 }
 
@@ -357,13 +386,13 @@ proptest! {
     #![proptest_config(config(24))]
 
     #[test]
-    fn transmit_across_the_sign_of_the_index(bits in 0u32..4, before in 1u32..20, list in steps()) {
-        play(1 << bits, 0x8000 - before, &list);
+    fn transmit_across_the_sign_of_the_index(bits in 0u32..4, tables in 0u16..3, before in 1u32..20, list in steps()) {
+        play(1 << bits, tables, 0x8000 - before, &list);
     }
 
     #[test]
-    fn transmit_across_the_wrap_of_the_index(bits in 0u32..4, before in 1u32..20, list in steps()) {
-        play(1 << bits, 0x1_0000 - before, &list);
+    fn transmit_across_the_wrap_of_the_index(bits in 0u32..4, tables in 0u16..3, before in 1u32..20, list in steps()) {
+        play(1 << bits, tables, 0x1_0000 - before, &list);
     }
 }
 
@@ -374,7 +403,7 @@ proptest! {
     #[test]
     fn receive(bits in 0u32..6, list in prop::collection::vec((1u32..4096, 0usize..8, any::<u32>(), 0u8..4), 1..300)) {
         let size = 1u16 << bits;
-        let shared = GuestRing::new(size);
+        let shared = GuestRing::new(size, Tables::NONE);
         let mut ring = Rx::new(shared.clone(), slots(size)).unwrap();
         let mut queue = shared.queue();
         let mut popped = Vec::new();

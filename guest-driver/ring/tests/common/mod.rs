@@ -4,8 +4,12 @@
 use std::sync::atomic::{fence, AtomicU16, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use vnet_contract::ring::Desc;
-use vnet_ring::{Memory, Slot, Used};
+use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_SIZE};
+use vnet_ring::{Memory, Slot, Tables, Used};
+
+/// Bus address of the first table, and the distance to the next.
+pub(crate) const TABLES: u64 = 0x8000_0000;
+pub(crate) const TABLE_STRIDE: u64 = 0x1_0000;
 
 /// The memory that both sides see.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(crate) struct Shared {
     used: Vec<AtomicU64>,
     used_index: AtomicU16,
     avail_event: AtomicU16,
+    layout: Tables,
+    tables: Vec<Vec<[AtomicU64; 2]>>,
 }
 
 /// The driver's view.
@@ -25,6 +31,11 @@ pub(crate) struct HeapRing(pub(crate) Arc<Shared>);
 
 impl HeapRing {
     pub(crate) fn new(size: u16) -> Self {
+        Self::with_tables(size, Tables::NONE)
+    }
+
+    pub(crate) fn with_tables(size: u16, layout: Tables) -> Self {
+        let table = |_| (0..layout.entries).map(|_| Default::default()).collect();
         let n = usize::from(size);
         Self(Arc::new(Shared {
             desc: (0..n).map(|_| Default::default()).collect(),
@@ -34,6 +45,8 @@ impl HeapRing {
             used: (0..n).map(|_| AtomicU64::new(0)).collect(),
             used_index: AtomicU16::new(0),
             avail_event: AtomicU16::new(0),
+            layout,
+            tables: (0..layout.count).map(table).collect(),
         }))
     }
 }
@@ -45,6 +58,22 @@ pub(crate) fn slots<B, T>(size: u16) -> Vec<Slot<B, T>> {
 impl Memory for HeapRing {
     fn size(&self) -> u16 {
         self.0.desc.len() as u16
+    }
+
+    fn tables(&self) -> Tables {
+        self.0.layout
+    }
+
+    fn table_address(&self, table: u16) -> u64 {
+        assert!(table < self.0.layout.count);
+        TABLES + u64::from(table) * TABLE_STRIDE
+    }
+
+    fn write_table(&mut self, table: u16, entry: u16, desc: Desc) {
+        let words = &self.0.tables[usize::from(table)][usize::from(entry)];
+        for (word, value) in words.iter().zip(desc.to_words()) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
 
     fn clear(&mut self) {
@@ -103,31 +132,44 @@ pub(crate) fn rounds(usual: u32) -> u32 {
     }
 }
 
+/// Follows a chain from `index`.
+fn walk(table: &[[AtomicU64; 2]], mut index: u16) -> Vec<Desc> {
+    let mut list = Vec::new();
+    loop {
+        let words = &table[usize::from(index)];
+        let desc = Desc::from_words([
+            words[0].load(Ordering::Relaxed),
+            words[1].load(Ordering::Relaxed),
+        ]);
+        list.push(desc);
+        if desc.flags & DESC_F_NEXT == 0 {
+            return list;
+        }
+        assert!(list.len() <= table.len(), "chain loops");
+        index = desc.next;
+    }
+}
+
 /// What a card, honest or not, does to the memory.
 impl Shared {
     pub(crate) fn avail_index(&self) -> u16 {
         self.avail_index.load(Ordering::Acquire)
     }
 
-    /// The chain at `avail[entry]`, as the descriptors link it.
+    /// The chain at `avail[entry]`, as the descriptors of the ring link it.
     pub(crate) fn chain(&self, entry: u16) -> (u16, Vec<Desc>) {
         let mask = self.desc.len() as u16 - 1;
         let head = self.avail[usize::from(entry & mask)].load(Ordering::Relaxed);
-        let mut list = Vec::new();
-        let mut index = head;
-        loop {
-            let words = &self.desc[usize::from(index)];
-            let desc = Desc::from_words([
-                words[0].load(Ordering::Relaxed),
-                words[1].load(Ordering::Relaxed),
-            ]);
-            list.push(desc);
-            if desc.flags & vnet_contract::ring::DESC_F_NEXT == 0 {
-                return (head, list);
-            }
-            assert!(list.len() <= self.desc.len(), "chain loops");
-            index = desc.next;
-        }
+        (head, walk(&self.desc, head))
+    }
+
+    /// The chain in the table that a descriptor points to, as its descriptors link it.
+    pub(crate) fn table(&self, desc: Desc) -> Vec<Desc> {
+        assert_eq!(desc.flags, DESC_F_INDIRECT);
+        assert_eq!(desc.addr % TABLE_STRIDE, 0);
+        let table = &self.tables[((desc.addr - TABLES) / TABLE_STRIDE) as usize];
+        assert_eq!(desc.len as usize % DESC_SIZE, 0);
+        walk(&table[..desc.len as usize / DESC_SIZE], 0)
     }
 
     pub(crate) fn used_event(&self) -> u16 {
@@ -149,7 +191,8 @@ impl Shared {
 
     /// Scribbles over everything that the driver wrote and must not rely on.
     pub(crate) fn scribble(&self, value: u64) {
-        for word in self.desc.iter().flatten() {
+        let descs = self.desc.iter().chain(self.tables.iter().flatten());
+        for word in descs.flatten() {
             word.store(value, Ordering::Relaxed);
         }
         for half in self
