@@ -101,6 +101,24 @@ fn one_interrupt_serves_both_queues_at_the_earlier_time() {
 }
 
 #[test]
+fn a_queue_that_fails_does_not_leave_its_interrupt_behind() {
+    for inline in [false, true] {
+        let mut rig = Rig::running(Tap(Wire::new()), inline);
+        moderate(&rig, Kind::Tx, LONG, 0);
+        sent(&mut rig, 0);
+        // A buffer that the card may only write.
+        rig.tx.chain(1, &[(Rig::tx_buffer(1), 72)], true);
+        rig.tx.offer(1);
+        rig.pair.doorbell(Kind::Tx);
+        eventually("the fault is reported", || {
+            rig.reports.queues.lock().unwrap().len() == 1
+        });
+        assert!(rig.interrupted(), "for the frame before");
+        assert_eq!(rig.vector.raised(), 1);
+    }
+}
+
+#[test]
 fn a_stopped_queue_raises_nothing_and_a_reset_forgets_the_settings() {
     let mut rig = Rig::running(Tap(Wire::new()), true);
     moderate(&rig, Kind::Tx, LONG, 0);

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vnet_contract::features::MRG_RXBUF;
 use vnet_contract::queue::Kind;
 use vnet_rss::{Rss, RssConfig, Toeplitz, TABLE_SIZE};
-use vnet_worker::{Moderation, Options, Steering};
+use vnet_worker::{Moderation, Options, RxFilter, Steering};
 
 use crate::backends::{Tap, Wire};
 use crate::rig::{eventually, Rig};
@@ -178,11 +179,50 @@ fn a_pair_that_fails_for_a_frame_of_another_is_detached() {
 }
 
 #[test]
+fn a_queue_that_fails_for_an_own_frame_takes_none_of_others() {
+    let mut two = Two::new(Options::default());
+    two.rigs[0].post(0);
+    let rig = &mut two.rigs[1];
+    rig.pair.stop(Kind::Rx);
+    rig.rx.config.features = MRG_RXBUF;
+    rig.pair.set_rx_filter(RxFilter {
+        promisc: true,
+        mtu: 9000,
+        ..RxFilter::default()
+    });
+    rig.start(Kind::Rx);
+    // The turn of the backend comes after a frame of the other pair.
+    rig.post(0);
+    two.wires[0].deliver(frame(1));
+    two.expect(1..2);
+    // One frame of each waits for buffers, and that of the backend needs two.
+    two.wires[0].deliver(frame(2));
+    two.wires[1].deliver(vec![3; 3000]);
+    eventually("it leaves the first pair", || {
+        two.wires[0].inbox.lock().unwrap().is_empty()
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    let rig = &mut two.rigs[1];
+    for (head, good) in [(1, true), (2, false)] {
+        rig.rx.chain(head, &[(Rig::rx_buffer(head), 2048)], good);
+        rig.rx.offer(head);
+    }
+    rig.pair.doorbell(Kind::Rx);
+    eventually("the fault is reported", || {
+        rig.reports.queues.lock().unwrap().len() == 1
+    });
+    assert_eq!(rig.take(), None);
+}
+
+#[test]
 fn a_pair_that_is_busy_takes_them_when_it_is_done() {
     both_ways(|mut two| {
         two.post(0..8);
-        two.wires[1].slow.store(100_000, Ordering::SeqCst);
         for serial in 0..4 {
+            // Before it looks for frames of others, or behind that look.
+            let (slow, lingers) = [(50_000, 0), (0, 50_000)][usize::from(serial) % 2];
+            two.wires[1].slow.store(slow, Ordering::SeqCst);
+            two.wires[1].lingers.store(lingers, Ordering::SeqCst);
             // The worker sends, or the thread that rings: either has the lock meanwhile.
             let rig = &mut two.rigs[1];
             let wire = &two.wires[1];
