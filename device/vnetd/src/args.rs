@@ -41,6 +41,12 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(..=1000))]
     pub(crate) poll_us: u16,
 
+    /// How often a queue that sends one frame after the other is looked at, in microseconds, instead
+    /// of by doorbell; 0: never
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub(crate) tx_timer_us: u16,
+
     /// What to log on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub(crate) log: LevelFilter,
@@ -66,7 +72,7 @@ mod tests {
     fn defaults() {
         let args = parse(&[]).unwrap();
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
-        assert_eq!(args.poll_us, 0);
+        assert_eq!((args.poll_us, args.tx_timer_us), (0, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.log, LevelFilter::WARN);
     }

@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         max_mtu: args.mtu_max,
         service: Options {
             poll: Duration::from_micros(args.poll_us.into()),
+            tx_timer: Duration::from_micros(args.tx_timer_us.into()),
             ..Options::default()
         },
     };

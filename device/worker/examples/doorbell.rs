@@ -154,6 +154,7 @@ fn main() -> std::io::Result<()> {
             let options = Options {
                 inline_doorbells,
                 poll: Duration::from_micros(poll),
+                ..Options::default()
             };
             measure(options, work)?;
         }

@@ -30,6 +30,7 @@ mod counters;
 mod gate;
 mod kick;
 mod moderation;
+mod pace;
 mod pair;
 mod parcel;
 mod polling;

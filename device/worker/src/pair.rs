@@ -20,6 +20,7 @@ use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
 use crate::kick::Kick;
 use crate::moderation::Moderation;
+use crate::pace::Pace;
 use crate::parcel::Inbox;
 use crate::polling::Polling;
 use crate::report::Report;
@@ -54,6 +55,10 @@ pub struct Options {
     /// stand out. Where the guest, its emulator and the worker share two cores, a worker that looks
     /// for work takes time from those who make it; it is for machines with cores to spare.
     pub poll: Duration,
+
+    /// How long a stream of frames to transmit may go on unseen before the worker looks for them
+    /// itself, having asked for no doorbell. Zero: every lull is ended by a doorbell.
+    pub tx_timer: Duration,
 }
 
 impl Default for Options {
@@ -61,6 +66,7 @@ impl Default for Options {
         Self {
             inline_doorbells: true,
             poll: Duration::ZERO,
+            tx_timer: Duration::from_micros(50),
         }
     }
 }
@@ -90,7 +96,7 @@ impl Pair {
         let wiring = Wiring::new(backend.as_ref())?;
         let shared = Arc::new(Shared {
             index,
-            gate: Gate::new(State::new(backend)),
+            gate: Gate::new(State::new(backend, Pace::new(options.tx_timer))),
             kick: Kick::new()?,
             alarm: Alarm::new()?,
             stop: AtomicBool::new(false),

@@ -63,9 +63,11 @@ impl Shared {
         round
     }
 
-    /// Sees to it that an interrupt which waits is not forgotten while nobody serves the pair.
+    /// Sees to it that an interrupt which waits, or a look at the ring, is not forgotten while
+    /// nobody serves the pair.
     pub(crate) fn remind(&self, state: &mut State, round: &Round, now: impl FnOnce() -> Instant) {
-        if let Some(due) = round.interrupt {
+        let times = round.interrupt.into_iter().chain(round.look);
+        if let Some(due) = times.min() {
             state.reminder.ensure(&self.alarm, due, now());
         }
     }

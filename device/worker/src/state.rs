@@ -12,6 +12,7 @@ use vnet_rss::Rss;
 use crate::alarm::Reminder;
 use crate::counters::Tally;
 use crate::moderation::{Moderation, Verdict};
+use crate::pace::Pace;
 use crate::parcel::{Inbox, Outbox};
 use crate::slot::Slot;
 use crate::steering::Sorter;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) filter: RxFilter,
     pub(crate) rx_moderation: Moderation,
     pub(crate) tx_moderation: Moderation,
+    pub(crate) pace: Pace,
     /// Frames that other pairs of the card hand over.
     pub(crate) inbox: Option<Inbox>,
     /// Frames that this round hands over to others.
@@ -75,6 +77,8 @@ pub(crate) struct Round {
     pub(crate) sleep: Sleep,
     /// When the next interrupt is to be judged, if there is one that waits.
     pub(crate) interrupt: Option<Instant>,
+    /// When the transmit ring is to be looked at without a doorbell.
+    pub(crate) look: Option<Instant>,
     /// Frames moved.
     pub(crate) progress: bool,
     /// Faults of the receive and the transmit queue, to be reported.
@@ -92,7 +96,7 @@ pub(crate) struct Tallies {
 }
 
 impl State {
-    pub(crate) fn new(backend: Box<dyn Queue>) -> Self {
+    pub(crate) fn new(backend: Box<dyn Queue>, pace: Pace) -> Self {
         Self {
             backend,
             rx: Slot::Off,
@@ -100,6 +104,7 @@ impl State {
             filter: RxFilter::default(),
             rx_moderation: Moderation::default(),
             tx_moderation: Moderation::default(),
+            pace,
             inbox: None,
             outbox: Outbox::default(),
             drain: None,
@@ -161,6 +166,11 @@ impl State {
             }
             Waits::Driver if !arm => false,
             Waits::Driver => {
+                let (frames, bytes) = (outcome.frames, outcome.bytes);
+                round.look = self.pace.sent(frames, bytes, Instant::now);
+                if round.look.is_some() {
+                    return false;
+                }
                 match tx.rearm(mem) {
                     Ok(news) => round.again |= news,
                     Err(fault) => round.tx_fault = Some(fault),
@@ -273,6 +283,9 @@ impl State {
         self.starved = false;
         round.rx_fault = outcome.fault;
         round.progress |= moved(outcome);
+        if moved(outcome) {
+            self.pace.received();
+        }
         match outcome.waits {
             _ if outcome.fault.is_some() => {}
             Waits::Nothing => round.again = true,

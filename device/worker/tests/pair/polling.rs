@@ -16,6 +16,8 @@ fn doorbells(poll: Duration, frames: u16) -> u64 {
         // Inline service is another way to spare the worker's sleep.
         inline_doorbells: false,
         poll,
+        // So is the clock.
+        tx_timer: Duration::ZERO,
     };
     let mut rig = Rig::with(Tap(Wire::new()), options).start_both();
     for n in 0..frames {
@@ -54,4 +56,26 @@ fn an_idle_worker_sleeps() {
         wire.received.load(Ordering::SeqCst) == before
     });
     drop(rig);
+}
+
+#[test]
+fn a_stream_is_served_by_the_clock() {
+    const FRAMES: u16 = 2_000;
+    let options = Options {
+        // Long, for a machine where others are busy.
+        tx_timer: Duration::from_millis(5),
+        ..Options::default()
+    };
+    let mut rig = Rig::with(Tap(Wire::new()), options).start_both();
+    for n in 0..FRAMES {
+        rig.send(n % SIZE, &[0; 60]);
+        while rig.tx.take_used().is_none() {
+            std::thread::yield_now();
+        }
+        // Until then each frame waited for the clock, and that is enough of it.
+        if n > 40 && rig.pair.counters(Kind::Tx).doorbells < 20 {
+            return;
+        }
+    }
+    panic!("{} doorbells", rig.pair.counters(Kind::Tx).doorbells);
 }

@@ -20,6 +20,7 @@ fn ways() -> impl Iterator<Item = Options> {
             [false, true].map(|inline_doorbells| Options {
                 inline_doorbells,
                 poll,
+                ..Options::default()
             })
         })
 }
