@@ -29,6 +29,7 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    coalesce::Seen,
     cpu,
     page_pool::PagePool,
     trace,
@@ -81,7 +82,7 @@ pub(crate) struct Channel<T: Operations> {
     /// Adapts the moderation: see coalesce.rs.
     pub(crate) dim: Opaque<b::dim>,
     /// Interrupts when that last looked.
-    pub(crate) dim_seen: UnsafeCell<u64>,
+    pub(crate) dim_seen: UnsafeCell<Seen>,
     irq_name: UnsafeCell<IrqName>,
     irq: u32,
     index: u16,
@@ -122,7 +123,7 @@ impl<T: Operations> Channel<T> {
             polling: AtomicFlag::new(false),
             running: UnsafeCell::new(false),
             dim: Opaque::zeroed(),
-            dim_seen: UnsafeCell::new(0),
+            dim_seen: UnsafeCell::new(Seen::new()),
             irq_name: UnsafeCell::new(IrqName {
                 bytes: [0; 24],
                 len: 0,

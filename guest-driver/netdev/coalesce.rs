@@ -10,6 +10,10 @@ use kernel::{
     container_of,
     error::from_result,
     prelude::*,
+    time::{
+        Instant,
+        Monotonic, //
+    },
     types::Opaque, //
 };
 
@@ -60,6 +64,44 @@ impl Level {
 /// see before it decides: the polls in between cost one comparison.
 const EVENTS: u64 = b::DIM_NEVENTS as u64;
 
+/// What a channel had carried at one time.
+pub(crate) struct Seen {
+    events: u64,
+    packets: u64,
+    bytes: u64,
+    time: Instant<Monotonic>,
+}
+
+impl Seen {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            events: 0,
+            packets: 0,
+            bytes: 0,
+            time: Instant::now(),
+        }
+    }
+
+    /// True if there were so few and small frames that somebody waits for each: requests and
+    /// responses. The library goes by rates alone. It would try to have fewer interrupts here, too,
+    /// and to wait for company that does not come only makes the next frame come later.
+    fn is_sparse_since(&self, before: &Self) -> bool {
+        let events = self.events.wrapping_sub(before.events);
+        let packets = self.packets.wrapping_sub(before.packets);
+        let bytes = self.bytes.wrapping_sub(before.bytes);
+        let micros = (self.time - before.time).as_micros_ceil().unsigned_abs();
+        packets < events.saturating_mul(SPARSE_PACKETS)
+            && bytes < events.saturating_mul(SPARSE_BYTES)
+            && micros > events.saturating_mul(SPARSE_MICROS)
+    }
+}
+
+/// Per interrupt, both directions: fewer frames and bytes than this, and more microseconds.
+const SPARSE_PACKETS: u64 = 4;
+const SPARSE_BYTES: u64 = 2048;
+const SPARSE_MICROS: u64 = 40;
+
 impl<T: Operations> Channel<T> {
     /// Prepares the adaptation. Called once, before the channel is started.
     pub(crate) fn init_adaptation(self: Pin<&Self>) {
@@ -77,16 +119,30 @@ impl<T: Operations> Channel<T> {
         let events = self.interrupts.get();
         // SAFETY: by the caller; only polls use this field.
         let seen = unsafe { &mut *self.dim_seen.get() };
-        if events.wrapping_sub(*seen) < EVENTS {
+        if events.wrapping_sub(seen.events) < EVENTS {
             return;
         }
-        *seen = events;
         if !dev.ops().adapts() {
+            seen.events = events;
             return;
         }
-        let (packets, bytes) = dev.ops().received(rx);
-        // SAFETY: the structure is set up, and one poll at a time calls the library.
-        unsafe { b::nd_dim(self.dim.get(), events as u16, packets, bytes) }
+        let (packets, bytes) = dev.ops().carried(rx);
+        let now = Seen {
+            events,
+            packets,
+            bytes,
+            time: Instant::now(),
+        };
+        let waits = now.is_sparse_since(seen);
+        *seen = now;
+        // SAFETY: the structure is set up, and one poll at a time calls these.
+        unsafe {
+            if waits {
+                b::nd_dim_restart(self.dim.get());
+            } else {
+                b::nd_dim(self.dim.get(), events as u16, packets, bytes);
+            }
+        }
     }
 
     /// The level that was decided last.

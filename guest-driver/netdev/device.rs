@@ -152,8 +152,8 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// True if the moderation of received frames is to adapt to the traffic.
     fn adapts(&self) -> bool;
 
-    /// Frames and bytes received so far, to adapt by.
-    fn received(&self, rx: &Self::Rx) -> (u64, u64);
+    /// Frames and bytes received and sent so far by the channel of `rx`, to adapt by.
+    fn carried(&self, rx: &Self::Rx) -> (u64, u64);
 
     /// The level that now fits the traffic of a channel.
     ///

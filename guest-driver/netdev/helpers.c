@@ -359,6 +359,20 @@ void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes)
 	net_dim(dim, &sample);
 }
 
+/* Begins anew with the first profile. */
+void nd_dim_restart(struct dim *dim)
+{
+	/* The work of a decision is on its way: the next time will do. */
+	if (dim->state == DIM_APPLY_NEW_PROFILE)
+		return;
+	dim->state = DIM_START_MEASURE;
+	if (!dim->profile_ix)
+		return;
+	dim->profile_ix = 0;
+	dim->state = DIM_APPLY_NEW_PROFILE;
+	schedule_work(&dim->work);
+}
+
 u32 nd_online_cpus(void)
 {
 	return num_online_cpus();

@@ -141,6 +141,7 @@ void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
 void nd_dim_init(struct dim *dim, void (*work)(struct work_struct *work));
 void nd_dim_stop(struct dim *dim);
 void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes);
+void nd_dim_restart(struct dim *dim);
 
 u32 nd_online_cpus(void);
 /* The CPU that is the i-th best for a device, of those online; from the first again after the last. */

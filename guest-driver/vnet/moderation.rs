@@ -35,7 +35,7 @@ pub(crate) const DEFAULT: Coalesce = Coalesce {
         usecs: 250,
         frames: 64,
     },
-    adaptive_rx: false,
+    adaptive_rx: true,
 };
 
 const NONE: Moderation = Moderation {

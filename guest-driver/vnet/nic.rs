@@ -265,9 +265,16 @@ impl<'a> Operations for Nic<'a> {
         self.adaptive.load(Relaxed)
     }
 
-    fn received(&self, rx: &Rx) -> (u64, u64) {
-        let counters = &rx.stats().queue;
-        (counters.packets.get(), counters.bytes.get())
+    fn carried(&self, rx: &Rx) -> (u64, u64) {
+        let received = &rx.stats().queue;
+        let (packets, bytes) = (received.packets.get(), received.bytes.get());
+        match self.queue_stats.get(usize::from(rx.index / 2)) {
+            Some((tx, _)) => (
+                packets.wrapping_add(tx.queue.packets.get()),
+                bytes.wrapping_add(tx.queue.bytes.get()),
+            ),
+            None => (packets, bytes),
+        }
     }
 
     fn moderate(&self, channel: u16, level: Level) {

@@ -10,6 +10,8 @@ setting() {
   ethtool -c vnet0 | sed -n "s/^$1:[[:space:]]*//p"
 }
 '
+guest_check "adaptive moderation is on until told otherwise" '
+  ethtool -c vnet0 | grep "Adaptive RX: on"'
 guest_check "settings are shown as they were set" '
   ethtool -c vnet0
   ethtool -C vnet0 adaptive-rx off rx-usecs 50 rx-frames 20 tx-usecs 100 tx-frames 40
