@@ -9,10 +9,11 @@
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::IpEndpoint;
+use smoltcp::wire::{IpEndpoint, TcpPacket};
 
 use crate::service::Service;
 use crate::status::Status;
+use crate::window::Window;
 
 /// Most connections at a time. With the largest buffers these are 64 MiB.
 pub(crate) const MAX_CONNECTIONS: usize = 128;
@@ -40,6 +41,9 @@ pub(crate) struct Connections {
 }
 
 struct Connection {
+    client: IpEndpoint,
+    port: u16,
+    window: Window,
     handle: SocketHandle,
     service: Service,
     /// What the socket looked like when it was left.
@@ -66,14 +70,15 @@ impl Connections {
         self.busy
     }
 
-    /// The guest asks for a connection from `client` to `port`: makes a socket that will take it,
-    /// if there is a service and room for one more. If there is not, the stack refuses. When the
-    /// stack has seen the request, [`Self::settle`] is due.
+    /// The guest asks by `request` for a connection from `client` to `port`: makes a socket that
+    /// will take it, if there is a service and room for one more. If there is not, the stack
+    /// refuses. When the stack has seen the request, [`Self::settle`] is due.
     pub(crate) fn admit(
         &mut self,
         sockets: &mut SocketSet<'static>,
         client: IpEndpoint,
         port: u16,
+        request: &TcpPacket<&[u8]>,
         now: Instant,
     ) {
         let Some(service) = Service::of(port) else {
@@ -114,6 +119,9 @@ impl Connections {
             let left = look(&socket);
             let handle = sockets.add(socket);
             self.list.push(Connection {
+                client,
+                port,
+                window: Window::new(request),
                 handle,
                 service,
                 left,
@@ -128,6 +136,20 @@ impl Connections {
             if sockets.get::<Socket<'_>>(last.handle).state() == State::Listen {
                 self.remove(sockets, self.list.len() - 1);
             }
+        }
+    }
+
+    /// A segment of a connection goes to the stack.
+    pub(crate) fn pass(
+        &mut self,
+        client: IpEndpoint,
+        port: u16,
+        segment: &mut TcpPacket<&mut [u8]>,
+    ) {
+        // The newest, should there be one that is over and not yet taken away.
+        let mut newest_first = self.list.iter_mut().rev();
+        if let Some(connection) = newest_first.find(|c| c.client == client && c.port == port) {
+            connection.window.keep_open(segment);
         }
     }
 

@@ -48,6 +48,7 @@ mod stack;
 mod status;
 mod steer;
 mod stream;
+mod window;
 mod wire;
 
 pub use gateway::{Config, Gateway, MAX_MTU, MIN_MTU};

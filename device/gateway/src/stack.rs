@@ -6,7 +6,7 @@ use std::time;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, TcpPacket};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
 
 use crate::connections::{Connections, MAX_CONNECTIONS};
@@ -148,15 +148,23 @@ impl Stack {
                 // An echo request that must not be answered.
                 Transport::Udp { dst, .. } if dst == ports::ECHO => {}
                 Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
-                Transport::Tcp {
-                    src,
-                    dst,
-                    syn: true,
-                } if reflect::is_for_us(ip) && ip.fragment.is_none() => {
+                Transport::Tcp { src, dst, syn }
+                    if reflect::is_for_us(ip) && ip.fragment.is_none() =>
+                {
                     let client = IpEndpoint::new(ip.src, src);
-                    self.connections.admit(&mut self.sockets, client, dst, now);
-                    self.pass_on(len, now);
-                    self.connections.settle(&mut self.sockets);
+                    let segment = &mut self.inbound[ip.start..ip.end];
+                    if syn {
+                        let request = TcpPacket::new_unchecked(&*segment);
+                        self.connections
+                            .admit(&mut self.sockets, client, dst, &request, now);
+                        self.pass_on(len, now);
+                        self.connections.settle(&mut self.sockets);
+                    } else {
+                        // The stack does not look at the checksum again.
+                        let mut segment = TcpPacket::new_unchecked(segment);
+                        self.connections.pass(client, dst, &mut segment);
+                        self.pass_on(len, now);
+                    }
                 }
                 _ => self.pass_on(len, now),
             }
