@@ -97,9 +97,9 @@ errors! {
     ConfigWhileRunning = 6, "CONFIG_WHILE_RUNNING";
     /// The avail index is more than the ring size ahead of the entry to fetch next.
     AvailIndex = 16, "AVAIL_INDEX";
-    /// A descriptor index is not below the ring size.
+    /// A descriptor index is not below the size of the ring, or of the indirect table.
     DescIndex = 17, "DESC_INDEX";
-    /// A descriptor chain loops or is longer than the ring.
+    /// A descriptor chain loops or is longer than the ring, or the indirect table.
     ChainLength = 18, "CHAIN_LENGTH";
     /// A descriptor's WRITE flag does not fit the queue.
     Direction = 19, "DIRECTION";

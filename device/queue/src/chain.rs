@@ -81,7 +81,8 @@ impl Walk {
         let table = ring.table(view.mem(), head, first)?;
         let entries = table.len();
         let get = |_: &View<'m>, index| Ok(table.get(index));
-        // A fault in a table is told of by the ring's descriptor: the table may be gone by then.
+        // A fault in a table is told of by the ring's descriptor, as the table may be gone by then;
+        // but an index beyond the table is told as it is.
         let mut chain = self.follow(view, 0, table.get(0), entries, get, |_| head, parts)?;
         // All of the table was read, however little of it the chain uses.
         chain.descriptors = entries;
