@@ -43,7 +43,8 @@ pub struct Config<'a, T: Operations> {
     pub name: &'static CStr,
     /// Number of channels that there can be.
     pub channels: u16,
-    /// Number of channels in use at first; see [`Locked::set_active_channels`].
+    /// Number of channels in use at first; see
+    /// [`Locked::set_active_channels`](crate::Locked::set_active_channels).
     pub active: u16,
     /// Interrupt vectors: one per channel, and after those one for control.
     pub vectors: IrqVectorRegistration<'a>,
