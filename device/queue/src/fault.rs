@@ -40,7 +40,10 @@ impl fmt::Display for Fault {
             Error::Vector => write!(f, "vector {i} does not exist"),
             Error::ConfigWhileRunning => write!(f, "register {i:#x} written while running"),
             Error::AvailIndex => write!(f, "avail index jumped to {i}"),
-            Error::DescIndex => write!(f, "descriptor index {i} is outside the ring or the indirect table"),
+            Error::DescIndex => write!(
+                f,
+                "descriptor index {i} is outside the ring or the indirect table"
+            ),
             Error::ChainLength => write!(f, "chain at descriptor {i} loops"),
             Error::Direction => write!(f, "descriptor {i} has the wrong direction"),
             Error::BufferLength => write!(f, "buffer at descriptor {i} has a bad length"),
