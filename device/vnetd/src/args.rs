@@ -37,7 +37,7 @@ pub(crate) struct Args {
     pub(crate) mtu_max: u16,
 
     /// Longest time that an idle queue goes on looking for work before it sleeps, in microseconds
-    #[arg(long, value_name = "N", default_value_t = 0,
+    #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u16).range(..=1000))]
     pub(crate) poll_us: u16,
 
@@ -72,7 +72,7 @@ mod tests {
     fn defaults() {
         let args = parse(&[]).unwrap();
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
-        assert_eq!((args.poll_us, args.tx_timer_us), (0, 50));
+        assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.log, LevelFilter::WARN);
     }

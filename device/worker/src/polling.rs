@@ -66,6 +66,13 @@ impl Polling {
         Next::Sleep
     }
 
+    /// Takes note of bulk data. Those who send and receive it do not wait for single frames, and
+    /// on a machine with few CPUs they are who a worker that looks for work would take time from.
+    pub(crate) fn bulk(&mut self) {
+        self.window = Duration::ZERO;
+        self.since = None;
+    }
+
     /// Takes note of how long a sleep was, and whether there was work after it.
     pub(crate) fn slept(&mut self, time: Duration, work: bool) {
         if work && time <= self.max {
@@ -108,6 +115,19 @@ mod tests {
         }
         p.slept(us(999), true);
         p.slept(us(999), true);
+        assert!(!p.is_on());
+    }
+
+    #[test]
+    fn bulk_data_ends_polling() {
+        let mut p = Polling::new(us(1000));
+        for _ in 0..20 {
+            p.slept(us(30), true);
+        }
+        let now = Instant::now();
+        assert_eq!(p.next(true, now), Next::Look);
+        p.bulk();
+        assert_eq!(p.next(true, now + us(1)), Next::Sleep);
         assert!(!p.is_on());
     }
 

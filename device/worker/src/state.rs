@@ -81,6 +81,8 @@ pub(crate) struct Round {
     pub(crate) look: Option<Instant>,
     /// Frames moved.
     pub(crate) progress: bool,
+    /// So many or such large ones that nobody waits for a single one.
+    pub(crate) bulk: bool,
     /// Faults of the receive and the transmit queue, to be reported.
     pub(crate) rx_fault: Option<Fault>,
     pub(crate) tx_fault: Option<Fault>,
@@ -157,6 +159,7 @@ impl State {
         tally.batch(&outcome);
         tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
         round.progress |= moved(&outcome);
+        round.bulk |= is_bulk(&outcome);
         round.tx_fault = outcome.fault;
         match outcome.waits {
             _ if outcome.fault.is_some() => false,
@@ -283,6 +286,7 @@ impl State {
         self.starved = false;
         round.rx_fault = outcome.fault;
         round.progress |= moved(outcome);
+        round.bulk |= is_bulk(outcome);
         if moved(outcome) {
             self.pace.received();
         }
@@ -353,6 +357,14 @@ fn newly_lost(before: &mut u64, backend: &dyn Queue) -> u64 {
 /// True if this pair may have frames for others.
 fn spreads(rules: Option<(&Rss, u16)>) -> bool {
     rules.is_some_and(|(rules, _)| rules.spreads())
+}
+
+/// Frames or bytes of a batch that make it bulk data.
+const BULK_FRAMES: u64 = 8;
+const BULK_BYTES: u64 = 8 * 1024;
+
+fn is_bulk(outcome: &Outcome) -> bool {
+    outcome.frames >= BULK_FRAMES || outcome.bytes >= BULK_BYTES
 }
 
 fn moved(outcome: &Outcome) -> bool {

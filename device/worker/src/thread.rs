@@ -78,8 +78,11 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
             // A backend with more to do says so by a deadline that has come.
             let more =
                 round.again || round.progress && round.sleep.deadline.is_some_and(|d| d <= now);
+            if round.bulk {
+                polling.bulk();
+            }
             if let Some(time) = slept.take() {
-                polling.slept(time, round.progress);
+                polling.slept(time, round.progress && !round.bulk);
             }
             let sleep = if more {
                 look = 0;
