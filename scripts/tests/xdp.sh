@@ -132,7 +132,8 @@ if second_side 2>"$GUEST_DIR/side"; then
     load vnet1 across_frags'
   check "redirected frames arrive" across
   check "redirected frames of several buffers arrive whole" across -s 8000
-  far "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$ROOT/usr/bin/iperf3" -s >"$GUEST_DIR/far.log" 2>&1 &
+  child nsenter --net="/proc/$FAR/ns/net" "$ROOT/usr/lib64/ld-linux-x86-64.so.2" \
+    --library-path "$libraries" "$ROOT/usr/bin/iperf3" -s >"$GUEST_DIR/far.log" 2>&1
   sleep 1
   check "TCP through the redirecting guest" host /usr/bin/iperf3 -c 10.99.0.3 -t 3
   check "TCP the other way" host /usr/bin/iperf3 -c 10.99.0.3 -t 3 -R
