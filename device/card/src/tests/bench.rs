@@ -151,8 +151,14 @@ impl Bench {
 
     /// The error that stopped a queue, and its detail.
     pub(super) fn error(&mut self, queue: u16) -> Option<(Rule, u32)> {
-        let status = self.read(queue_reg(queue, regs::Q_STATUS));
-        let listed = self.read(regs::QUEUE_ERRORS) & 1 << queue != 0;
+        // The worker may stop the queue between two reads.
+        let (status, listed) = loop {
+            let status = self.read(queue_reg(queue, regs::Q_STATUS));
+            let listed = self.read(regs::QUEUE_ERRORS) & 1 << queue != 0;
+            if self.read(queue_reg(queue, regs::Q_STATUS)) == status {
+                break (status, listed);
+            }
+        };
         assert_eq!(status & regs::Q_STATUS_ERROR != 0, listed);
         let info = self.read(queue_reg(queue, regs::Q_ERROR_INFO));
         Rule::from_code(regs::Q_STATUS_CODE.get(status) as u8).map(|rule| (rule, info))
