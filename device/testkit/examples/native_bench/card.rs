@@ -73,6 +73,8 @@ impl Feed {
     fn new(address: &str) -> Result<Self> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(address)?;
+        // Its frames wait in the TAP, and who is to make room there is this very thread.
+        socket.set_nonblocking(true)?;
         Ok(Self(socket))
     }
 
