@@ -41,7 +41,9 @@ guest_check "a received frame waits as long as it was set to" '
   ethtool -C vnet0 rx-usecs 0 tx-usecs 0 tx-frames 0
   ping -c 20 -i 0.1 -W 2 $gateway >/tmp/fast
   tail -n 1 /tmp/slow /tmp/fast
-  slow=$(sed -n "s,.* = \([0-9]*\)\..*,\1,p" /tmp/slow) fast=$(sed -n "s,.* = \([0-9]*\)\..*,\1,p" /tmp/fast)
+  # On average: a frame may share the interrupt that another one waits for.
+  slow=$(sed -n "s,.* = [0-9.]*/\([0-9]*\)\..*,\1,p" /tmp/slow)
+  fast=$(sed -n "s,.* = \([0-9]*\)\..*,\1,p" /tmp/fast)
   [ $slow -ge 15 ]
   [ $fast -lt 15 ]'
 guest_check "a number of frames ends the wait" '
