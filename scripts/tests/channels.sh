@@ -109,22 +109,4 @@ guest_check "nothing is left in flight" '
   done
   [ $(counter resets) = 0 ]
   [ $(counter queue_errors) = 0 ]'
-finish_guest
-
-boot SMP=2 QUEUES=16 MEM=1G
-guest_check "of sixteen pairs, one for each CPU" '
-  [ $(channels 1) = 16 ]
-  [ $(channels 2) = 2 ]
-  pings'
-guest_check "all sixteen pairs" '
-  ethtool -L vnet0 combined 16
-  [ $(queues rx) = 16 ]
-  [ $(vectors | wc -l) = 17 ]
-  pings
-  from_card 20000000 6
-  to_card 20000000
-  ethtool -L vnet0 combined 1
-  pings
-  [ $(counter resets) = 0 ]
-  [ $(counter queue_errors) = 0 ]' 120
 finish

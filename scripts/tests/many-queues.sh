@@ -42,7 +42,8 @@ guest_check "each of them sends, receives and interrupts" '
   done'
 guest_check "a transfer over all of them" '
   ethtool -X vnet0 equal 16
-  from_card 20000000 5'
+  from_card 20000000 5
+  to_card 20000000' 120
 guest_check "one pair and sixteen in turn, under traffic" '
   traffic
   for n in 1 16 2 16 1 16; do
