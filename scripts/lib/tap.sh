@@ -6,15 +6,7 @@
 HOST=10.99.0.1
 BUSYBOX=$ROOT/usr/bin/busybox
 
-if [ -z "${VNET_TEST_TAP:-}" ]; then
-  user=()
-  [ "$(id -u)" = 0 ] || user=(--user --map-root-user)
-  if [ ! -c /dev/net/tun ] || ! unshare "${user[@]}" --net true 2>/dev/null; then
-    skip "TAP: this machine has no /dev/net/tun or gives no network namespace"
-    exit
-  fi
-  VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
-fi
+own_network "TAP"
 
 # host_program PROGRAM ARGUMENT...: one of the build root, on this side, in the background.
 host_program() {

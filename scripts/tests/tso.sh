@@ -4,15 +4,7 @@
 # peer, in a network namespace.
 . "$(dirname "$0")/../lib/check.sh"
 
-if [ -z "${VNET_TEST_TAP:-}" ]; then
-  user=()
-  [ "$(id -u)" = 0 ] || user=(--user --map-root-user)
-  if [ ! -c /dev/net/tun ] || ! unshare "${user[@]}" --net true 2>/dev/null; then
-    skip "TSO: this machine has no /dev/net/tun or gives no network namespace"
-    exit
-  fi
-  VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
-fi
+own_network "TSO"
 
 box=$ROOT/usr/bin/busybox
 host_program() {
