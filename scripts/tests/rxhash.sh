@@ -70,7 +70,7 @@ guest_check "one that is not IP has none" '
 guest_check "those of TCP have one for each flow, over ports" '
   hashes flows
   all 0x0800 1
-  [ "$(cut -d" " -f3 /tmp/hashes | sort -u | wc -l)" = 8 ]'
+  [ "$(cut -d" " -f3 /tmp/chosen | sort -u | wc -l)" = 8 ]'
 guest_check "it is what chose the queue pair" '
   table >/tmp/table
   while read -r protocol queue hash ports; do
