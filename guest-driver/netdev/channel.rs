@@ -66,6 +66,8 @@ pub enum Polled {
 /// - `dim` is set up for [`Self::adapt_work`] by [`Self::add`]. The library decides in one poll at a
 ///   time, which has set `polling` and so may use `dim_seen`; its work runs beside that, which the
 ///   library is made for, and does not run when `napi` is disabled.
+/// - `turn` is set up for [`Self::take_turn`] by [`Self::add`], and scheduled by polls only. Like
+///   `dim_seen`, `long_polls` is used by the call that has set `polling`.
 /// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
 ///   reads the name while `running` is true, when it does not change.
 pub(crate) struct Channel<T: Operations> {
@@ -83,6 +85,11 @@ pub(crate) struct Channel<T: Operations> {
     pub(crate) dim: Opaque<b::dim>,
     /// Interrupts when that last looked.
     pub(crate) dim_seen: UnsafeCell<Seen>,
+    /// Takes turns with tasks when frames come too fast: see turns.rs.
+    pub(crate) turn: Opaque<bindings::work_struct>,
+    /// Polls in a row that used all of their budget.
+    pub(crate) long_polls: UnsafeCell<u32>,
+    pub(crate) turns: Counter,
     irq_name: UnsafeCell<IrqName>,
     irq: u32,
     index: u16,
@@ -124,6 +131,9 @@ impl<T: Operations> Channel<T> {
             running: UnsafeCell::new(false),
             dim: Opaque::zeroed(),
             dim_seen: UnsafeCell::new(Seen::new()),
+            turn: Opaque::zeroed(),
+            long_polls: UnsafeCell::new(0),
+            turns: Counter::new(),
             irq_name: UnsafeCell::new(IrqName {
                 bytes: [0; 24],
                 len: 0,
@@ -151,6 +161,7 @@ impl<T: Operations> Channel<T> {
             )
         }
         self.init_adaptation();
+        self.init_turns();
     }
 
     /// Takes the NAPI context off the device.
@@ -307,6 +318,7 @@ impl<T: Operations> Channel<T> {
             while self.polling.load(Acquire) {
                 udelay(Delta::from_micros(1));
             }
+            self.end_turns();
             self.drop_states(&queue);
         }
         self.end_adaptation();
@@ -444,9 +456,22 @@ impl<T: Operations> Channel<T> {
             Polled::Idle(done) if done < budget => done,
             Polled::Idle(done) | Polled::Again(done) => {
                 trace::poll(dev, channel.index, done, budget, false);
-                return budget as c_int;
+                // SAFETY: this call has set `polling`.
+                if !unsafe { channel.note_long_poll() } {
+                    return budget as c_int;
+                }
+                // False as below; then there is nothing to do but to say that it is complete.
+                // SAFETY: called by the poll callback.
+                if unsafe { b::napi_complete_done(napi, done as c_int) } {
+                    drop(polling);
+                    channel.queue_turn();
+                }
+                // All of the budget would mean that it is not complete.
+                return (budget - 1) as c_int;
             }
         };
+        // SAFETY: this call has set `polling`.
+        unsafe { channel.note_short_poll() };
         trace::poll(dev, channel.index, done, budget, true);
         // False if the core is going to poll by itself: it was asked to meanwhile, a process polls
         // busily, or a timer does until the interrupt is wanted again. Then the card stays silent.

@@ -106,7 +106,7 @@ impl<T: Operations> Channel<T> {
     /// Prepares the adaptation. Called once, before the channel is started.
     pub(crate) fn init_adaptation(self: Pin<&Self>) {
         // SAFETY: the channel is pinned, and nobody uses the structure yet.
-        unsafe { b::nd_dim_init(self.dim.get(), Some(Self::adapt_work)) }
+        unsafe { b::nd_work_init(&raw mut (*self.dim.get()).work, Some(Self::adapt_work)) }
     }
 
     /// Looks at the traffic, at the end of a poll.

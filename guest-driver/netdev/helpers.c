@@ -339,9 +339,14 @@ void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now)
 	mod_timer(timer, jiffies + jiffies_from_now);
 }
 
-void nd_dim_init(struct dim *dim, void (*work)(struct work_struct *work))
+void nd_work_init(struct work_struct *work, void (*function)(struct work_struct *))
 {
-	INIT_WORK(&dim->work, work);
+	INIT_WORK(work, function);
+}
+
+void nd_work_schedule(struct work_struct *work)
+{
+	schedule_work(work);
 }
 
 void nd_dim_stop(struct dim *dim)

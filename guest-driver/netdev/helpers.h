@@ -13,6 +13,7 @@
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <linux/timer.h>
+#include <linux/workqueue.h>
 #include <net/page_pool/types.h>
 
 static const netdev_features_t ND_F_SG = NETIF_F_SG;
@@ -138,7 +139,10 @@ void nd_set_mac(struct net_device *dev, const u8 *mac);
 void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list *));
 void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
 
-void nd_dim_init(struct dim *dim, void (*work)(struct work_struct *work));
+void nd_work_init(struct work_struct *work, void (*function)(struct work_struct *));
+/* On this CPU; without effect if the work waits already. */
+void nd_work_schedule(struct work_struct *work);
+
 void nd_dim_stop(struct dim *dim);
 void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes);
 void nd_dim_restart(struct dim *dim);

@@ -49,6 +49,7 @@ mod skb;
 mod stats;
 mod ticker;
 pub mod trace;
+mod turns;
 mod vtable;
 mod xdp;
 

@@ -191,6 +191,7 @@ impl Operations for Nic<'_> {
         }
         for pair in 0..self.max_pairs {
             names.push(fmt!("channel{pair}_interrupts"));
+            names.push(fmt!("channel{pair}_turns"));
             for name in RxCounters::NAMES {
                 names.push(fmt!("rx{pair}_{name}"));
             }
@@ -227,6 +228,7 @@ impl Operations for Nic<'_> {
         }
         for (pair, (tx, rx)) in (0..self.max_pairs).zip(&self.queue_stats) {
             values.push(dev.interrupts(pair));
+            values.push(dev.turns(pair));
             for value in rx.queue.values() {
                 values.push(value);
             }
