@@ -13,6 +13,8 @@
 //! The engine neither sleeps nor signals: its caller asks [`Tx::interrupt_due`] after a batch
 //! and [`Tx::rearm`] before it sleeps. `rearm` tells whether work arrived in between, so no
 //! doorbell is lost.
+//!
+//! An [`Observer`] may watch a queue. One that is not watched pays a branch a batch for it.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -27,6 +29,7 @@ mod header;
 mod indirect;
 #[cfg(feature = "test-utils")]
 pub mod mock;
+mod observer;
 mod ring;
 mod rx;
 mod shelf;
@@ -39,6 +42,7 @@ pub use config::RingConfig;
 pub use due::Due;
 pub use fault::Fault;
 pub use filter::RxFilter;
+pub use observer::{Observer, Position};
 pub use rx::Rx;
 pub use steer::{Drain, Handed, Steer, FRAME_START};
 pub use tx::Tx;

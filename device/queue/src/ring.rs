@@ -17,7 +17,7 @@ use vnet_dma::{DmaMap, Finder};
 
 use crate::indirect::{Indirect, Table};
 use crate::view::{load, store, Array, View};
-use crate::{Due, Fault, RingConfig};
+use crate::{Due, Fault, Observer, Position, RingConfig};
 
 /// A ring whose configuration was accepted.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Ring {
     unsignalled: u16,
     /// If the driver accepted `INDIRECT_DESC`.
     indirect: Option<Indirect>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl Ring {
@@ -86,6 +87,7 @@ impl Ring {
             seen: config.index_avail,
             unsignalled: 0,
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
+            observer: None,
         })
     }
 
@@ -99,8 +101,26 @@ impl Ring {
         (self.next_avail, self.next_used)
     }
 
-    /// The ring in a snapshot of guest memory, for one batch.
-    pub(crate) fn view<'m>(&self, mem: &'m DmaMap) -> View<'m> {
+    /// Has somebody watch the ring.
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    /// Tells the observer of something, if there is one.
+    #[inline]
+    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        if let Some(observer) = &mut self.observer {
+            let at = Position {
+                next_avail: self.next_avail,
+                next_used: self.next_used,
+            };
+            what(observer.as_mut(), at);
+        }
+    }
+
+    /// The ring in a snapshot of guest memory, for the batch that begins.
+    pub(crate) fn view<'m>(&mut self, mem: &'m DmaMap) -> View<'m> {
+        self.tell(|observer, at| observer.begin(mem, at));
         let mut finder = Finder::new(mem);
         let size = usize::from(self.size());
         let entries = ring::RING_ENTRIES as u64;
@@ -187,6 +207,7 @@ impl Ring {
 
     /// Shows `count` used entries to the driver.
     pub(crate) fn publish(&mut self, view: &View<'_>, count: u16) -> Result<(), Fault> {
+        self.tell(|observer, at| observer.publish(view.mem(), at, count));
         let next = self.next_used.wrapping_add(count);
         let address = self.used.wrapping_add(ring::RING_IDX as u64);
         // Release: a driver that sees the index sees the entries, and the data in the buffers.
@@ -215,6 +236,7 @@ impl Ring {
             self.unsignalled = 0;
             return Ok(None);
         }
+        self.tell(|observer, _| observer.due(event));
         Ok(Some(Due {
             event,
             entries: new.wrapping_sub(event),
@@ -235,6 +257,8 @@ impl Ring {
         // The event must be visible before the index is read: the driver moves the index and then
         // reads the event, so one of the two sees the other's write.
         fence(Ordering::SeqCst);
+        let event = self.seen;
+        self.tell(|observer, _| observer.armed(event));
         Ok(self.avail_index(mem, Ordering::Relaxed)? != self.seen)
     }
 }

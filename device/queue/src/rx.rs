@@ -14,7 +14,7 @@ use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::steer::{Handed, Steer, FRAME_START};
 use crate::view::View;
-use crate::{Budget, Due, Fault, Outcome, RingConfig, RxFilter, Waits};
+use crate::{Budget, Due, Fault, Observer, Outcome, Position, RingConfig, RxFilter, Waits};
 
 /// Longest per-packet header that any set of features gives.
 const MAX_HEADER: usize = hdr::size(u64::MAX);
@@ -132,6 +132,9 @@ impl Rx {
         batch.publish();
         let unused = batch.waiting() as u16;
         batch.ring.give_back(unused);
+        batch
+            .ring
+            .tell(|observer, at| observer.end(mem, at, unused));
         let Batch {
             parts,
             header,
@@ -141,6 +144,16 @@ impl Rx {
         self.parts.put(parts);
         self.header.put(header);
         outcome
+    }
+
+    /// Has somebody watch the queue.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.ring.observe(observer);
+    }
+
+    /// Tells whoever watches the queue of something.
+    pub fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        self.ring.tell(what);
     }
 
     /// The interrupt that the driver wants now for what was delivered, until [`Self::signalled`].

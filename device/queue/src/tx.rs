@@ -13,7 +13,7 @@ use crate::header::{self, ETH_HLEN};
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
 use crate::view::View;
-use crate::{Budget, Due, Fault, Outcome, RingConfig, Waits};
+use crate::{Budget, Due, Fault, Observer, Outcome, Position, RingConfig, Waits};
 
 /// A running transmit queue.
 #[derive(Debug)]
@@ -94,6 +94,16 @@ impl Tx {
             outcome.fault = Some(fault);
         }
         outcome
+    }
+
+    /// Has somebody watch the queue.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.ring.observe(observer);
+    }
+
+    /// Tells whoever watches the queue of something.
+    pub fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        self.ring.tell(what);
     }
 
     /// The interrupt that the driver wants now for what was completed, until [`Self::signalled`].

@@ -43,8 +43,8 @@ mod thread;
 
 pub use counters::Counters;
 pub use moderation::Moderation;
-pub use pair::{Options, Pair};
+pub use pair::{Clock, Options, Pair};
 pub use report::Report;
 pub use steering::Steering;
 pub use vnet_contract::queue::Kind;
-pub use vnet_queue::{Fault, RingConfig, RxFilter};
+pub use vnet_queue::{Fault, Observer, RingConfig, RxFilter};

@@ -13,7 +13,7 @@ use vnet_backend::Queue;
 use vnet_contract::queue::{Error, Kind};
 use vnet_dma::AddressSpace;
 use vnet_irq::Vector;
-use vnet_queue::{Fault, RingConfig, Rx, RxFilter, Tx};
+use vnet_queue::{Fault, Observer, RingConfig, Rx, RxFilter, Tx};
 
 use crate::alarm::Alarm;
 use crate::counters::{Counters, Tally};
@@ -102,6 +102,7 @@ impl Pair {
             kick: Kick::new()?,
             alarm: Alarm::new()?,
             stop: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             tallies: Tallies::default(),
             dma,
             report,
@@ -129,6 +130,20 @@ impl Pair {
         ring: RingConfig,
         vector: Option<Arc<Vector>>,
     ) -> Result<(), Fault> {
+        self.start_watched(kind, ring, vector, None)
+    }
+
+    /// The same, with somebody who watches the queue.
+    pub fn start_watched(
+        &self,
+        kind: Kind,
+        ring: RingConfig,
+        vector: Option<Arc<Vector>>,
+        observer: Option<Box<dyn Observer>>,
+    ) -> Result<(), Fault> {
+        if observer.is_some() {
+            self.shared.watched.store(true, Ordering::Relaxed);
+        }
         let mut state = self.shared.gate.lock();
         // Without bus mastering no ring is within reach.
         let mem = self
@@ -138,14 +153,20 @@ impl Pair {
             .ok_or(Fault::at(Error::RingFault, ring.desc))?;
         match kind {
             Kind::Rx => {
-                let rx = Rx::start(&ring, &mem)?;
+                let mut rx = Rx::start(&ring, &mem)?;
+                if let Some(observer) = observer {
+                    rx.observe(observer);
+                }
                 state.rx = match state.failed {
                     false => Slot::Running(rx, Signal::new(vector)),
                     true => Slot::Failed(rx.indices()),
                 };
             }
             Kind::Tx => {
-                let tx = Tx::start(&ring, &mem)?;
+                let mut tx = Tx::start(&ring, &mem)?;
+                if let Some(observer) = observer {
+                    tx.observe(observer);
+                }
                 state.tx = match state.failed {
                     false => Slot::Running(tx, Signal::new(vector)),
                     true => Slot::Failed(tx.indices()),
@@ -201,6 +222,22 @@ impl Pair {
         }
         // The worker may be past its last look at the ring, so it has to look again.
         self.wake();
+    }
+
+    /// Tells whoever watches the queue what the driver wrote to its doorbell; before
+    /// [`Self::doorbell`]. Waits for the batch that runs now, if anybody does.
+    pub fn doorbell_value(&self, kind: Kind, value: u32) {
+        if self.shared.watched.load(Ordering::Relaxed) {
+            let mut state = self.shared.gate.lock();
+            self.shared.tell(&mut state, kind, |observer, mem, at| {
+                observer.doorbell(mem, at, value);
+            });
+        }
+    }
+
+    /// A handle that tells those who watch the pair that time goes by.
+    pub fn clock(&self) -> Clock {
+        Clock(Arc::clone(&self.shared))
     }
 
     /// Makes the worker look for work, such as after bus mastering was turned on.
@@ -267,6 +304,26 @@ impl Pair {
             Kind::Rx => &self.shared.tallies.rx,
             Kind::Tx => &self.shared.tallies.tx,
         }
+    }
+}
+
+/// Tells those who watch a pair that time goes by. The pair may be gone by then.
+pub struct Clock(Arc<Shared>);
+
+impl Clock {
+    /// Waits for the batch that runs now.
+    pub fn tick(&self) {
+        let mut state = self.0.gate.lock();
+        for kind in [Kind::Rx, Kind::Tx] {
+            self.0
+                .tell(&mut state, kind, |observer, mem, at| observer.tick(mem, at));
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.0.index).finish()
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use vnet_contract::queue::{rx_index, tx_index};
-use vnet_dma::AddressSpace;
+use vnet_contract::queue::{rx_index, tx_index, Kind};
+use vnet_dma::{AddressSpace, DmaMap};
+use vnet_queue::{Observer, Position};
 
 use crate::alarm::Alarm;
 use crate::gate::Gate;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) kick: Kick,
     pub(crate) alarm: Alarm,
     pub(crate) stop: AtomicBool,
+    /// Somebody watches a queue of the pair, or has.
+    pub(crate) watched: AtomicBool,
     pub(crate) tallies: Tallies,
     pub(crate) dma: AddressSpace,
     pub(crate) report: Arc<dyn Report>,
@@ -61,6 +64,19 @@ impl Shared {
             link.hub.dispatch(&mut state.outbox);
         }
         round
+    }
+
+    /// Tells whoever watches a queue of something, unless the card may not look at its memory.
+    pub(crate) fn tell(
+        &self,
+        state: &mut State,
+        kind: Kind,
+        what: impl FnOnce(&mut dyn Observer, &DmaMap, Position),
+    ) {
+        let snapshot = self.dma.snapshot();
+        if let (Some(mem), false) = (snapshot.memory(), state.failed) {
+            state.tell(kind, |observer, at| what(observer, mem, at));
+        }
     }
 
     /// Sees to it that an interrupt which waits, or a look at the ring, is not forgotten while

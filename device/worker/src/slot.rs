@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use vnet_dma::DmaMap;
 use vnet_irq::Vector;
-use vnet_queue::{Due, Fault, Rx, Tx};
+use vnet_queue::{Due, Fault, Observer, Position, Rx, Tx};
 
 use crate::counters::Tally;
 use crate::moderation::{Moderation, Moderator, Verdict};
@@ -43,6 +43,7 @@ pub(crate) trait Ring {
     fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault>;
     fn signalled(&mut self);
     fn indices(&self) -> (u16, u16);
+    fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position));
 }
 
 impl Ring for Rx {
@@ -57,6 +58,10 @@ impl Ring for Rx {
     fn indices(&self) -> (u16, u16) {
         Rx::indices(self)
     }
+
+    fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        Rx::tell(self, what);
+    }
 }
 
 impl Ring for Tx {
@@ -70,6 +75,10 @@ impl Ring for Tx {
 
     fn indices(&self) -> (u16, u16) {
         Tx::indices(self)
+    }
+
+    fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        Tx::tell(self, what);
     }
 }
 
@@ -91,6 +100,13 @@ impl<Q: Ring> Slot<Q> {
     pub(crate) fn fail(&mut self) {
         if let Slot::Running(queue, _) = self {
             *self = Slot::Failed(queue.indices());
+        }
+    }
+
+    /// Tells whoever watches the queue of something, while it runs.
+    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
+        if let Slot::Running(queue, _) = self {
+            queue.tell(what);
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vnet_backend::Queue;
+use vnet_contract::queue::Kind;
 use vnet_dma::DmaMap;
-use vnet_queue::{Budget, Drain, Fault, Outcome, Rx, RxFilter, Tx, Waits};
+use vnet_queue::{Budget, Drain, Fault, Observer, Outcome, Position, Rx, RxFilter, Tx, Waits};
 use vnet_rss::Rss;
 
 use crate::alarm::Reminder;
@@ -308,6 +309,14 @@ impl State {
         }
     }
 
+    /// Tells whoever watches the queue of this kind of something, while it runs.
+    pub(crate) fn tell(&mut self, kind: Kind, what: impl FnOnce(&mut dyn Observer, Position)) {
+        match kind {
+            Kind::Rx => self.rx.tell(what),
+            Kind::Tx => self.tx.tell(what),
+        }
+    }
+
     /// Raises the interrupts that the driver asked for, and stops the queues that failed.
     fn interrupt(&mut self, mem: &DmaMap, tallies: &Tallies, round: &mut Round) {
         let rx = self.rx.judge(mem, self.rx_moderation, &mut round.rx_fault);
@@ -338,12 +347,14 @@ impl State {
                 self.tx.raise(&tallies.tx);
             }
         }
-        if round.rx_fault.is_some() {
+        if let Some(fault) = round.rx_fault {
             tallies.rx.error();
+            self.rx.tell(|observer, at| observer.fault(mem, at, fault));
             self.rx.fail();
         }
-        if round.tx_fault.is_some() {
+        if let Some(fault) = round.tx_fault {
             tallies.tx.error();
+            self.tx.tell(|observer, at| observer.fault(mem, at, fault));
             self.tx.fail();
         }
     }

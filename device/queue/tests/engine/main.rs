@@ -4,6 +4,7 @@
 mod backend;
 mod hostile;
 mod indirect;
+mod observer;
 mod random;
 mod rx;
 mod steer;
