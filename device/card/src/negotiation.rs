@@ -3,8 +3,8 @@
 
 use vnet_backend::{Capabilities, Offloads};
 use vnet_contract::features::{
-    self, HASH_REPORT, INDIRECT_DESC, MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM,
-    RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
+    self, HASH_REPORT, HDR_SPLIT, INDIRECT_DESC, MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS,
+    RSS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
 };
 use vnet_contract::regs::RX_OFFLOADS_MASK;
 
@@ -15,6 +15,7 @@ const OWN: u64 = TX_CSUM
     | TX_ECN
     | TX_USO
     | MRG_RXBUF
+    | HDR_SPLIT
     | INDIRECT_DESC
     | RSS
     | HASH_REPORT

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Registers of one queue.
 
+use vnet_contract::features::HDR_SPLIT;
 use vnet_contract::queue::NO_VECTOR;
-use vnet_contract::regs::{self, Q_INDEX_AVAIL, Q_INDEX_USED};
+use vnet_contract::regs::{self, Q_INDEX_AVAIL, Q_INDEX_USED, Q_SPLIT_ENABLE};
 use vnet_worker::{Moderation, RingConfig};
 
 use crate::negotiation::Half;
@@ -17,6 +18,7 @@ pub(crate) struct QueueRegs {
     used: u64,
     index: u32,
     moderation: u32,
+    split: u32,
     /// The driver enabled the queue and has not disabled it since. It may have failed.
     pub(crate) started: bool,
 }
@@ -39,6 +41,7 @@ impl QueueRegs {
             used: 0,
             index: 0,
             moderation: 0,
+            split: 0,
             started: false,
         }
     }
@@ -56,6 +59,7 @@ impl QueueRegs {
             regs::Q_USED_HI => Half::High.of(self.used),
             regs::Q_INDEX => self.index,
             regs::Q_MODERATION => self.moderation,
+            regs::Q_SPLIT => self.split,
             _ => 0,
         }
     }
@@ -73,6 +77,7 @@ impl QueueRegs {
             regs::Q_USED_HI => set_high(&mut self.used, value),
             regs::Q_INDEX => self.index = value,
             regs::Q_MODERATION => self.moderation = value,
+            regs::Q_SPLIT => self.split = value & Q_SPLIT_ENABLE,
             _ => {}
         }
     }
@@ -82,8 +87,12 @@ impl QueueRegs {
         Q_INDEX_AVAIL.put(avail.into()) | Q_INDEX_USED.put(used.into())
     }
 
-    /// What the worker needs to know.
-    pub(crate) fn ring(&self, features: u64) -> RingConfig {
+    /// What the worker needs to know, of a queue of a card with these features. Of them, header
+    /// split is in force for the queue only if its register says so too.
+    pub(crate) fn ring(&self, mut features: u64) -> RingConfig {
+        if self.split == 0 {
+            features &= !HDR_SPLIT;
+        }
         RingConfig {
             size: self.size,
             desc: self.desc,
@@ -131,14 +140,27 @@ mod tests {
             assert_eq!(Reset::Value(q.get(r.offset)), r.reset, "{}", r.name);
         }
         for r in list() {
-            q.set(r.offset, 0x1000_0000 + r.offset);
+            q.set(r.offset, 0x1000_0001 + r.offset);
         }
         for r in list() {
-            assert_eq!(q.get(r.offset), 0x1000_0000 + r.offset, "{}", r.name);
+            let kept = match r.offset {
+                regs::Q_SPLIT => Q_SPLIT_ENABLE,
+                _ => 0x1000_0001 + r.offset,
+            };
+            assert_eq!(q.get(r.offset), kept, "{}", r.name);
         }
         let ring = q.ring(5);
-        assert_eq!(ring.desc, 0x1000_0014_1000_0010);
-        assert_eq!((ring.index_avail, ring.index_used), (0x28, 0x1000));
-        assert_eq!(QueueRegs::pack_index((0x28, 0x1000)), q.get(regs::Q_INDEX));
+        assert_eq!(ring.desc, 0x1000_0015_1000_0011);
+        assert_eq!((ring.index_avail, ring.index_used), (0x29, 0x1000));
+        assert_eq!(QueueRegs::pack_index((0x29, 0x1000)), q.get(regs::Q_INDEX));
+    }
+
+    #[test]
+    fn header_split_needs_both_feature_and_register() {
+        let mut q = QueueRegs::new();
+        assert_eq!(q.ring(HDR_SPLIT | 1).features, 1);
+        q.set(regs::Q_SPLIT, Q_SPLIT_ENABLE);
+        assert_eq!(q.ring(HDR_SPLIT | 1).features, HDR_SPLIT | 1);
+        assert_eq!(q.ring(1).features, 1);
     }
 }

@@ -26,8 +26,8 @@ constants! {
     F_NEEDS_CSUM: u8 = 1;
     /// Flag: the checksum was verified.
     F_DATA_VALID: u8 = 2;
-    /// Flag, receive with `HDR_SPLIT`: the first descriptor of the chain holds the `hdr_len` bytes
-    /// of protocol headers and nothing else of the frame.
+    /// Flag, receive with `Q_SPLIT_ENABLE`: the first descriptor of the chain holds the `hdr_len`
+    /// bytes of protocol headers and nothing else of the frame.
     F_SPLIT: u8 = 0x20;
     /// Flag, with `VLAN_OFFLOAD`: `vlan_tci` and `vlan_proto` hold a tag that is not in the frame.
     F_VLAN: u8 = 0x40;

@@ -331,6 +331,8 @@ registers! {
     Q_MODERATION @ 0x30, Rw, 0, MODERATION;
     /// Transmit rate limit in Mbit/s; 0: none (`SHAPER`).
     Q_RATE @ 0x34, Rw, 0, SHAPER;
+    /// Header split: `Q_SPLIT_*` (`HDR_SPLIT`).
+    Q_SPLIT @ 0x38, RwStopped, 0, HDR_SPLIT;
 }
 
 registers! {
@@ -406,6 +408,8 @@ bits! {
     Q_STATUS_RUNNING = Q_STATUS, 0;
     /// `Q_STATUS`: the queue stopped with an error.
     Q_STATUS_ERROR = Q_STATUS, 1;
+    /// `Q_SPLIT`: the first descriptor of each receive chain is a header buffer.
+    Q_SPLIT_ENABLE = Q_SPLIT, 0;
 }
 
 fields! {

@@ -28,6 +28,8 @@ pub(crate) struct Chain {
     pub(crate) descriptors: u16,
     /// Sum of the lengths.
     pub(crate) bytes: usize,
+    /// Length of the first buffer.
+    pub(crate) first: usize,
     /// Where the parts of the chain end in the vector that they were added to.
     pub(crate) parts_end: usize,
 }
@@ -107,6 +109,7 @@ impl Walk {
             Direction::Read => (0, Permissions::Read),
             Direction::Write => (DESC_F_WRITE, Permissions::Write),
         };
+        let first = desc.len as usize;
         let mut bytes = 0;
         // A chain without a loop has at most as many descriptors as the table.
         for descriptors in 1..=entries {
@@ -139,6 +142,7 @@ impl Walk {
                     head: self.head,
                     descriptors,
                     bytes,
+                    first,
                     parts_end: parts.len(),
                 });
             }

@@ -16,6 +16,6 @@ pub struct RingConfig {
     pub index_avail: u16,
     /// Next used entry to write.
     pub index_used: u16,
-    /// The features that were negotiated.
+    /// The features that were negotiated, as far as they are in force for this queue.
     pub features: u64,
 }

@@ -33,6 +33,7 @@ mod observer;
 mod ring;
 mod rx;
 mod shelf;
+mod split;
 mod steer;
 mod tx;
 mod view;

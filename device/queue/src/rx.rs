@@ -3,8 +3,8 @@
 
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, Room, RxRing, MAX_FRAME};
-use vnet_contract::features::{HASH_REPORT, MRG_RXBUF};
-use vnet_contract::hdr::{self, FlowHash, NetHdr};
+use vnet_contract::features::{HASH_REPORT, HDR_SPLIT, MRG_RXBUF};
+use vnet_contract::hdr::{self, FlowHash, NetHdr, F_SPLIT};
 use vnet_contract::queue::{Error, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
 
@@ -12,6 +12,7 @@ use crate::chain::{walk, Chain, Direction};
 use crate::header;
 use crate::ring::Ring;
 use crate::shelf::Parts;
+use crate::split::Split;
 use crate::steer::{Handed, Steer, FRAME_START};
 use crate::view::View;
 use crate::{Budget, Due, Fault, Observer, Outcome, Position, RingConfig, RxFilter, Waits};
@@ -29,6 +30,9 @@ pub struct Rx {
     chains: Vec<Chain>,
     parts: Parts,
     header: Parts,
+    /// Set if the driver has headers apart.
+    split: Option<Split>,
+    heads: Parts,
     /// Takes the end of a frame that does not fit the guest's buffers, and so will be dropped.
     overflow: Box<[u8]>,
 }
@@ -43,6 +47,8 @@ impl Rx {
             chains: Vec::new(),
             parts: Parts::default(),
             header: Parts::default(),
+            split: (config.features & HDR_SPLIT != 0).then(Split::new),
+            heads: Parts::default(),
             overflow: vec![0; MAX_FRAME].into_boxed_slice(),
         })
     }
@@ -87,6 +93,9 @@ impl Rx {
     ) -> Outcome {
         self.batch(mem, filter, None, budget, |batch| {
             while let Some((frame, meta, hash)) = source.front() {
+                if let Some(split) = &mut batch.split {
+                    split.expect(frame);
+                }
                 let Some(room) = batch.room(frame.len()) else {
                     return;
                 };
@@ -124,6 +133,9 @@ impl Rx {
             parts: self.parts.take(),
             start: 0,
             header: self.header.take(),
+            split: self.split.as_mut(),
+            heads: self.heads.take(),
+            lead: 0,
             overflow: VolatileSlice::from(&mut self.overflow[..]),
             lent: None,
             outcome: Outcome::new(Waits::Backend),
@@ -138,11 +150,13 @@ impl Rx {
         let Batch {
             parts,
             header,
+            heads,
             outcome,
             ..
         } = batch;
         self.parts.put(parts);
         self.header.put(header);
+        self.heads.put(heads);
         outcome
     }
 
@@ -204,6 +218,12 @@ struct Batch<'b> {
     parts: Vec<VolatileSlice<'b>>,
     start: usize,
     header: Vec<VolatileSlice<'b>>,
+    /// With header split: a header buffer for each of the chains, whose parts and bytes then are
+    /// those behind it. The first `lead` bytes that a frame has there are lent too; they take the
+    /// place of the part before `start`, which nobody needs any more.
+    split: Option<&'b mut Split>,
+    heads: Vec<VolatileSlice<'b>>,
+    lead: usize,
     overflow: VolatileSlice<'b>,
     lent: Option<Lent>,
     outcome: Outcome,
@@ -217,7 +237,11 @@ impl Batch<'_> {
 
     /// Bytes of a frame that fit the chains that wait.
     fn capacity(&self) -> usize {
-        self.posted.saturating_sub(self.header_len)
+        match self.split {
+            None => self.posted.saturating_sub(self.header_len),
+            // However much of it will be in the header buffer.
+            Some(_) => self.posted,
+        }
     }
 
     /// True while the batch has done nothing but take chains for its first frame.
@@ -245,6 +269,7 @@ impl Batch<'_> {
                 return Ok((!all).then_some(Waits::Driver));
             };
             let parts = &mut self.parts;
+            let before = parts.len();
             let chain = walk(
                 self.ring,
                 &mut self.view,
@@ -258,8 +283,11 @@ impl Batch<'_> {
                 false => Err(Fault::new(Error::BufferLength, head)),
             });
             match chain {
-                Ok(chain) => {
+                Ok(mut chain) => {
                     self.budget.spend(0, 0, chain.descriptors.into());
+                    if self.split.is_some() {
+                        self.set_apart(&mut chain, before)?;
+                    }
                     self.posted += chain.bytes;
                     self.chains.push(chain);
                     if self.waiting() == 1 {
@@ -275,9 +303,87 @@ impl Batch<'_> {
         Ok(None)
     }
 
+    /// Sets the header buffer apart from the other parts of a chain, which are those from `at` on.
+    fn set_apart(&mut self, chain: &mut Chain, at: usize) -> Result<(), Fault> {
+        let head = self.parts[at];
+        let error = if chain.first < self.header_len || chain.first == chain.bytes {
+            Some(Error::BufferLength)
+        } else if head.len() != chain.first {
+            // It lies in several ranges of guest memory.
+            Some(Error::BufferFault)
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            self.ring.give_back(1);
+            return Err(Fault::new(error, chain.head));
+        }
+        chain.bytes -= chain.first;
+        if self.waiting() == 0 {
+            self.start = at + 1;
+        } else {
+            self.parts.remove(at);
+            chain.parts_end -= 1;
+        }
+        self.heads.push(head);
+        Ok(())
+    }
+
+    /// Puts as much of the header buffer before the other parts as the headers will need, if they
+    /// are as long as is expected.
+    fn lend_header(&mut self) {
+        self.lead = 0;
+        let (Some(split), Some(head)) = (&self.split, self.heads.get(self.first)) else {
+            return;
+        };
+        let lead = split.expected().min(head.len() - self.header_len);
+        if let Ok(part) = head.subslice(self.header_len, lead) {
+            self.parts[self.start - 1] = part;
+            self.lead = lead;
+        }
+    }
+
+    /// The first of the parts that are lent.
+    fn first_part(&self) -> usize {
+        self.start - usize::from(self.lead > 0)
+    }
+
+    /// Sees to it that the headers of a frame, and nothing else of it, are in the header buffer, and
+    /// says so; if it cannot be split, that it fills the header buffer. Returns the number of bytes
+    /// there; zero without header split.
+    fn split(&mut self, start: &[u8], len: usize, hdr: &mut NetHdr) -> usize {
+        let Some(head) = self.heads.get(self.first) else {
+            return 0;
+        };
+        let (Some(split), Ok(room)) = (&mut self.split, head.offset(self.header_len)) else {
+            return 0;
+        };
+        let cut = split.cut(start, len, room.len());
+        if cut.split {
+            hdr.flags |= F_SPLIT;
+            // It is in the first bytes, which are few.
+            hdr.hdr_len = cut.at as u16;
+        }
+        if cut.at != self.lead.min(len) {
+            let first = self.start - usize::from(self.lead > 0);
+            let frame = Frame {
+                meta: Meta::default(),
+                len,
+                parts: &self.parts[first..],
+            };
+            split.arrange(&frame, cut.at, room, &self.parts[self.start..]);
+        }
+        cut.at
+    }
+
     /// Sets the place of the header apart from the parts of the first chain that waits.
     fn reserve_header(&mut self) {
         self.header.clear();
+        if let Some(head) = self.heads.get(self.first) {
+            // A header buffer is longer than the header, or as long.
+            self.header.extend(head.subslice(0, self.header_len));
+            return;
+        }
         let mut left = self.header_len;
         while left > 0 {
             let part = self.parts[self.start];
@@ -296,16 +402,23 @@ impl Batch<'_> {
         }
     }
 
-    /// Hands a frame of `len` bytes, which fits, to the driver.
-    fn deliver(&mut self, len: usize, mut hdr: NetHdr) -> Result<(), Fault> {
+    /// Hands a frame of `len` bytes, which fits, to the driver. With header split, so many of them
+    /// are `in_head`.
+    fn deliver(&mut self, len: usize, mut hdr: NetHdr, in_head: usize) -> Result<(), Fault> {
         let mut left = self.header_len + len;
+        let mut head = 0;
+        if self.split.is_some() {
+            head = self.header_len + in_head;
+            left -= head;
+        }
         let mut count = 0;
         for chain in &self.chains[self.first..] {
             let used = chain.bytes.min(left);
             // A chain is at most `MAX_RX_CHAIN` long.
             let ahead = self.unpublished.wrapping_add(count);
             self.ring
-                .put_used(&self.view, ahead, chain.head, used as u32)?;
+                .put_used(&self.view, ahead, chain.head, (head + used) as u32)?;
+            head = 0;
             count += 1;
             left -= used;
             self.posted -= chain.bytes;
@@ -365,12 +478,13 @@ impl RxRing for Batch<'_> {
             Some(short) => Some(self.overflow.subslice(0, short).ok()?),
         };
         self.parts.extend(overflow);
+        self.lend_header();
         self.lent = Some(Lent {
             len: capacity.max(len),
             overflows: overflow.is_some(),
         });
         Some(Room {
-            parts: &self.parts[self.start..],
+            parts: &self.parts[self.first_part()..],
         })
     }
 
@@ -384,12 +498,12 @@ impl RxRing for Batch<'_> {
             self.outcome.drops += 1;
             return;
         }
-        let parts = &self.parts[self.start..];
+        let parts = &self.parts[self.first_part()..];
         let mut start = [0; FRAME_START];
         // Only the address is needed if nobody looks at the rest.
-        let most = match self.steer {
-            Some(_) => FRAME_START,
-            None => header::ETH_HLEN,
+        let most = match (&self.steer, &self.split) {
+            (None, None) => header::ETH_HLEN,
+            _ => FRAME_START,
         };
         let frame = Frame { meta, len, parts };
         let start = &mut start[..most.min(len)];
@@ -412,11 +526,12 @@ impl RxRing for Batch<'_> {
             false => None,
         };
         // So they do if the frame is dropped.
-        let Some(hdr) = hdr else {
+        let Some(mut hdr) = hdr else {
             self.outcome.drops += 1;
             return;
         };
-        match self.deliver(len, hdr) {
+        let in_head = self.split(start, len, &mut hdr);
+        match self.deliver(len, hdr, in_head) {
             Ok(()) => {
                 self.outcome.frames += 1;
                 self.outcome.bytes += len as u64;

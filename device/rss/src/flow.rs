@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! Finds the flow that a frame belongs to.
+//! Finds the flow that a frame belongs to, and where its payload begins.
 //!
 //! The bytes are a stranger's: every length in them is checked, and what does not make sense is a
 //! frame without a flow. The parser goes forward only and looks at each header once, so it ends
@@ -41,7 +41,9 @@ const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
 const TCP: u8 = 6;
+const TCP_LEN: usize = 20;
 const UDP: u8 = 17;
+const UDP_LEN: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -55,6 +57,36 @@ const MAX_EXTENSIONS: usize = 8;
 
 /// The flow of an Ethernet frame of which `start` are the first bytes; `None` if it is not IP.
 pub fn parse(start: &[u8]) -> Option<Flow<'_>> {
+    let packet = find(start)?;
+    Some(Flow {
+        addresses: packet.addresses,
+        ports: ports(packet.protocol, packet.rest),
+    })
+}
+
+/// Bytes of headers before the payload of TCP or UDP in an Ethernet frame of which `start` are the
+/// first bytes. `None` if it has another protocol, or its headers do not end in these bytes.
+pub fn headers(start: &[u8]) -> Option<usize> {
+    let packet = find(start)?;
+    let segment = packet.rest?;
+    let len = match packet.protocol {
+        TCP => usize::from(segment.get(12)? >> 4) * 4,
+        UDP => UDP_LEN,
+        _ => return None,
+    };
+    let good = len <= segment.len() && (packet.protocol == UDP || len >= TCP_LEN);
+    good.then_some(start.len() - segment.len() + len)
+}
+
+/// What is found in front of a transport header.
+struct Packet<'a> {
+    addresses: Addresses<'a>,
+    protocol: u8,
+    /// From the transport header on, if the packet begins with one that is in the bytes.
+    rest: Option<&'a [u8]>,
+}
+
+fn find(start: &[u8]) -> Option<Packet<'_>> {
     let mut kind = be16(start, 12)?;
     let mut at = 14;
     for _ in 0..MAX_TAGS {
@@ -71,7 +103,7 @@ pub fn parse(start: &[u8]) -> Option<Flow<'_>> {
     }
 }
 
-fn v4(packet: &[u8]) -> Option<Flow<'_>> {
+fn v4(packet: &[u8]) -> Option<Packet<'_>> {
     let version = packet.first()?;
     let header = usize::from(version & 15) * 4;
     if version >> 4 != 4 || header < 20 {
@@ -80,14 +112,17 @@ fn v4(packet: &[u8]) -> Option<Flow<'_>> {
     let addresses = Addresses::V4(packet.get(12..20)?.try_into().ok()?);
     // More fragments follow, or this is not the first.
     let is_fragment = be16(packet, 6)? & 0x3fff != 0;
-    let ports = match is_fragment {
-        true => None,
-        false => ports(packet[9], packet.get(header..)),
-    };
-    Some(Flow { addresses, ports })
+    Some(Packet {
+        addresses,
+        protocol: packet[9],
+        rest: match is_fragment {
+            true => None,
+            false => packet.get(header..),
+        },
+    })
 }
 
-fn v6(packet: &[u8]) -> Option<Flow<'_>> {
+fn v6(packet: &[u8]) -> Option<Packet<'_>> {
     if packet.first()? >> 4 != 6 {
         return None;
     }
@@ -108,9 +143,10 @@ fn v6(packet: &[u8]) -> Option<Flow<'_>> {
         protocol = next;
         rest = rest.and_then(|rest| rest.get(8 + usize::from(units) * 8..));
     }
-    Some(Flow {
+    Some(Packet {
         addresses,
-        ports: ports(protocol, rest),
+        protocol,
+        rest,
     })
 }
 

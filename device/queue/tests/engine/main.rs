@@ -7,5 +7,6 @@ mod indirect;
 mod observer;
 mod random;
 mod rx;
+mod split;
 mod steer;
 mod tx;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use vnet_rss::flow::{parse, Addresses, Transport};
+use vnet_rss::flow::{headers, parse, Addresses, Transport};
 
 use crate::frames::{Kind, ICMP, TCP, UDP};
 
@@ -104,6 +104,35 @@ fn a_frame_that_ends_early_loses_ports_first() {
     }
 }
 
+#[test]
+fn headers_end_where_the_payload_begins() {
+    for (kind, before) in [(v4 as fn(u8) -> Kind, 34), (v6, 54)] {
+        assert_eq!(headers(&kind(UDP).bytes()), Some(before + 8));
+        let mut frame = kind(TCP).bytes();
+        for (words, expected) in [(4, None), (5, Some(20)), (8, Some(32)), (11, Some(44))] {
+            frame[before + 12] = words << 4;
+            assert_eq!(headers(&frame), expected.map(|n| before + n), "{words}");
+        }
+        // One word more than there are bytes.
+        frame[before + 12] = 12 << 4;
+        assert_eq!(headers(&frame), None);
+        assert_eq!(headers(&kind(ICMP).bytes()), None);
+        let frame = kind(UDP).bytes();
+        assert_eq!(headers(&frame[..before + 8]), Some(before + 8));
+        assert_eq!(headers(&frame[..before + 7]), None);
+    }
+    let fragment = Kind {
+        fragment: 0x2000,
+        ..v4(UDP)
+    };
+    assert_eq!(headers(&fragment.bytes()), None);
+    let fragment = Kind {
+        options: vec![(FRAGMENT, 0)],
+        ..v6(UDP)
+    };
+    assert_eq!(headers(&fragment.bytes()), None);
+}
+
 fn kinds() -> impl Strategy<Value = Kind> {
     let ends = prop_oneof![
         (any::<u32>(), any::<u32>()).prop_map(|(a, b)| {
@@ -157,6 +186,10 @@ proptest! {
         let transport = if kind.protocol == TCP { Transport::Tcp } else { Transport::Udp };
         let ports = [kind.from.1.to_be_bytes(), kind.to.1.to_be_bytes()].concat();
         prop_assert_eq!(flow.ports, Some((transport, ports.try_into().unwrap())));
+        if kind.protocol == UDP {
+            // Behind it the frame has 36 bytes.
+            prop_assert_eq!(headers(&bytes), Some(bytes.len() - 36));
+        }
     }
 
     /// Whatever comes, nothing is read that is not there, and it ends.
@@ -174,5 +207,6 @@ proptest! {
         }
         bytes.truncate(end);
         parse(&bytes);
+        prop_assert!(headers(&bytes).is_none_or(|n| n <= bytes.len()));
     }
 }
