@@ -81,7 +81,7 @@ fn illegal_accesses_read_zero_write_nothing_and_are_counted() {
         assert_eq!(count, 1, "write of {len} at {offset:#x}");
     }
     // Holes, the counters and doorbells of queues that are not there, and missing features.
-    let mut nowhere = vec![0x7c, 0x7fc, 0x1038, 0x1ffc, 0x3038, 0x3ffc];
+    let mut nowhere = vec![0x7c, 0x7fc, 0x103c, 0x1ffc, 0x3038, 0x3ffc];
     nowhere.push(regs::queue_reg(2, regs::Q_SIZE));
     nowhere.push(regs::stats_reg(2, regs::S_FRAMES));
     let absent = |f: u64| offered & f == 0;
