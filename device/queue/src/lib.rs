@@ -30,6 +30,7 @@ mod indirect;
 #[cfg(feature = "test-utils")]
 pub mod mock;
 mod observer;
+mod progress;
 mod ring;
 mod rx;
 mod shelf;
@@ -44,6 +45,7 @@ pub use due::Due;
 pub use fault::Fault;
 pub use filter::RxFilter;
 pub use observer::{Observer, Position};
+pub use progress::{Progress, Recovered};
 pub use rx::Rx;
 pub use steer::{Drain, Handed, Steer, FRAME_START};
 pub use tx::Tx;

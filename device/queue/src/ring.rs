@@ -135,6 +135,31 @@ impl Ring {
         }
     }
 
+    /// The used index that the driver sees.
+    pub(crate) fn shown(&self, mem: &DmaMap) -> Result<u16, Fault> {
+        let address = self.used.wrapping_add(ring::RING_IDX as u64);
+        load::<u16>(mem, address, Ordering::Acquire).map(u16::from_le)
+    }
+
+    /// Goes on where another process stopped that had shown entries up to here. As chains are used
+    /// in order, this says which one comes next.
+    pub(crate) fn catch_up(&mut self, used: u16) {
+        let ahead = used.wrapping_sub(self.next_used);
+        self.next_used = used;
+        self.skip(ahead);
+    }
+
+    /// Passes over chains whose used entries are there already.
+    pub(crate) fn skip(&mut self, count: u16) {
+        self.next_avail = self.next_avail.wrapping_add(count);
+        self.seen = self.next_avail;
+    }
+
+    /// The used index that follows `ahead` more entries.
+    pub(crate) fn used_after(&self, ahead: u16) -> u16 {
+        self.next_used.wrapping_add(ahead)
+    }
+
     /// Takes the next avail entry: the head of a chain, not yet checked against the ring size.
     #[inline]
     pub(crate) fn take(&mut self, view: &View<'_>) -> Result<Option<u16>, Fault> {

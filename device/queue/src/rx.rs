@@ -10,6 +10,7 @@ use vnet_dma::DmaMap;
 
 use crate::chain::{walk, Chain, Direction};
 use crate::header;
+use crate::progress::{Progress, Recovered};
 use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::split::Split;
@@ -35,6 +36,8 @@ pub struct Rx {
     heads: Parts,
     /// Takes the end of a frame that does not fit the guest's buffers, and so will be dropped.
     overflow: Box<[u8]>,
+    /// Where a process that takes over finds how far this one was.
+    progress: Option<Progress>,
 }
 
 impl Rx {
@@ -50,7 +53,36 @@ impl Rx {
             split: (config.features & HDR_SPLIT != 0).then(Split::new),
             heads: Parts::default(),
             overflow: vec![0; MAX_FRAME].into_boxed_slice(),
+            progress: None,
         })
+    }
+
+    /// Keeps track of how far the queue is.
+    pub fn track(&mut self, progress: Progress) {
+        progress.done(self.ring.used_after(0));
+        self.progress = Some(progress);
+    }
+
+    /// Goes on with a queue that another process started with this configuration and kept track
+    /// of. Frames that it received but did not show to the driver are shown now.
+    pub fn resume(
+        config: &RingConfig,
+        mem: &DmaMap,
+        progress: Progress,
+    ) -> Result<(Self, Recovered), Fault> {
+        let mut rx = Self::start(config, mem)?;
+        let rest = progress.rest(rx.ring.shown(mem)?, rx.ring.size());
+        rx.ring.catch_up(rest.used);
+        // Their used entries are there already, and so is what was received.
+        let view = rx.ring.view(mem);
+        rx.ring.publish(&view, rest.count)?;
+        rx.ring.skip(rest.count);
+        rx.track(progress);
+        let recovered = Recovered {
+            shown: rest.count,
+            dropped: 0,
+        };
+        Ok((rx, recovered))
     }
 
     /// Next avail entry to fetch and next used entry to write.
@@ -139,6 +171,7 @@ impl Rx {
             overflow: VolatileSlice::from(&mut self.overflow[..]),
             lent: None,
             outcome: Outcome::new(Waits::Backend),
+            progress: self.progress.as_ref(),
         };
         work(&mut batch);
         batch.publish();
@@ -227,6 +260,7 @@ struct Batch<'b> {
     overflow: VolatileSlice<'b>,
     lent: Option<Lent>,
     outcome: Outcome,
+    progress: Option<&'b Progress>,
 }
 
 impl Batch<'_> {
@@ -440,6 +474,9 @@ impl Batch<'_> {
             done += place.len().min(bytes.len() - done);
         }
         self.unpublished += count;
+        if let Some(progress) = self.progress {
+            progress.done(self.ring.used_after(self.unpublished));
+        }
         self.first += usize::from(count);
         self.start = self.chains[self.first - 1].parts_end;
         if self.waiting() > 0 {

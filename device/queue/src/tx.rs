@@ -6,10 +6,11 @@ use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::queue::Error;
 use vnet_dma::DmaMap;
-use vnet_segment::{Segmenter, Taken};
+use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
 
 use crate::chain::{walk, Chain, Direction};
 use crate::header::{self, ETH_HLEN};
+use crate::progress::{Progress, Recovered};
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
 use crate::view::View;
@@ -28,6 +29,8 @@ pub struct Tx {
     frames: Frames,
     /// Does for a frame what the backend cannot do.
     segmenter: Segmenter,
+    /// Where a process that takes over finds how far this one was.
+    progress: Option<Progress>,
 }
 
 /// A chain with its header taken off.
@@ -52,7 +55,39 @@ impl Tx {
             parts: Parts::default(),
             frames: Frames::default(),
             segmenter: Segmenter::default(),
+            progress: None,
         })
+    }
+
+    /// Keeps track of how far the queue is.
+    pub fn track(&mut self, progress: Progress) {
+        progress.done(self.ring.used_after(0));
+        self.progress = Some(progress);
+    }
+
+    /// Goes on with a queue that another process started with this configuration and kept track
+    /// of. Frames that it handed over are given back to the driver, not sent again.
+    pub fn resume(
+        config: &RingConfig,
+        mem: &DmaMap,
+        progress: Progress,
+    ) -> Result<(Self, Recovered), Fault> {
+        let mut tx = Self::start(config, mem)?;
+        let rest = progress.rest(tx.ring.shown(mem)?, tx.ring.size());
+        tx.ring.catch_up(rest.used);
+        let view = tx.ring.view(mem);
+        let mut shown = 0;
+        while shown < rest.count {
+            let Some(head) = tx.ring.take(&view)? else {
+                break;
+            };
+            tx.ring.put_used(&view, shown, head, 0)?;
+            shown += 1;
+        }
+        tx.ring.publish(&view, shown)?;
+        tx.track(progress);
+        let dropped = u16::from(rest.in_doubt && shown == rest.count);
+        Ok((tx, Recovered { shown, dropped }))
     }
 
     /// Next avail entry to fetch and next used entry to write.
@@ -198,7 +233,13 @@ impl Tx {
             len: sent.len,
             parts: &parts[sent.parts_start..sent.chain.parts_end],
         }));
-        let taken = self.segmenter.transmit(backend, &frames);
+        let taken = match &self.progress {
+            None => self.segmenter.transmit(backend, &frames),
+            Some(progress) => {
+                let first = self.ring.used_after(0);
+                tracked(&mut self.segmenter, backend, &frames, progress, first)
+            }
+        };
         self.frames.put(frames);
         taken
     }
@@ -213,4 +254,35 @@ impl Tx {
         }
         self.ring.publish(view, count as u16)
     }
+}
+
+/// Lends the frames one by one, and says in between how far it is. The used entry of the first one
+/// will be that of index `first`.
+fn tracked(
+    segmenter: &mut Segmenter,
+    backend: &mut dyn Queue,
+    frames: &[Frame<'_>],
+    progress: &Progress,
+    first: u16,
+) -> Taken {
+    let mut taken = Taken::default();
+    let mut left = MAX_SEGMENTS;
+    for frame in frames.chunks(1) {
+        let index = first.wrapping_add(taken.frames as u16);
+        progress.in_hand(index.wrapping_add(1));
+        let one = segmenter.transmit_within(&mut left, backend, frame);
+        if one.frames == 0 {
+            // A frame of which a part was sent stays in doubt.
+            if !segmenter.is_midway() {
+                progress.done(index);
+            }
+            taken.spent = one.spent;
+            break;
+        }
+        progress.done(index.wrapping_add(1));
+        taken.frames += one.frames;
+        taken.refused += one.refused;
+        taken.refused_bytes += one.refused_bytes;
+    }
+    taken
 }

@@ -41,6 +41,16 @@ impl Segmenter {
     /// One call makes [`MAX_SEGMENTS`] segments at most, however many frames ask for that: the
     /// caller holds a lock meanwhile.
     pub fn transmit(&mut self, queue: &mut dyn Queue, batch: &[Frame<'_>]) -> Taken {
+        self.transmit_within(&mut { MAX_SEGMENTS }, queue, batch)
+    }
+
+    /// The same for a batch that is offered in several calls, which make `left` segments in all.
+    pub fn transmit_within(
+        &mut self,
+        left: &mut usize,
+        queue: &mut dyn Queue,
+        batch: &[Frame<'_>],
+    ) -> Taken {
         let takes = queue.offloads();
         if takes == Offloads::ALL {
             return Taken {
@@ -49,7 +59,6 @@ impl Segmenter {
             };
         }
         let mut taken = Taken::default();
-        let mut left = MAX_SEGMENTS;
         while let Some((first, _)) = batch[taken.frames..].split_first() {
             let rest = &batch[taken.frames..];
             let plain = rest.iter().take_while(|f| takes.cover(&f.meta)).count();
@@ -63,7 +72,7 @@ impl Segmenter {
                 }
                 continue;
             }
-            match self.finish(queue, first, &takes, &mut left) {
+            match self.finish(queue, first, &takes, left) {
                 Fate::Sent => {}
                 Fate::Waits => break,
                 Fate::Spent => {
@@ -79,6 +88,11 @@ impl Segmenter {
             self.next = 0;
         }
         taken
+    }
+
+    /// True if some of the segments of the frame that is offered next were sent already.
+    pub fn is_midway(&self) -> bool {
+        self.next > 0
     }
 
     /// Sends a frame that the backend cannot take as it is, in `left` segments at most.

@@ -6,6 +6,7 @@ mod hostile;
 mod indirect;
 mod observer;
 mod random;
+mod resume;
 mod rx;
 mod split;
 mod steer;
