@@ -2,8 +2,11 @@
 //! Counters of a queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 use vnet_queue::Outcome;
+
+use crate::legacy::Legacy;
 
 /// The counters of one queue, as the `QUEUE_STATS` registers show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +34,43 @@ pub(crate) struct Tally {
     errors: AtomicU64,
     doorbells: AtomicU64,
     interrupts: AtomicU64,
+    /// Where a process that takes over finds them.
+    legacy: OnceLock<Legacy>,
 }
 
 impl Tally {
+    /// Goes on from where the last process was, and leaves the counters to the next.
+    pub(crate) fn inherit(&self, legacy: Legacy) {
+        for (counter, value) in self.all().into_iter().zip(legacy.counters()) {
+            counter.store(value, Ordering::Relaxed);
+        }
+        // Called once, before anything counts.
+        let _ = self.legacy.set(legacy);
+    }
+
+    pub(crate) fn legacy(&self) -> Option<&Legacy> {
+        self.legacy.get()
+    }
+
+    fn all(&self) -> [&AtomicU64; Legacy::COUNTERS] {
+        [
+            &self.frames,
+            &self.bytes,
+            &self.drops,
+            &self.errors,
+            &self.doorbells,
+            &self.interrupts,
+        ]
+    }
+
+    /// To be called after a change.
+    #[inline]
+    fn changed(&self) {
+        if let Some(legacy) = self.legacy.get() {
+            legacy.count(self.all().map(|counter| counter.load(Ordering::Relaxed)));
+        }
+    }
+
     /// Adds what a batch did.
     pub(crate) fn batch(&self, outcome: &Outcome) {
         for (counter, n) in [
@@ -45,25 +82,30 @@ impl Tally {
                 counter.fetch_add(n, Ordering::Relaxed);
             }
         }
+        self.changed();
     }
 
     /// Adds frames that the backend lost.
     pub(crate) fn lost(&self, frames: u64) {
         if frames != 0 {
             self.drops.fetch_add(frames, Ordering::Relaxed);
+            self.changed();
         }
     }
 
     pub(crate) fn error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+        self.changed();
     }
 
     pub(crate) fn doorbell(&self) {
         self.doorbells.fetch_add(1, Ordering::Relaxed);
+        self.changed();
     }
 
     pub(crate) fn interrupt(&self) {
         self.interrupts.fetch_add(1, Ordering::Relaxed);
+        self.changed();
     }
 
     pub(crate) fn read(&self) -> Counters {
@@ -79,15 +121,9 @@ impl Tally {
     }
 
     pub(crate) fn reset(&self) {
-        for counter in [
-            &self.frames,
-            &self.bytes,
-            &self.drops,
-            &self.errors,
-            &self.doorbells,
-            &self.interrupts,
-        ] {
+        for counter in self.all() {
             counter.store(0, Ordering::Relaxed);
         }
+        self.changed();
     }
 }

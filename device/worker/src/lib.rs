@@ -29,6 +29,7 @@ mod alarm;
 mod counters;
 mod gate;
 mod kick;
+mod legacy;
 mod moderation;
 mod pace;
 mod pair;
@@ -42,6 +43,7 @@ mod steering;
 mod thread;
 
 pub use counters::Counters;
+pub use legacy::Legacy;
 pub use moderation::Moderation;
 pub use pair::{Clock, Options, Pair};
 pub use report::Report;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use vnet_backend::Queue;
 use vnet_contract::queue::{Error, Kind};
-use vnet_dma::AddressSpace;
+use vnet_dma::{AddressSpace, DmaMap};
 use vnet_irq::Vector;
 use vnet_queue::{Fault, Observer, RingConfig, Rx, RxFilter, Tx};
 
@@ -19,6 +19,7 @@ use crate::alarm::Alarm;
 use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
 use crate::kick::Kick;
+use crate::legacy::Legacy;
 use crate::moderation::Moderation;
 use crate::pace::Pace;
 use crate::parcel::Inbox;
@@ -120,6 +121,21 @@ impl Pair {
         })
     }
 
+    /// Leaves what the pair does to the next process, and takes on what the last one left: the
+    /// counters. To be called once, before a queue is started.
+    pub fn inherit(&self, rx: Legacy, tx: Legacy) {
+        self.shared.tallies.rx.inherit(rx);
+        self.shared.tallies.tx.inherit(tx);
+    }
+
+    /// Says that a queue is about to be started with this configuration. A process that finds it
+    /// written down that the queue was started, but not how far it is, takes it for unused.
+    pub fn announce(&self, kind: Kind, ring: &RingConfig) {
+        if let Some(legacy) = self.tally(kind).legacy() {
+            legacy.progress().begin(ring.index_used);
+        }
+    }
+
     /// Checks the configuration of a queue and starts it. Entries that are in the avail ring
     /// already are served without a doorbell. A queue that runs is replaced.
     ///
@@ -157,6 +173,9 @@ impl Pair {
                 if let Some(observer) = observer {
                     rx.observe(observer);
                 }
+                if let Some(legacy) = self.tally(kind).legacy() {
+                    rx.track(legacy.progress());
+                }
                 state.rx = match state.failed {
                     false => Slot::Running(rx, Signal::new(vector)),
                     true => Slot::Failed(rx.indices()),
@@ -167,6 +186,9 @@ impl Pair {
                 if let Some(observer) = observer {
                     tx.observe(observer);
                 }
+                if let Some(legacy) = self.tally(kind).legacy() {
+                    tx.track(legacy.progress());
+                }
                 state.tx = match state.failed {
                     false => Slot::Running(tx, Signal::new(vector)),
                     true => Slot::Failed(tx.indices()),
@@ -174,6 +196,44 @@ impl Pair {
             }
         }
         drop(state);
+        self.wake();
+        Ok(())
+    }
+
+    /// Goes on with a queue that the last process started with this configuration, and raises its
+    /// interrupt: nobody knows whether the driver has seen the last one. `mem` is guest memory, also
+    /// without bus mastering.
+    pub fn resume(
+        &self,
+        kind: Kind,
+        ring: RingConfig,
+        vector: Option<Arc<Vector>>,
+        mem: &DmaMap,
+    ) -> Result<(), Fault> {
+        let mut state = self.shared.gate.lock();
+        let tally = self.tally(kind);
+        let Some(legacy) = tally.legacy() else {
+            return Ok(());
+        };
+        let signal = Signal::new(vector.clone());
+        let recovered = match kind {
+            Kind::Rx => {
+                let (rx, recovered) = Rx::resume(&ring, mem, legacy.progress())?;
+                state.rx = Slot::Running(rx, signal);
+                recovered
+            }
+            Kind::Tx => {
+                let (tx, recovered) = Tx::resume(&ring, mem, legacy.progress())?;
+                state.tx = Slot::Running(tx, signal);
+                recovered
+            }
+        };
+        tally.lost(recovered.dropped.into());
+        drop(state);
+        if let Some(vector) = vector {
+            vector.raise();
+            tally.interrupt();
+        }
         self.wake();
         Ok(())
     }
