@@ -21,6 +21,7 @@ use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
 use crate::rss::RssRegs;
+use crate::survival::{row, Ledger};
 
 /// Smallest MTU limit that a card may have: less would surprise every driver.
 const LEAST_MAX_MTU: u16 = 1500;
@@ -45,10 +46,14 @@ pub struct Card {
     /// High halves of counters, from the last read of their low halves.
     pub(crate) latches: Vec<[u32; LATCHES]>,
     pub(crate) illegal: u32,
+    /// Something has changed that is to be written down.
+    pub(crate) changed: bool,
     pub(crate) events: Arc<Events>,
     pub(crate) vectors: Arc<Vectors>,
     pub(crate) endpoint: SharedEndpoint,
-    dma: AddressSpace,
+    pub(crate) dma: AddressSpace,
+    /// Where the card is written down, if it outlives the process.
+    pub(crate) ledger: Option<Ledger>,
 }
 
 impl Card {
@@ -109,11 +114,13 @@ impl Card {
             queues: vec![QueueRegs::new(); queues],
             latches: vec![[0; LATCHES]; queues],
             illegal: 0,
+            changed: false,
             config,
             events,
             vectors,
             endpoint,
             dma,
+            ledger: None,
         };
         card.apply_filter();
         Ok(card)
@@ -146,6 +153,7 @@ impl Card {
         } else if let Some(on) = changes.dma {
             self.set_dma(on);
         }
+        self.save();
     }
 
     /// Reads BAR 0: registers. Without memory space, or in D3hot, nothing answers, as on a bus.
@@ -163,6 +171,9 @@ impl Card {
         for (at, out) in slots.zip(data.chunks_exact_mut(4)) {
             out.copy_from_slice(&self.read_slot(at).to_le_bytes());
         }
+        if std::mem::take(&mut self.changed) {
+            self.save();
+        }
     }
 
     /// Writes BAR 0: registers and doorbells.
@@ -179,6 +190,10 @@ impl Card {
             let mut value = [0; 4];
             value.copy_from_slice(bytes);
             self.write_slot(at, u32::from_le_bytes(value));
+        }
+        // Nearly all writes are doorbells, which change nothing that is written down.
+        if std::mem::take(&mut self.changed) {
+            self.save();
         }
     }
 
@@ -200,21 +215,31 @@ impl Card {
     }
 
     /// Adds a range to the DMA address space.
-    pub fn map(&self, mapping: Mapping) -> Result<(), MapError> {
-        self.dma.map(mapping)
+    pub fn map(&mut self, mapping: Mapping) -> Result<(), MapError> {
+        if self.has_mapped(&mapping) {
+            return Ok(());
+        }
+        let row = row(&mapping, None);
+        self.dma.map(mapping)?;
+        self.note_mapped(row)
     }
 
     /// Removes every range that touches this stretch. When this returns, nothing uses them.
-    pub fn unmap(&self, address: u64, size: u64) {
+    pub fn unmap(&mut self, address: u64, size: u64) {
         if self.dma.unmap(address, size) != 0 {
             self.quiesce();
         }
+        let last = address.saturating_add(size.saturating_sub(1));
+        self.note_unmapped(|first, length| {
+            size == 0 || first > last || first.saturating_add(length - 1) < address
+        });
     }
 
     /// Removes every range. When this returns, nothing uses them.
-    pub fn unmap_all(&self) {
+    pub fn unmap_all(&mut self) {
         self.dma.clear();
         self.quiesce();
+        self.note_unmapped(|_, _| false);
     }
 
     /// Resets the function, as FLR and a reset of the bus do: queues, registers and config space.
@@ -223,13 +248,14 @@ impl Card {
         self.space.reset();
         self.set_dma(false);
         self.reset_registers();
+        self.save();
     }
 
     /// The client is gone: resets the function and drops all that the client gave.
     pub fn disconnect(&mut self) {
         self.reset_function();
         self.unmap_all();
-        self.vectors.detach_all();
+        self.detach_all();
         self.vectors.clear_pending();
     }
 

@@ -39,6 +39,12 @@ pub enum Error {
     /// The backend failed.
     #[error(transparent)]
     Backend(#[from] vnet_backend::Error),
+    /// The card that another process left is not the one that is to be made.
+    #[error("the card to go on with has another {0}")]
+    Differs(&'static str),
+    /// What another process left cannot be read.
+    #[error("the card to go on with was left by a version that is not understood")]
+    Foreign,
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
     Thread(#[source] io::Error),

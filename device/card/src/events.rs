@@ -12,6 +12,7 @@ use vnet_backend::Link;
 use vnet_contract::queue::NO_VECTOR;
 use vnet_contract::regs::{self, EVENT_FAILED, EVENT_LINK, EVENT_QUEUE_ERROR};
 use vnet_irq::Vectors;
+use vnet_state::records::{Fields, Writer};
 use vnet_worker::{Fault, Report};
 
 use crate::monitor::Note;
@@ -69,6 +70,41 @@ impl Events {
             counter.store(0, SeqCst);
         }
         self.cause.store(0, SeqCst);
+    }
+
+    pub(crate) fn save(&self, to: &mut Writer) {
+        to.u32(self.cause())
+            .u32(self.enable())
+            .u32(self.vector())
+            .bool(self.has_failed())
+            .u64(self.link.load(SeqCst));
+    }
+
+    /// Takes over what another process saved. What it was about to tell the driver, this one does;
+    /// a link that has changed since will be noticed.
+    pub(crate) fn load(&self, from: &mut Fields<'_>) {
+        self.cause.store(from.u32(), SeqCst);
+        self.enable.store(from.u32(), SeqCst);
+        self.set_vector(from.u32());
+        self.failed.store(from.bool(), SeqCst);
+        self.link.store(from.u64(), SeqCst);
+    }
+
+    pub(crate) fn save_queue(&self, queue: u16, to: &mut Writer) {
+        let queue = usize::from(queue);
+        to.u64(self.faults[queue].load(SeqCst))
+            .u64(self.errors[queue].load(SeqCst));
+    }
+
+    pub(crate) fn load_queue(&self, queue: u16, from: &mut Fields<'_>) {
+        let queue = usize::from(queue);
+        self.faults[queue].store(from.u64(), SeqCst);
+        self.errors[queue].store(from.u64(), SeqCst);
+    }
+
+    /// Interrupts again for what is set and enabled.
+    pub(crate) fn remind(&self) {
+        self.interrupt(self.cause());
     }
 
     pub(crate) fn cause(&self) -> u32 {

@@ -5,6 +5,7 @@ use vnet_contract::regs::{
     mac_from_regs, mac_to_regs, MAC_FILTER_VALID, RX_MODE_ALLMULTI, RX_MODE_BROADCAST,
     RX_MODE_MASK, RX_MODE_PROMISC,
 };
+use vnet_state::records::{Fields, Writer};
 use vnet_worker::RxFilter;
 
 use crate::config::is_station_address;
@@ -48,6 +49,34 @@ impl FilterRegs {
             mode: 0,
             table: Box::new([Entry::default(); TABLE_SIZE]),
         }
+    }
+
+    pub(crate) fn save(&self, to: &mut Writer) {
+        to.put(&self.mac)
+            .u32(self.mac_lo)
+            .u16(self.mtu)
+            .u32(self.mode);
+        for entry in self.table.iter() {
+            let (valid, address) = match entry.address {
+                Some(address) => (true, address),
+                None => (false, [0; 6]),
+            };
+            to.u32(entry.lo).u32(entry.hi).bool(valid).put(&address);
+        }
+    }
+
+    /// What another process saved of a card with this limit.
+    pub(crate) fn load(max_mtu: u16, from: &mut Fields<'_>) -> Self {
+        let mut filter = Self::new(from.array(), max_mtu);
+        filter.mac_lo = from.u32();
+        filter.mtu = from.u16();
+        filter.mode = from.u32();
+        for entry in filter.table.iter_mut() {
+            (entry.lo, entry.hi) = (from.u32(), from.u32());
+            let (valid, address) = (from.bool(), from.array());
+            entry.address = valid.then_some(address);
+        }
+        filter
     }
 
     pub(crate) fn mac_lo(&self) -> u32 {

@@ -28,6 +28,7 @@ mod negotiation;
 mod queue;
 mod registers;
 mod rss;
+mod survival;
 
 #[cfg(test)]
 mod tests;
@@ -35,4 +36,5 @@ mod tests;
 pub use card::Card;
 pub use config::{Config, Error};
 pub use limit::Limit;
+pub use survival::Survival;
 pub use vnet_worker::Options;

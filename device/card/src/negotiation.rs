@@ -7,6 +7,7 @@ use vnet_contract::features::{
     RSS, RX_CSUM, RX_ECN, RX_TSO4, RX_TSO6, RX_USO, TX_CSUM, TX_ECN, TX_TSO4, TX_TSO6, TX_USO,
 };
 use vnet_contract::regs::RX_OFFLOADS_MASK;
+use vnet_state::records::{Fields, Writer};
 
 /// What every card does itself. Of a transmitted frame it does what the backend cannot.
 const OWN: u64 = TX_CSUM
@@ -67,6 +68,23 @@ impl Negotiation {
             written: 0,
             committed: false,
             receive: 0,
+        }
+    }
+
+    pub(crate) fn save(&self, to: &mut Writer) {
+        to.u64(self.offered)
+            .u64(self.written)
+            .bool(self.committed)
+            .u64(self.receive);
+    }
+
+    /// What another process saved.
+    pub(crate) fn load(from: &mut Fields<'_>) -> Self {
+        Self {
+            offered: from.u64(),
+            written: from.u64(),
+            committed: from.bool(),
+            receive: from.u64(),
         }
     }
 

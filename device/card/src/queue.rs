@@ -4,6 +4,7 @@
 use vnet_contract::features::HDR_SPLIT;
 use vnet_contract::queue::NO_VECTOR;
 use vnet_contract::regs::{self, Q_INDEX_AVAIL, Q_INDEX_USED, Q_SPLIT_ENABLE};
+use vnet_state::records::{Fields, Writer};
 use vnet_worker::{Moderation, RingConfig};
 
 use crate::negotiation::Half;
@@ -46,6 +47,33 @@ impl QueueRegs {
         }
     }
 
+    pub(crate) fn save(&self, to: &mut Writer) {
+        to.u32(self.size)
+            .u32(self.vector)
+            .u64(self.desc)
+            .u64(self.avail)
+            .u64(self.used)
+            .u32(self.index)
+            .u32(self.moderation)
+            .bool(self.started)
+            .u32(self.split);
+    }
+
+    /// What another process saved.
+    pub(crate) fn load(from: &mut Fields<'_>) -> Self {
+        Self {
+            size: from.u32(),
+            vector: from.u32(),
+            desc: from.u64(),
+            avail: from.u64(),
+            used: from.u64(),
+            index: from.u32(),
+            moderation: from.u32(),
+            started: from.bool(),
+            split: from.u32(),
+        }
+    }
+
     /// A register of those that are only kept, not acted on; zero for any other.
     pub(crate) fn get(&self, reg: u32) -> u32 {
         match reg {
@@ -85,6 +113,12 @@ impl QueueRegs {
     /// The ring indices as `Q_INDEX` shows them.
     pub(crate) fn pack_index((avail, used): (u16, u16)) -> u32 {
         Q_INDEX_AVAIL.put(avail.into()) | Q_INDEX_USED.put(used.into())
+    }
+
+    /// The queue does not run any more, and stopped here.
+    pub(crate) fn settle(&mut self, indices: (u16, u16)) {
+        self.started = false;
+        self.index = Self::pack_index(indices);
     }
 
     /// What the worker needs to know, of a queue of a card with these features. Of them, header

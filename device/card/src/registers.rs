@@ -41,8 +41,14 @@ impl Card {
                     self.doorbell(queue);
                     true
                 }
-                Target::Global { reg, index } => self.write_global(reg, index, value),
-                Target::Queue { queue, reg } => self.write_queue(queue, reg, value),
+                Target::Global { reg, index } => {
+                    self.changed = true;
+                    self.write_global(reg, index, value)
+                }
+                Target::Queue { queue, reg } => {
+                    self.changed = true;
+                    self.write_queue(queue, reg, value)
+                }
                 Target::Counter { .. } => false,
             },
         };
@@ -225,7 +231,7 @@ impl Card {
     }
 
     /// Tells the worker how long interrupts wait, if the driver knows that they may.
-    fn apply_moderation(&self, queue: u16) {
+    pub(crate) fn apply_moderation(&self, queue: u16) {
         if self.negotiation.accepted().unwrap_or(0) & MODERATION != 0 {
             let (pair, kind) = pair_of(queue);
             let moderation = self.queues[usize::from(queue)].moderation();
@@ -234,7 +240,7 @@ impl Card {
     }
 
     /// True while the worker serves the queue: it was started and has not failed since.
-    fn is_running(&self, queue: u16) -> bool {
+    pub(crate) fn is_running(&self, queue: u16) -> bool {
         self.queues[usize::from(queue)].started && self.events.fault(queue).0 == 0
     }
 
@@ -251,9 +257,15 @@ impl Card {
     fn start(&mut self, queue: u16) {
         self.settle(queue);
         self.events.clear_fault(queue);
-        match self.try_start(queue) {
-            Ok(()) => self.queues[usize::from(queue)].started = true,
-            Err(fault) => self.events.queue_failed(queue, fault),
+        // Written down before a frame moves: a process that takes over must not start it anew.
+        let (pair, kind) = pair_of(queue);
+        let ring = self.queues[usize::from(queue)].ring(0);
+        self.pairs[pair].announce(kind, &ring);
+        self.queues[usize::from(queue)].started = true;
+        self.save();
+        if let Err(fault) = self.try_start(queue) {
+            self.queues[usize::from(queue)].started = false;
+            self.events.queue_failed(queue, fault);
         }
     }
 
@@ -315,7 +327,11 @@ impl Card {
             regs::S_INTERRUPTS => pair.counters(kind).interrupts,
             _ => 0,
         };
-        *latch = Half::High.of(value);
+        let high = Half::High.of(value);
+        if *latch != high {
+            *latch = high;
+            self.changed = true;
+        }
         Half::Low.of(value)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vnet_contract::features::{HASH_REPORT, RSS};
 use vnet_contract::regs::{self, RSS_CTRL_ENABLE, RSS_CTRL_SYMMETRIC};
 use vnet_rss::{Rss, RssConfig, Toeplitz, HASH_TYPES, KEY_SIZE, TABLE_SIZE};
+use vnet_state::records::{Fields, Writer};
 
 /// The registers as the driver wrote them.
 #[derive(Clone, Debug)]
@@ -27,6 +28,24 @@ impl RssRegs {
             types: 0,
             key: [0; KEY_SIZE],
             table: [0; TABLE_SIZE],
+            prepared: None,
+        }
+    }
+
+    pub(crate) fn save(&self, to: &mut Writer) {
+        to.u32(self.ctrl)
+            .u32(self.types)
+            .put(&self.key)
+            .put(&self.table);
+    }
+
+    /// What another process saved.
+    pub(crate) fn load(from: &mut Fields<'_>) -> Self {
+        Self {
+            ctrl: from.u32(),
+            types: from.u32(),
+            key: from.array(),
+            table: from.array(),
             prepared: None,
         }
     }

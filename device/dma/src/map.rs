@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! An immutable snapshot of the address space.
 
+use std::fs::File;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
@@ -27,6 +28,11 @@ impl DmaMap {
     /// True if nothing is mapped.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// The file that holds the memory at this address, if the card can reach it.
+    pub fn file(&self, addr: u64) -> Option<&Arc<File>> {
+        self.find(addr)?.file()
     }
 
     /// The range that holds `addr`.

@@ -141,6 +141,11 @@ impl Range {
         })
     }
 
+    /// The file that holds the memory.
+    pub(crate) fn file(&self) -> Option<&Arc<File>> {
+        Some(self.memory.as_ref()?.file_offset()?.arc())
+    }
+
     /// The part of the range from `addr`, at most `count` bytes, if `access` is allowed.
     /// `addr` must lie in the range.
     pub(crate) fn slice(

@@ -114,6 +114,11 @@ impl AddressSpace {
         self.shared.visible.load_full()
     }
 
+    /// All ranges, also while bus mastering is off.
+    pub fn all(&self) -> Arc<DmaMap> {
+        self.change(|control| Arc::clone(&control.map))
+    }
+
     /// Applies a change and shows the result to the workers.
     fn change<R>(&self, f: impl FnOnce(&mut Control) -> R) -> R {
         // Every change leaves `Control` whole, so it is good after a panic too.

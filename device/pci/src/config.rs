@@ -53,6 +53,14 @@ impl ConfigSpace {
         self.image = power_on(self.vectors);
     }
 
+    /// Takes over what software has written, from the bytes of another config space of the same
+    /// card. What software cannot write stays as it is.
+    pub fn restore(&mut self, bytes: &[u8]) {
+        for (at, &byte) in bytes.iter().enumerate().take(CONFIG_SIZE) {
+            self.image.write8(at, byte);
+        }
+    }
+
     /// Reads bytes from `offset` on. What lies past the end reads as ones.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);

@@ -14,7 +14,7 @@ use vfio_bindings::bindings::vfio::{
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 use vnet_card::Card;
 use vnet_dma::Mapping;
-use vnet_irq::{EventFd, Vectors};
+use vnet_irq::EventFd;
 
 use crate::error::Error;
 use crate::hang_up::hang_up;
@@ -85,19 +85,18 @@ impl Device {
         if flags & VFIO_IRQ_SET_ACTION_TYPE_MASK != VFIO_IRQ_SET_ACTION_TRIGGER {
             return Err(Errno::INVAL.into());
         }
-        let card = self.card();
-        let vectors = card.vectors();
+        let mut card = self.card();
         let done = match flags & VFIO_IRQ_SET_DATA_TYPE_MASK {
             // MSI-X was disabled.
             VFIO_IRQ_SET_DATA_NONE if count == 0 => {
-                vectors.detach_all();
+                card.detach_all();
                 Ok(())
             }
-            VFIO_IRQ_SET_DATA_NONE => vectors.raise(start, count),
+            VFIO_IRQ_SET_DATA_NONE => card.vectors().raise(start, count),
             // No descriptors: these vectors are enabled, but nothing listens to them yet.
-            VFIO_IRQ_SET_DATA_EVENTFD if fds.is_empty() => vectors.detach(start, count),
+            VFIO_IRQ_SET_DATA_EVENTFD if fds.is_empty() => card.detach(start, count),
             VFIO_IRQ_SET_DATA_EVENTFD if fds.len() == count as usize => {
-                return attach(vectors, start, fds);
+                return attach(&mut card, start, fds);
             }
             _ => return Err(Errno::INVAL.into()),
         };
@@ -105,10 +104,9 @@ impl Device {
     }
 }
 
-fn attach(vectors: &Vectors, start: u32, fds: Vec<File>) -> io::Result<()> {
+fn attach(card: &mut Card, start: u32, fds: Vec<File>) -> io::Result<()> {
     let fds = fds.into_iter().map(|fd| EventFd::new(fd.into()));
-    vectors
-        .attach(start, fds.collect::<io::Result<_>>()?)
+    card.attach(start, fds.collect::<io::Result<_>>()?)
         .map_err(|_| Errno::INVAL.into())
 }
 

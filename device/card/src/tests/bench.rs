@@ -37,6 +37,17 @@ pub(super) struct Bench {
     memory: File,
 }
 
+/// A card that nobody has touched.
+pub(super) fn new_card(endpoint: Box<dyn Endpoint>) -> Card {
+    let config = Config {
+        mac: MAC,
+        queue_pairs: PAIRS,
+        max_mtu: 9000,
+        service: Options::default(),
+    };
+    Card::new(config, endpoint).unwrap()
+}
+
 impl Bench {
     /// A card behind nothing, with memory space, bus mastering and memory.
     pub(super) fn new() -> Self {
@@ -44,13 +55,11 @@ impl Bench {
     }
 
     pub(super) fn with(endpoint: Box<dyn Endpoint>) -> Self {
-        let config = Config {
-            mac: MAC,
-            queue_pairs: PAIRS,
-            max_mtu: 9000,
-            service: Options::default(),
-        };
-        let card = Card::new(config, endpoint).unwrap();
+        Self::prepare(new_card(endpoint))
+    }
+
+    /// Gives a new card memory space, bus mastering and memory.
+    pub(super) fn prepare(mut card: Card) -> Self {
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         let memory = File::from(memory);
         memory.set_len(MEMORY_SIZE).unwrap();
@@ -66,6 +75,11 @@ impl Bench {
         let mut bench = Self { card, memory };
         bench.command(MEMORY_SPACE | BUS_MASTER);
         bench
+    }
+
+    /// The same guest with another card.
+    pub(super) fn exchange(&mut self, card: Card) -> Card {
+        std::mem::replace(&mut self.card, card)
     }
 
     pub(super) fn command(&mut self, value: u16) {
@@ -118,6 +132,16 @@ impl Bench {
         self.send_chain(queue, desc);
     }
 
+    /// Offers the first chain of a transmit queue again, as the `count`th, and rings.
+    pub(super) fn send_again(&mut self, queue: u16, count: u16) {
+        let ring = u64::from(queue) * RING_STRIDE;
+        let index = ring + AVAIL + RING_IDX as u64;
+        self.memory
+            .write_all_at(&count.to_le_bytes(), index)
+            .unwrap();
+        self.write(regs::doorbell_reg(queue), count.into());
+    }
+
     /// Puts this descriptor into the ring of a queue as its first chain, and rings.
     pub(super) fn send_chain(&mut self, queue: u16, desc: Desc) {
         let ring = u64::from(queue) * RING_STRIDE;
@@ -139,6 +163,19 @@ impl Bench {
         let mut bytes = [0; 2];
         self.memory.read_exact_at(&mut bytes, index).unwrap();
         u16::from_le_bytes(bytes)
+    }
+
+    /// Waits for what a worker does.
+    pub(super) fn wait(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !done(self) {
+            assert!(std::time::Instant::now() < end);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    }
+
+    pub(super) fn wait_used(&mut self, queue: u16, index: u16) {
+        self.wait(|b| b.used(queue) == index);
     }
 
     pub(super) fn is_running(&mut self, queue: u16) -> bool {

@@ -6,3 +6,4 @@ mod failure;
 mod queues;
 mod random;
 mod registers;
+mod survival;

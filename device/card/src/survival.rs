@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A card that outlives the process that serves it.
+//!
+//! Whatever changes the card is written down before it is answered. A process that dies on the way
+//! leaves what was before, or what came after; the next one handles the same message again, which
+//! then does no more than it should. One thing needs an order of its own: a queue is written down as
+//! started before it starts, since from then on frames move.
+//!
+//! What workers and the monitor find out by themselves is written down with the next change, or
+//! not at all: the next process finds it out again.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Weak};
+
+use tracing::{debug, warn};
+use vnet_contract::pci::MAX_QUEUES;
+use vnet_dma::{DmaMap, MapError, Mapping};
+use vnet_irq::{EventFd, OutOfRange};
+use vnet_state::maps::{Maps, Row};
+use vnet_state::records::{Fields, Reader, Writer};
+use vnet_state::{Block, Held, Keeper, Memory, Token};
+use vnet_worker::{Legacy, Report};
+
+use crate::card::Card;
+use crate::config::Error;
+use crate::decode::{pair_of, Map};
+use crate::filter::FilterRegs;
+use crate::monitor::lock;
+use crate::negotiation::{receive_offloads, Negotiation};
+use crate::queue::QueueRegs;
+use crate::rss::RssRegs;
+
+/// Records of a card. A tag is never used for anything else.
+mod tag {
+    pub(super) const CARD: u16 = 1;
+    pub(super) const CONFIG_SPACE: u16 = 2;
+    pub(super) const NEGOTIATION: u16 = 3;
+    pub(super) const FILTER: u16 = 4;
+    pub(super) const RSS: u16 = 5;
+    pub(super) const EVENTS: u16 = 6;
+    pub(super) const QUEUE: u16 = 7;
+    pub(super) const QUEUE_STATE: u16 = 8;
+}
+
+/// Bytes of config space that software can write in.
+const CONFIG_BYTES: usize = 256;
+
+/// A record of a queue that the card does not have.
+const NO_QUEUE: Error = Error::Differs("number of queues");
+
+/// Where a card is written down.
+pub struct Survival {
+    /// Its state.
+    pub memory: Arc<Memory>,
+    /// Keeps the descriptors that the client gave.
+    pub keeper: Arc<dyn Keeper>,
+}
+
+impl fmt::Debug for Survival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Survival").finish_non_exhaustive()
+    }
+}
+
+/// What is written down, and where.
+pub(crate) struct Ledger {
+    memory: Arc<Memory>,
+    keeper: Arc<dyn Keeper>,
+    maps: Maps,
+    /// The files of guest memory, with the numbers under which they are kept.
+    files: Vec<(Weak<File>, u32)>,
+    next_file: u32,
+    /// What was written down last.
+    last: Vec<u8>,
+    /// The next message may be one that the last process has handled.
+    again: bool,
+}
+
+impl Ledger {
+    /// The number of the file that holds the memory at this address, which is kept now.
+    fn file_at(&mut self, map: &DmaMap, address: u64) -> Option<u32> {
+        let file = map.file(address)?;
+        let known = self
+            .files
+            .iter()
+            .find(|(f, _)| f.as_ptr() == Arc::as_ptr(file));
+        if let Some((_, number)) = known {
+            return Some(*number);
+        }
+        let number = self.next_file;
+        self.next_file = number.wrapping_add(1);
+        self.keeper.keep(Token::Memory(number), file.as_fd());
+        self.files.push((Arc::downgrade(file), number));
+        Some(number)
+    }
+
+    /// Lets go of files that no range is in any more.
+    fn release_files(&mut self) {
+        let keeper = &self.keeper;
+        self.files.retain(|(file, number)| {
+            let used = file.strong_count() != 0;
+            if !used {
+                keeper.forget(Token::Memory(*number));
+            }
+            used
+        });
+    }
+}
+
+impl Card {
+    /// Lets the card outlive this process, and goes on with what another process left, if it did.
+    /// `held` is what was kept of it; what the card takes is taken out.
+    pub fn survive(&mut self, survival: Survival, held: &mut Held) -> Result<(), Error> {
+        let Survival { memory, keeper } = survival;
+        for (index, pair) in self.pairs.iter().enumerate() {
+            let legacy = |queue| Block::new(&memory, queue).map(|block| Legacy::new(&block));
+            if let (Some(rx), Some(tx)) = (legacy(2 * index), legacy(2 * index + 1)) {
+                pair.inherit(rx, tx);
+            }
+        }
+        let (maps, rows) = Maps::load(&memory);
+        let mut ledger = Ledger {
+            memory,
+            keeper,
+            maps,
+            files: Vec::new(),
+            next_file: 0,
+            last: Vec::new(),
+            again: false,
+        };
+        let Some(saved) = ledger.memory.snapshot() else {
+            self.ledger = Some(ledger);
+            self.save();
+            return Ok(());
+        };
+        self.load(&saved)?;
+        self.reach(&mut ledger, rows, held);
+        for index in 0..self.vectors.count() {
+            let fd = held.remove(&Token::Vector(index));
+            if let Some(Ok(fd)) = fd.map(EventFd::new) {
+                // The vector exists.
+                let _ = self.vectors.attach(index.into(), vec![fd]);
+            }
+        }
+        ledger.last = saved;
+        ledger.again = true;
+        self.ledger = Some(ledger);
+        self.go_on();
+        Ok(())
+    }
+
+    /// What is answered from now on was never handled before.
+    pub fn caught_up(&mut self) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.again = false;
+        }
+    }
+
+    /// Sends the interrupts of consecutive vectors from `start` to these eventfds. Either all exist,
+    /// or nothing changes.
+    pub fn attach(&mut self, start: u32, fds: Vec<EventFd>) -> Result<(), OutOfRange> {
+        if let Some(ledger) = &self.ledger {
+            let tokens = (start..).zip(&fds);
+            for (index, fd) in tokens.take_while(|(index, _)| self.has_vector(*index)) {
+                ledger.keeper.keep(Token::Vector(index as u16), fd.as_fd());
+            }
+        }
+        self.vectors.attach(start, fds)
+    }
+
+    /// Takes the eventfds of `count` vectors from `start` away.
+    pub fn detach(&mut self, start: u32, count: u32) -> Result<(), OutOfRange> {
+        self.vectors.detach(start, count)?;
+        if let Some(ledger) = &self.ledger {
+            for index in (start..).take(count as usize) {
+                ledger.keeper.forget(Token::Vector(index as u16));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all eventfds away.
+    pub fn detach_all(&mut self) {
+        // It has so many.
+        let _ = self.detach(0, self.vectors.count().into());
+    }
+
+    fn has_vector(&self, index: u32) -> bool {
+        index < self.vectors.count().into()
+    }
+
+    /// True if this very range is there already, and may be so because of the same message.
+    pub(crate) fn has_mapped(&self, mapping: &Mapping) -> bool {
+        let again = self.ledger.as_ref().is_some_and(|ledger| ledger.again);
+        again
+            && self
+                .ledger
+                .as_ref()
+                .is_some_and(|l| l.maps.contains(&row(mapping, None)))
+    }
+
+    /// Writes down a range that was mapped.
+    pub(crate) fn note_mapped(&mut self, mut row: Row) -> Result<(), MapError> {
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        row.file = ledger.file_at(&self.dma.all(), row.address);
+        match ledger.maps.insert(&row) {
+            true => Ok(()),
+            false => Err(MapError::TooMany),
+        }
+    }
+
+    /// Writes down that ranges were removed: those for which `keep` is false of their address and
+    /// size.
+    pub(crate) fn note_unmapped(&mut self, keep: impl FnMut(u64, u64) -> bool) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.maps.retain(keep);
+            ledger.release_files();
+        }
+    }
+
+    /// Writes down what has changed.
+    pub(crate) fn save(&mut self) {
+        if self.ledger.is_none() {
+            return;
+        }
+        let bytes = self.records();
+        let Some(ledger) = self.ledger.as_mut().filter(|l| l.last != bytes) else {
+            return;
+        };
+        // The longest record is far shorter than the place for it.
+        let fits = ledger.memory.commit(&bytes);
+        debug_assert!(fits);
+        ledger.last = bytes;
+    }
+
+    fn records(&self) -> Vec<u8> {
+        let mut to = Writer::new();
+        to.record(tag::CARD)
+            .u16(self.config.queue_pairs)
+            .put(&self.config.mac)
+            .u16(self.config.max_mtu)
+            .u32(self.illegal);
+        let mut bytes = [0; CONFIG_BYTES];
+        self.space.read(0, &mut bytes);
+        to.record(tag::CONFIG_SPACE).put(&bytes);
+        self.negotiation.save(to.record(tag::NEGOTIATION));
+        self.filter.save(to.record(tag::FILTER));
+        self.rss.save(to.record(tag::RSS));
+        self.events.save(to.record(tag::EVENTS));
+        for (queue, latches) in (0..).zip(&self.latches) {
+            self.at_rest(queue).save(to.record(tag::QUEUE).u16(queue));
+            let to = to.record(tag::QUEUE_STATE).u16(queue);
+            self.events.save_queue(queue, to);
+            for latch in latches {
+                to.u32(*latch);
+            }
+        }
+        to.finish()
+    }
+
+    /// The registers of a queue; of one that has failed, as they are once it is found stopped.
+    fn at_rest(&self, queue: u16) -> QueueRegs {
+        let mut registers = self.queues[usize::from(queue)];
+        if registers.started && self.events.fault(queue).0 != 0 {
+            let (pair, kind) = pair_of(queue);
+            if let Some(indices) = self.pairs[pair].indices(kind) {
+                registers.settle(indices);
+            }
+        }
+        registers
+    }
+
+    /// Takes over the registers.
+    fn load(&mut self, saved: &[u8]) -> Result<(), Error> {
+        for (tag, mut from) in Reader::new(saved).ok_or(Error::Foreign)? {
+            match tag {
+                tag::CARD => self.load_card(&mut from)?,
+                tag::CONFIG_SPACE => self.space.restore(&from.array::<CONFIG_BYTES>()),
+                tag::NEGOTIATION => {
+                    let negotiation = Negotiation::load(&mut from);
+                    // The driver has seen what was offered.
+                    if negotiation.offered() & !self.negotiation.offered() != 0 {
+                        return Err(Error::Differs("set of features"));
+                    }
+                    self.map = Map::new(self.config.queue_pairs, negotiation.offered());
+                    self.negotiation = negotiation;
+                }
+                tag::FILTER => self.filter = FilterRegs::load(self.config.max_mtu, &mut from),
+                tag::RSS => self.rss = RssRegs::load(&mut from),
+                tag::EVENTS => self.events.load(&mut from),
+                tag::QUEUE => {
+                    let queue = usize::from(from.u16());
+                    *self.queues.get_mut(queue).ok_or(NO_QUEUE)? = QueueRegs::load(&mut from);
+                }
+                tag::QUEUE_STATE => {
+                    let queue = from.u16();
+                    let latches = self.latches.get_mut(usize::from(queue)).ok_or(NO_QUEUE)?;
+                    self.events.load_queue(queue, &mut from);
+                    *latches = std::array::from_fn(|_| from.u32());
+                }
+                _ => debug!(tag, "a record that is not known"),
+            }
+        }
+        Ok(())
+    }
+
+    fn load_card(&mut self, from: &mut Fields<'_>) -> Result<(), Error> {
+        let (pairs, mac, max_mtu) = (from.u16(), from.array(), from.u16());
+        self.illegal = from.u32();
+        for (same, what) in [
+            (pairs == self.config.queue_pairs, "number of queue pairs"),
+            (mac == self.config.mac, "MAC address"),
+            (max_mtu == self.config.max_mtu, "largest MTU"),
+        ] {
+            if !same {
+                return Err(Error::Differs(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps guest memory again.
+    fn reach(&self, ledger: &mut Ledger, rows: Vec<Row>, held: &mut Held) {
+        for row in rows {
+            let fd = row.file.and_then(|n| held.get(&Token::Memory(n)));
+            let mapping = Mapping {
+                address: row.address,
+                size: row.size,
+                file: fd.and_then(|fd| fd.try_clone().ok()).map(File::from),
+                offset: row.offset,
+                read: row.read,
+                write: row.write,
+            };
+            if let Err(e) = self.dma.map(mapping) {
+                warn!("guest memory of the last process: {e}");
+                ledger.maps.retain(|address, _| address != row.address);
+                continue;
+            }
+            if let (Some(number), Some(file)) = (row.file, self.dma.all().file(row.address)) {
+                if ledger.files.iter().all(|(_, n)| *n != number) {
+                    ledger.files.push((Arc::downgrade(file), number));
+                }
+                ledger.next_file = ledger.next_file.max(number.wrapping_add(1));
+            }
+        }
+        // Those that no range is in were kept for one that was not written down.
+        held.retain(|token, _| {
+            let Token::Memory(number) = *token else {
+                return true;
+            };
+            if ledger.files.iter().all(|(_, n)| *n != number) {
+                ledger.keeper.forget(*token);
+            }
+            false
+        });
+    }
+
+    /// Lets everything run that ran.
+    fn go_on(&mut self) {
+        let on = self.space.dma_enabled();
+        self.dma.set_bus_master(on);
+        self.vectors.hold(!on);
+        lock(&self.endpoint).set_offloads(receive_offloads(self.negotiation.receive()));
+        self.apply_filter();
+        self.apply_rss();
+        let memory = self.dma.all();
+        for queue in 0..(self.queues.len() as u16).min(MAX_QUEUES) {
+            self.apply_moderation(queue);
+            if !self.is_running(queue) {
+                continue;
+            }
+            let registers = &self.queues[usize::from(queue)];
+            let features = self.negotiation.accepted().unwrap_or(0);
+            let vector = registers.vector().and_then(|v| u16::try_from(v).ok());
+            let vector = vector.and_then(|v| self.vectors.get(v)).cloned();
+            let (pair, kind) = pair_of(queue);
+            let ring = registers.ring(features);
+            if let Err(fault) = self.pairs[pair].resume(kind, ring, vector, &memory) {
+                self.events.queue_failed(queue, fault);
+            }
+        }
+        self.events.remind();
+        debug!("took over");
+    }
+}
+
+/// A range as it is written down.
+pub(crate) fn row(mapping: &Mapping, file: Option<u32>) -> Row {
+    Row {
+        address: mapping.address,
+        size: mapping.size,
+        offset: mapping.offset,
+        read: mapping.read,
+        write: mapping.write,
+        file,
+    }
+}

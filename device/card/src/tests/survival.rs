@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Cards of one process after another.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use rustix::event::{eventfd, EventfdFlags};
+use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM};
+use vnet_contract::regs::{self, queue_reg, stats_reg, Access};
+use vnet_dma::{MapError, Mapping};
+use vnet_irq::EventFd;
+use vnet_loopback::{Loopback, Null};
+use vnet_state::records::{Reader, Writer};
+use vnet_state::{Held, Keeper, Memory, Token};
+
+use super::bench::{new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
+use crate::{Card, Config, Error, Options, Survival};
+
+/// What outlives the processes.
+#[derive(Clone)]
+struct Shelter {
+    memory: Arc<Memory>,
+    holder: Arc<Holder>,
+}
+
+#[derive(Default)]
+struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
+
+impl Keeper for Holder {
+    fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
+        let fd = fd.try_clone_to_owned().unwrap();
+        self.0.lock().unwrap().insert(token, fd);
+    }
+
+    fn forget(&self, token: Token) {
+        self.0.lock().unwrap().remove(&token);
+    }
+}
+
+impl Shelter {
+    fn new() -> Self {
+        Self {
+            memory: Memory::create().unwrap(),
+            holder: Arc::default(),
+        }
+    }
+
+    fn held(&self) -> Held {
+        let held = self.holder.0.lock().unwrap();
+        let fds = held.iter();
+        fds.map(|(token, fd)| (*token, fd.try_clone().unwrap()))
+            .collect()
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        self.holder.0.lock().unwrap().keys().copied().collect()
+    }
+
+    fn survive(&self, card: &mut Card) -> Result<(), Error> {
+        // As another process would: over a mapping of its own.
+        let memory = Memory::open(self.memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let keeper = Arc::clone(&self.holder) as Arc<dyn Keeper>;
+        card.survive(Survival { memory, keeper }, &mut self.held())
+    }
+
+    fn card(&self) -> Card {
+        let mut card = new_card(Box::new(Null::new()));
+        self.survive(&mut card).unwrap();
+        card
+    }
+
+    fn bench(&self) -> Bench {
+        Bench::prepare(self.card())
+    }
+}
+
+/// All that the driver can read, but what reading changes.
+fn registers(b: &mut Bench) -> Vec<(u32, u32)> {
+    (0..0x4000)
+        .step_by(4)
+        .filter(|&at| at != regs::ILLEGAL_ACCESSES)
+        .map(|at| (at, b.read(at)))
+        .collect()
+}
+
+fn config_space(b: &Bench) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    b.card.read_config(0, &mut bytes);
+    bytes
+}
+
+#[test]
+fn every_register_survives() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(MRG_RXBUF | MAC_FILTER | RSS | MODERATION | QUEUE_STATS | RX_CSUM);
+    let writable = |r: &&regs::Register| matches!(r.access, Access::Rw | Access::RwStopped);
+    let mut written = 0;
+    for r in regs::GLOBAL.iter().filter(writable) {
+        if [regs::CTRL, regs::MAC_HI, regs::MTU, regs::RX_OFFLOADS].contains(&r.offset) {
+            continue;
+        }
+        for i in 0..r.count {
+            b.write(r.offset + i * r.stride, 0x0403_0201 ^ i << 3);
+            written += 1;
+        }
+    }
+    b.write(regs::MAC_LO, 0x3322_1102);
+    b.write(regs::MAC_HI, 0x5544);
+    b.write(regs::MTU, 4321);
+    b.write(regs::RX_OFFLOADS, 0);
+    b.write(regs::EVENT_VECTOR, 1);
+    b.write(regs::MAC_LO, 0x7777_7777);
+    for queue in 0..2 * PAIRS {
+        for r in regs::QUEUE.iter().filter(writable) {
+            if r.offset != regs::Q_CTRL {
+                b.write(
+                    queue_reg(queue, r.offset),
+                    0x10_0000 * u32::from(queue) + r.offset,
+                );
+            }
+        }
+    }
+    b.card.write_config(0x10, &[0xff; 8]);
+    b.card.write_config(0x3c, &[9]);
+    b.card.write_config(0x44, &3u16.to_le_bytes());
+    b.card.write_config(0x44, &0u16.to_le_bytes());
+    assert!(written > 100);
+    let (before, config) = (registers(&mut b), config_space(&b));
+    b.exchange(shelter.card());
+    assert_eq!(config_space(&b), config);
+    for (was, is) in before.into_iter().zip(registers(&mut b)) {
+        assert_eq!(was, is);
+    }
+}
+
+#[test]
+fn a_queue_goes_on_where_it_was_and_interrupts() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    let interrupt = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let fd = EventFd::new(interrupt.try_clone().unwrap()).unwrap();
+    b.card.attach(1, vec![fd]).unwrap();
+    b.accept(QUEUE_STATS);
+    b.write(queue_reg(1, regs::Q_VECTOR), 1);
+    b.start(1);
+    b.send(1);
+    b.wait_used(1, 1);
+    let frames = |b: &mut Bench| b.read(stats_reg(1, regs::S_FRAMES));
+    b.wait(|b| frames(b) == 1);
+    for process in 1..5 {
+        let count = |fd: &OwnedFd| rustix::io::read(fd, &mut [0; 8]).is_ok();
+        count(&interrupt);
+        drop(b.exchange(shelter.card()));
+        assert!(b.is_running(1) && !b.is_running(0));
+        assert!(
+            count(&interrupt),
+            "nobody knows whether the last one was seen"
+        );
+        assert_eq!((b.used(1), frames(&mut b)), (process, u32::from(process)));
+        b.send_again(1, process + 1);
+        b.wait_used(1, process + 1);
+        b.wait(|b| frames(b) == u32::from(process) + 1);
+    }
+    assert_eq!(b.illegal(), 0);
+    b.write(queue_reg(1, regs::Q_CTRL), 0);
+    assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 5 << 16 | 5);
+}
+
+#[test]
+fn a_queue_that_has_failed_stays_so() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(QUEUE_STATS);
+    b.start(1);
+    b.send_again(1, 1000);
+    b.wait(|b| b.error(1).is_some());
+    let error = b.error(1);
+    // Whether it was written down or not.
+    for change in [false, true, false] {
+        if change {
+            b.write(regs::MTU, 1400);
+        }
+        b.exchange(shelter.card());
+        b.wait(|b| b.error(1).is_some());
+        assert_eq!(b.error(1), error);
+        assert!(!b.is_running(1));
+        assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 0);
+    }
+}
+
+#[test]
+fn without_bus_mastering_queues_pause_and_go_on_with_it() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(QUEUE_STATS);
+    b.start(1);
+    b.command(MEMORY_SPACE);
+    b.exchange(shelter.card());
+    b.send(1);
+    assert!(b.is_running(1));
+    assert_eq!(b.used(1), 0);
+    b.command(MEMORY_SPACE | BUS_MASTER);
+    b.wait_used(1, 1);
+}
+
+#[test]
+fn a_message_that_was_handled_may_come_again() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    let file = vnet_queue::mock::memfd(0x4000);
+    let map = |card: &mut Card| {
+        card.map(Mapping {
+            address: 0x1000_0000,
+            size: 0x1000,
+            file: Some(file.try_clone().unwrap()),
+            offset: 0x1000,
+            read: true,
+            write: false,
+        })
+    };
+    map(&mut b.card).unwrap();
+    assert!(matches!(map(&mut b.card), Err(MapError::Overlap(_))));
+    b.exchange(shelter.card());
+    map(&mut b.card).unwrap();
+    b.card.caught_up();
+    assert!(matches!(map(&mut b.card), Err(MapError::Overlap(_))));
+
+    // A queue that runs is not started anew.
+    b.accept(QUEUE_STATS);
+    b.start(1);
+    b.send(1);
+    b.wait_used(1, 1);
+    b.exchange(shelter.card());
+    b.write(queue_reg(1, regs::Q_CTRL), regs::Q_CTRL_ENABLE);
+    b.send_again(1, 2);
+    b.wait_used(1, 2);
+    // Nor does one that was stopped lose its place.
+    b.exchange(shelter.card());
+    b.write(queue_reg(1, regs::Q_CTRL), 0);
+    assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 2 << 16 | 2);
+    b.exchange(shelter.card());
+    b.write(queue_reg(1, regs::Q_CTRL), 0);
+    assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 2 << 16 | 2);
+}
+
+#[test]
+fn descriptors_are_kept_for_as_long_as_they_are_used() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    let fd = || EventFd::new(eventfd(0, EventfdFlags::empty()).unwrap()).unwrap();
+    b.card.attach(0, vec![fd(), fd(), fd()]).unwrap();
+    assert!(b.card.attach(2, vec![fd(), fd()]).is_err());
+    b.card.detach(1, 1).unwrap();
+    assert!(b.card.detach(2, 2).is_err());
+    let vectors = [Token::Vector(0), Token::Vector(2)];
+    let memory = Token::Memory(0);
+    assert_eq!(shelter.tokens(), [&vectors[..], &[memory]].concat());
+    // A second range in another file, and a third in that one.
+    let file = vnet_queue::mock::memfd(0x4000);
+    for n in 1..3 {
+        b.card
+            .map(Mapping {
+                address: n << 32,
+                size: 0x1000,
+                file: Some(file.try_clone().unwrap()),
+                offset: n * 0x1000,
+                read: true,
+                write: true,
+            })
+            .unwrap();
+    }
+    let second = Token::Memory(1);
+    assert_eq!(shelter.tokens(), [&vectors[..], &[memory, second]].concat());
+    b.exchange(shelter.card());
+    // One that was kept for a message that was never finished.
+    shelter.holder.keep(Token::Memory(9), file.as_fd());
+    b.exchange(shelter.card());
+    b.card.unmap(1 << 32, 0x1000);
+    assert_eq!(shelter.tokens(), [&vectors[..], &[memory, second]].concat());
+    b.card.unmap(2 << 32, 0x1000);
+    assert_eq!(shelter.tokens(), [&vectors[..], &[memory]].concat());
+    b.card.disconnect();
+    assert_eq!(shelter.tokens(), []);
+    b.exchange(shelter.card());
+    assert_eq!(
+        b.read(regs::ID),
+        u32::MAX,
+        "the next client finds a card that is reset"
+    );
+}
+
+#[test]
+fn only_the_same_card_goes_on() {
+    let shelter = Shelter::new();
+    drop(shelter.card());
+    let other = |config: Config| {
+        let mut card = Card::new(config, Box::new(Loopback::new())).unwrap();
+        shelter.survive(&mut card)
+    };
+    let same = Config {
+        mac: super::bench::MAC,
+        queue_pairs: PAIRS,
+        max_mtu: 9000,
+        service: Options::default(),
+    };
+    other(same).unwrap();
+    for config in [
+        Config {
+            queue_pairs: 1,
+            ..same
+        },
+        Config {
+            max_mtu: 1500,
+            ..same
+        },
+        Config {
+            mac: [2, 0, 0, 0, 0, 1],
+            ..same
+        },
+    ] {
+        assert!(matches!(other(config), Err(Error::Differs(_))));
+    }
+}
+
+/// Changes the records that a card wrote.
+fn rewrite(shelter: &Shelter, f: impl Fn(u16, &[u8], &mut Writer)) {
+    let saved = shelter.memory.snapshot().unwrap();
+    let mut to = Writer::new();
+    let mut rest = &saved[2..];
+    for (tag, _) in Reader::new(&saved).unwrap() {
+        let len = u32::from_le_bytes(rest[2..6].try_into().unwrap()) as usize;
+        f(tag, &rest[6..6 + len], &mut to);
+        rest = &rest[6 + len..];
+    }
+    assert!(shelter.memory.commit(&to.finish()));
+}
+
+#[test]
+fn an_older_and_a_newer_version_hand_over() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(QUEUE_STATS | RSS);
+    b.write(regs::MTU, 4000);
+    b.start(1);
+    b.send(1);
+    b.wait_used(1, 1);
+    // From a newer one, with records and numbers that this one does not know.
+    rewrite(&shelter, |tag, fields, to| {
+        to.record(tag).put(fields).u64(u64::MAX);
+        to.record(0x4000 + tag).u32(7);
+    });
+    b.exchange(shelter.card());
+    assert_eq!(b.read(regs::MTU), 4000);
+    b.send_again(1, 2);
+    b.wait_used(1, 2);
+    // From an older one, which knew neither RSS nor latches.
+    rewrite(&shelter, |tag, fields, to| match tag {
+        5 => {}
+        8 => {
+            to.record(tag)
+                .put(&fields[..fields.len() - 4 * crate::card::LATCHES]);
+        }
+        _ => {
+            to.record(tag).put(fields);
+        }
+    });
+    b.exchange(shelter.card());
+    assert_eq!((b.read(regs::MTU), b.read(regs::RSS_CTRL)), (4000, 0));
+    b.send_again(1, 3);
+    b.wait_used(1, 3);
+    // From one that this one would get wrong.
+    let mut saved = shelter.memory.snapshot().unwrap();
+    saved[0] = 0xff;
+    assert!(shelter.memory.commit(&saved));
+    let mut card = new_card(Box::new(Null::new()));
+    assert!(matches!(shelter.survive(&mut card), Err(Error::Foreign)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_new_process_changes_nothing(
+        steps in prop::collection::vec((0..0x1200u32, any::<u32>(), 0..20u8), 1..60),
+    ) {
+        let shelter = Shelter::new();
+        let mut b = shelter.bench();
+        b.accept(MRG_RXBUF | MAC_FILTER | RSS | MODERATION);
+        for (offset, value, kind) in steps {
+            match kind {
+                0 => {
+                    let before = registers(&mut b);
+                    drop(b.exchange(shelter.card()));
+                    let after = registers(&mut b);
+                    for (was, is) in before.into_iter().zip(after) {
+                        prop_assert_eq!(was, is);
+                    }
+                }
+                1 => b.start(value as u16 % (2 * PAIRS)),
+                2 => b.command(value as u16 & (MEMORY_SPACE | BUS_MASTER) | MEMORY_SPACE),
+                _ => b.write(offset & !3, value >> (value % 32)),
+            }
+        }
+    }
+}
