@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the messages of one client do to the card.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::io::Errno;
-use tracing::{debug, trace};
+use tracing::{debug, trace, warn};
 use vfio_bindings::bindings::vfio::{
-    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK, VFIO_IRQ_SET_DATA_EVENTFD,
-    VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_DATA_TYPE_MASK,
+    VFIO_DMA_UNMAP_FLAG_ALL, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK,
+    VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_DATA_TYPE_MASK,
 };
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
-use vnet_card::Card;
+use vnet_card::{Card, Limit};
 use vnet_dma::Mapping;
 use vnet_irq::EventFd;
 
 use crate::error::Error;
-use crate::hang_up::hang_up;
 use crate::layout::{self, CONFIG, ERROR_IRQ, MSIX, MSIX_IRQ, REGISTERS};
 use crate::serve::SharedCard;
-
-/// `VFIO_USER_DMA_UNMAP` flag: all ranges, whatever the address. The crate's constant of that name
-/// is off by one bit.
-const UNMAP_ALL: u32 = 1 << 1;
 
 /// Called with what makes it pointless to go on.
 pub(crate) type OnFatal = Box<dyn FnMut(Error) + Send>;
@@ -33,6 +30,7 @@ pub(crate) struct Device {
     card: SharedCard,
     sharing: Sharing,
     on_fatal: OnFatal,
+    limit: Limit,
 }
 
 /// Whether the client shares its memory.
@@ -55,6 +53,7 @@ impl Device {
             card,
             sharing: Sharing::Unknown,
             on_fatal,
+            limit: Limit::new(Instant::now()),
         }
     }
 
@@ -64,8 +63,18 @@ impl Device {
         self.sharing = Sharing::Unknown;
     }
 
+    /// Says what will not work for this client, which may say less about it itself.
+    fn warn(&mut self, what: impl Display) {
+        if let Some(suppressed) = self.limit.permit(Instant::now()) {
+            warn!("client: {what}");
+            if suppressed != 0 {
+                warn!("{suppressed} more such lines were not logged");
+            }
+        }
+    }
+
     fn card(&self) -> MutexGuard<'_, Card> {
-        // After a panic the session ends and the card is reset, which makes it whole again.
+        // After a panic the server ends, and the card is reset on the way.
         self.card.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,8 +119,8 @@ fn attach(card: &mut Card, start: u32, fds: Vec<File>) -> io::Result<()> {
         .map_err(|_| Errno::INVAL.into())
 }
 
-/// Refuses an access that does not lie within its region. Clients never send one. The memory for
-/// it was allocated before this is asked: the loop takes the size from the message as it is.
+/// Refuses an access that does not lie within its region. The session does so before; other loops
+/// that can drive this do not.
 fn check_range(region: u32, offset: u64, length: usize) -> io::Result<()> {
     let end = offset.checked_add(length as u64);
     match end.filter(|&end| end <= layout::region_size(region)) {
@@ -175,12 +184,15 @@ impl ServerBackend for Device {
             write,
         };
         let mapped = self.card().map(mapping);
-        mapped.map_err(|e| hang_up(e))
+        mapped.map_err(|e| {
+            self.warn(&e);
+            e.into()
+        })
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
         trace!(address, size, ?flags, "unmap");
-        if flags.bits() & UNMAP_ALL != 0 {
+        if flags.bits() & VFIO_DMA_UNMAP_FLAG_ALL != 0 {
             self.card().unmap_all();
         } else {
             self.card().unmap(address, size);
@@ -207,11 +219,10 @@ impl ServerBackend for Device {
             MSIX_IRQ => {
                 let attaches = !fds.is_empty();
                 let done = self.set_msix(flags, start, count, fds);
-                done.map_err(|e| {
+                done.inspect_err(|e| {
                     if attaches {
-                        hang_up(format_args!("interrupts from vector {start} on: {e}"));
+                        self.warn(format_args!("interrupts from vector {start} on: {e}"));
                     }
-                    e
                 })
             }
             // Never raised, so that there is nothing to keep.

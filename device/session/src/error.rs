@@ -24,6 +24,9 @@ pub enum Error {
     /// The listener is gone.
     #[error("accepting a client: {0}")]
     Accept(#[source] io::Error),
+    /// What is needed to end a session cannot be had.
+    #[error("session: {0}")]
+    Control(#[source] io::Error),
     /// The client's memory cannot be reached: it sent no file descriptor for any of it.
     #[error(
         "client: does not share its memory; QEMU needs \

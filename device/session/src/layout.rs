@@ -7,9 +7,11 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE,
 };
-use vfio_user::{IrqInfo, ServerRegion};
+use vfio_user::IrqInfo;
 use vnet_contract::pci;
+use vnet_dma::MAX_MAPPINGS;
 use vnet_pci::CONFIG_SIZE;
+use vnet_protocol::Layout;
 
 /// Region of the registers.
 pub(crate) const REGISTERS: u32 = VFIO_PCI_BAR0_REGION_INDEX + pci::BAR_REGS;
@@ -33,9 +35,19 @@ pub(crate) fn region_size(region: u32) -> u64 {
     }
 }
 
+/// A card with this many vectors, as clients see it.
+pub(crate) fn layout(vectors: u16) -> Layout {
+    Layout {
+        regions: regions(),
+        irqs: irqs(vectors),
+        resettable: true,
+        max_maps: MAX_MAPPINGS as u32,
+    }
+}
+
 /// Every region of a PCI device. None can be mapped by the client: one that can be would make the
 /// client wait for the answer to every write, doorbells included.
-pub(crate) fn regions() -> Vec<ServerRegion> {
+pub(crate) fn regions() -> Vec<vfio_region_info> {
     (0..VFIO_PCI_NUM_REGIONS)
         .map(|index| {
             let size = region_size(index);
@@ -43,17 +55,13 @@ pub(crate) fn regions() -> Vec<ServerRegion> {
                 0 => 0,
                 _ => VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
             };
-            ServerRegion {
-                region_info: vfio_region_info {
-                    argsz: size_of::<vfio_region_info>() as u32,
-                    flags,
-                    index,
-                    cap_offset: 0,
-                    size,
-                    offset: 0,
-                },
-                sparse_areas: Vec::new(),
-                mmap_fd: None,
+            vfio_region_info {
+                argsz: size_of::<vfio_region_info>() as u32,
+                flags,
+                index,
+                cap_offset: 0,
+                size,
+                offset: 0,
             }
         })
         .collect()
@@ -81,17 +89,18 @@ pub(crate) fn irqs(vectors: u16) -> Vec<IrqInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vfio_bindings::bindings::vfio::VFIO_REGION_INFO_FLAG_MMAP;
 
     #[test]
     fn the_client_finds_nine_regions_and_five_interrupts() {
         let regions = regions();
         assert_eq!(regions.len(), 9);
-        let sizes: Vec<u64> = regions.iter().map(|r| r.region_info.size).collect();
+        let sizes: Vec<u64> = regions.iter().map(|r| r.size).collect();
         assert_eq!(sizes, [0x4000, 0, 0x1000, 0, 0, 0, 0, 4096, 0]);
         for (i, r) in regions.iter().enumerate() {
-            assert_eq!(r.region_info.index as usize, i);
-            assert_eq!(r.region_info.flags != 0, r.region_info.size != 0);
-            assert!(r.mmap_fd.is_none());
+            assert_eq!(r.index as usize, i);
+            assert_eq!(r.flags != 0, r.size != 0);
+            assert_eq!(r.flags & VFIO_REGION_INFO_FLAG_MMAP, 0);
         }
         let counts: Vec<u32> = irqs(17).iter().map(|i| i.count).collect();
         assert_eq!(counts, [0, 0, 17, 1, 0]);

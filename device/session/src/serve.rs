@@ -2,20 +2,24 @@
 //! One client after another.
 
 use std::io;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use tracing::{error, info, warn};
-use vfio_user::Server;
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::{retry_on_intr, Errno};
+use rustix::net::{accept_with, SocketFlags};
+use tracing::{debug, info, warn};
 use vnet_card::{Card, Limit};
+use vnet_protocol::{Inbox, Layout, Negotiated, Protocol, Refusal};
 
+use crate::connection::{Connection, Received};
+use crate::control::{Control, Request};
 use crate::device::Device;
 use crate::error::Error;
+use crate::layout;
 use crate::socket::Socket;
-use crate::{hang_up, layout};
 
 /// A card that the message thread shares with whoever ends the program. Outside of that nobody
 /// else takes the lock, so that the message thread never waits for it.
@@ -26,8 +30,25 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
 /// Serves a card on a socket.
 pub struct Session {
-    server: Server,
+    listener: OwnedFd,
     device: Device,
+    layout: Layout,
+    control: Control,
+    /// On what clients can have written to the log.
+    limit: Limit,
+}
+
+/// How the session of a client ended.
+#[derive(Debug)]
+enum End {
+    /// The client left.
+    Left,
+    /// It was hung up on by [`Control`].
+    HungUp,
+    /// It sent what it cannot go on after.
+    Refused(Refusal),
+    /// Its socket failed.
+    Failed(io::Error),
 }
 
 impl Session {
@@ -44,50 +65,139 @@ impl Session {
             .unwrap_or_else(PoisonError::into_inner)
             .vectors()
             .count();
-        let listener = socket.listener().map_err(Error::Accept)?;
-        let server =
-            Server::from_owned_fd(listener, true, layout::irqs(vectors), layout::regions());
         Ok(Self {
-            server,
+            listener: socket.listener().map_err(Error::Accept)?,
             device: Device::new(card, Box::new(on_fatal)),
+            layout: layout::layout(vectors),
+            control: Control::new().map_err(Error::Control)?,
+            limit: Limit::new(Instant::now()),
         })
     }
 
-    /// Serves one client after another, and returns when the listener fails or was shut down
-    /// ([`Socket::shutdown`]).
-    pub fn run(&mut self) -> Error {
-        let mut limit = Limit::new(Instant::now());
-        loop {
-            // The crate's loop panics on some malformed messages. Nothing of its state outlives
-            // the client, and the card is reset below.
-            let end = catch_unwind(AssertUnwindSafe(|| self.server.run(&mut self.device)));
-            self.device.disconnect();
-            if let Ok(Err(vfio_user::Error::SocketAccept(e))) = end {
-                if !is_transient(&e) {
-                    return Error::Accept(e);
+    /// What ends this session from another thread.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Serves one client after another, until it is told to stop or the listener fails. What
+    /// clients gave is given back.
+    pub fn run(&mut self) -> Result<(), Error> {
+        while self.control.request() != Some(Request::Stop) {
+            match self.accept() {
+                Ok(Some(socket)) => {
+                    let end = self.serve(&Connection::new(socket), None);
+                    self.device.disconnect();
+                    self.control.client_gone();
+                    self.report(&end);
                 }
-                warn!("accepting a client: {e}");
-                sleep(OUT_OF_RESOURCES);
-                continue;
+                Ok(None) => self.control.client_gone(),
+                Err(e) if is_transient(e) => {
+                    warn!("accepting a client: {e}");
+                    sleep(OUT_OF_RESOURCES);
+                }
+                Err(e) => return Err(Error::Accept(e.into())),
             }
-            // How a session ends is up to the client, and so is how often.
-            let Some(suppressed) = limit.permit(Instant::now()) else {
-                continue;
-            };
-            match end {
-                Ok(Ok(())) => info!("client disconnected"),
-                Ok(Err(e)) => warn!("client: {e}"),
-                Err(panic) => error!("client: disconnected: {}", hang_up::reason(panic)),
+        }
+        Ok(())
+    }
+
+    /// Waits for a client. `None`: there is none, or there was something else to look at.
+    fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+        let mut fds = [
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.control, PollFlags::IN),
+        ];
+        retry_on_intr(|| poll(&mut fds, None))?;
+        if fds[0].revents().is_empty() {
+            return Ok(None);
+        }
+        match accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            Err(Errno::AGAIN) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Serves one client until it is gone. With `negotiated`, it has talked to another server
+    /// before, and goes on from there. What it gave is not given back.
+    fn serve(&mut self, client: &Connection, negotiated: Option<Negotiated>) -> End {
+        let mut protocol = Protocol::new(self.layout.clone(), negotiated);
+        let mut inbox = Inbox::default();
+        let mut reply = Vec::new();
+        loop {
+            match self.receive(client, &mut inbox) {
+                Ok(true) => {}
+                Ok(false) if self.control.request().is_some() => return End::HungUp,
+                Ok(false) => return End::Left,
+                Err(e) => return End::Failed(e.into()),
             }
-            if suppressed != 0 {
-                info!("{suppressed} more ends of sessions were not logged");
+            loop {
+                let done = match inbox.next() {
+                    Ok(None) => break,
+                    Ok(Some(message)) => protocol.handle(message, &mut self.device, &mut reply),
+                    Err((header, refusal)) => {
+                        Protocol::refuse(header, &refusal, &mut reply);
+                        Err(refusal)
+                    }
+                };
+                match client.send(&reply, &self.control) {
+                    Ok(true) => {}
+                    Ok(false) if self.control.request().is_some() => return End::HungUp,
+                    Ok(false) => return End::Left,
+                    Err(e) => return End::Failed(e.into()),
+                }
+                match done {
+                    Err(refusal) if refusal.is_fatal() => return End::Refused(refusal),
+                    Err(refusal) => self.refused(&refusal),
+                    Ok(()) => {}
+                }
             }
+        }
+    }
+
+    /// Waits for something to arrive. False: the client is gone, or is to be hung up on.
+    fn receive(&self, client: &Connection, inbox: &mut Inbox) -> Result<bool, Errno> {
+        // Looked at each time: a client that never stops sending is never waited for.
+        while self.control.request().is_none() {
+            match client.receive(inbox)? {
+                Received::Data => return Ok(true),
+                Received::End => return Ok(false),
+                Received::Nothing => client.wait_for_data(&self.control)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        match refusal {
+            // The device says more, and whether that is worth it.
+            Refusal::Device(e) => debug!("client: refused: {e}"),
+            _ => self.log(|| warn!("client: refused: {refusal}")),
+        }
+    }
+
+    fn report(&mut self, end: &End) {
+        self.log(|| match end {
+            End::Left => info!("client disconnected"),
+            End::HungUp => info!("client: hung up on"),
+            End::Refused(refusal) => warn!("client: hung up on: {refusal}"),
+            End::Failed(e) => warn!("client: {e}"),
+        });
+    }
+
+    /// Writes to the log, but not all that a client can make it write.
+    fn log(&mut self, line: impl FnOnce()) {
+        let Some(suppressed) = self.limit.permit(Instant::now()) else {
+            return;
+        };
+        line();
+        if suppressed != 0 {
+            info!("{suppressed} more lines about clients were not logged");
         }
     }
 }
 
 /// True if accepting may work later.
-fn is_transient(e: &io::Error) -> bool {
+fn is_transient(e: Errno) -> bool {
     let transient = [
         Errno::MFILE,
         Errno::NFILE,
@@ -96,70 +206,8 @@ fn is_transient(e: &io::Error) -> bool {
         Errno::CONNABORTED,
         Errno::INTR,
     ];
-    e.raw_os_error()
-        .is_some_and(|code| transient.iter().any(|t| t.raw_os_error() == code))
+    transient.contains(&e)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-    use std::path::Path;
-    use std::thread;
-    use vfio_user::Client;
-    use vnet_card::{Config, Options};
-    use vnet_contract::regs::ID_VALUE;
-    use vnet_loopback::Null;
-
-    /// Runs a session while `test` talks to it, and returns how it ended.
-    fn with_session(test: impl FnOnce(&Path)) -> Error {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let socket = Socket::bind(&path).unwrap();
-        let config = Config {
-            mac: [2, 0, 0, 0, 0, 1],
-            queue_pairs: 1,
-            max_mtu: 1500,
-            service: Options::default(),
-        };
-        let card = Card::new(config, Box::new(Null::new())).unwrap();
-        let on_fatal = |e| panic!("{e}");
-        let mut session = Session::new(&socket, Arc::new(Mutex::new(card)), on_fatal).unwrap();
-        let thread = thread::spawn(move || session.run());
-        test(&path);
-        socket.shutdown();
-        thread.join().unwrap()
-    }
-
-    fn use_card(path: &Path) {
-        let mut client = Client::new(path).unwrap();
-        let mut id = [0; 4];
-        client.region_read(layout::REGISTERS, 0, &mut id).unwrap();
-        assert_eq!(id, [0xff; 4], "the former client left memory space enabled");
-        client.region_write(layout::CONFIG, 4, &[2, 0]).unwrap();
-        client.region_read(layout::REGISTERS, 0, &mut id).unwrap();
-        assert_eq!(u32::from_le_bytes(id), ID_VALUE);
-        client.shutdown().unwrap();
-    }
-
-    #[test]
-    fn one_client_after_another_finds_a_fresh_card() {
-        let end = with_session(|path| (0..3).for_each(|_| use_card(path)));
-        assert!(matches!(end, Error::Accept(_)), "{end}");
-    }
-
-    #[test]
-    fn a_client_that_makes_the_loop_panic_harms_nobody_else() {
-        with_session(|path| {
-            // VERSION with a size that leaves no room for the version.
-            let header = [0u8, 0, 1, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            let mut stream = UnixStream::connect(path).unwrap();
-            stream.write_all(&header).unwrap();
-            stream.write_all(&[0; 4]).unwrap();
-            // The server hangs up without an answer.
-            assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
-            use_card(path);
-        });
-    }
-}
+mod tests;

@@ -11,10 +11,7 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
-use rustix::net::{
-    connect, shutdown, socket_with, AddressFamily, Shutdown, SocketAddrUnix, SocketFlags,
-    SocketType,
-};
+use rustix::net::{connect, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::Error;
 use crate::lock::Lock;
@@ -59,14 +56,9 @@ impl Socket {
         })
     }
 
-    /// Makes [`Session::run`](crate::Session::run) return, once its client is gone if it has one.
-    pub fn shutdown(&self) {
-        // Fails only if it was shut down already.
-        let _ = shutdown(&self.listener, Shutdown::Both);
-    }
-
-    /// A second descriptor of the listener.
+    /// A second descriptor of the listener, which does not wait for clients.
     pub(crate) fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.set_nonblocking(true)?;
         self.listener.try_clone().map(OwnedFd::from)
     }
 }

@@ -34,6 +34,7 @@ pub mod command {
     pub const DMA_READ: u16 = 11;
     pub const DMA_WRITE: u16 = 12;
     pub const DEVICE_RESET: u16 = 13;
+    pub const WRITE_MULTI: u16 = 15;
 }
 
 /// Indices of VFIO's PCI regions.
@@ -65,8 +66,10 @@ const REPLY: u32 = 1;
 pub const NO_REPLY: u32 = 1 << 4;
 /// Header flag: the reply is an error.
 const ERROR: u32 = 1 << 5;
-/// Most descriptors in one message.
+/// Most descriptors in one message that a server is told to send.
 const MAX_FDS: usize = 16;
+/// Most that a client can send here, be it right or not.
+const MOST_FDS: usize = 32;
 
 /// A reply of the server.
 #[derive(Debug)]
@@ -180,11 +183,11 @@ impl Wire {
         if fds.is_empty() {
             return Ok(self.stream.write_all(bytes)?);
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(
             ancillary.push(SendAncillaryMessage::ScmRights(fds)),
-            "at most {MAX_FDS} descriptors"
+            "at most {MOST_FDS} descriptors"
         );
         let sent = sendmsg(
             &self.stream,

@@ -54,11 +54,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let session = Session::new(&socket, Arc::clone(&card), move |e| {
         report(&fatal, Event::Failed(e.into()));
     })?;
+    let control = session.control();
     serve(session, sender.clone())?;
     info!("listening on {}", args.socket.display());
 
     let result = end::wait(&events);
-    // The message thread waits for its client, and there is no way to stop it but to exit.
+    control.stop();
+    // Even if the message thread hangs.
     let rested = end::rest(card, sender, &events);
     drop(socket);
     result.and(rested)
@@ -83,8 +85,11 @@ fn serve(mut session: Session, events: Sender<Event>) -> Result<(), Error> {
         .name("vnet-session".into())
         .spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| session.run()));
-            let error = result.map_or(Error::Panicked, Error::Session);
-            report(&events, Event::Failed(error));
+            match result {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => report(&events, Event::Failed(e.into())),
+                Err(_) => report(&events, Event::Failed(Error::Panicked)),
+            }
         })
         .map_err(Error::Thread)?;
     Ok(())
