@@ -39,6 +39,19 @@ pub struct RingSizes {
     pub rx: (u32, u32),
     /// Descriptors of a transmit ring, and the most that it can have.
     pub tx: (u32, u32),
+    /// Whether headers are received apart from payload; `None` if the device cannot.
+    pub split: Option<bool>,
+}
+
+/// What the user wants of the rings.
+#[derive(Clone, Copy, Debug)]
+pub struct RingChange {
+    /// Descriptors of a receive ring.
+    pub rx: u32,
+    /// Descriptors of a transmit ring.
+    pub tx: u32,
+    /// Headers are to be received apart from payload.
+    pub split: bool,
 }
 
 /// State of the link.
@@ -64,13 +77,12 @@ pub trait Operations: Sized {
     /// Sizes of the rings.
     fn ring_sizes(&self) -> RingSizes;
 
-    /// Changes the sizes of the rings, which are at most what [`Self::ring_sizes`] says. After an
-    /// error nothing is changed.
-    fn set_ring_sizes(
+    /// Changes the rings, whose sizes are at most what [`Self::ring_sizes`] says. After an error
+    /// nothing is changed.
+    fn set_rings(
         &self,
         dev: &Locked<'_, Self>,
-        rx: u32,
-        tx: u32,
+        change: RingChange,
         answer: &mut Answer<'_>,
     ) -> Result
     where
@@ -191,6 +203,7 @@ impl Write for Text<'_> {
 impl<T: crate::Operations> Callbacks<T> {
     pub(crate) const ETHTOOL: &'static Table<b::ethtool_ops> = &Table(b::ethtool_ops {
         supported_coalesce_params: Self::COALESCE,
+        supported_ring_params: b::ND_RING_PARAMS,
         _bitfield_1: Self::bits(),
         get_drvinfo: Some(Self::get_drvinfo),
         get_link: Some(b::ethtool_op_get_link),
@@ -265,40 +278,59 @@ impl<T: crate::Operations> Callbacks<T> {
     ///
     /// # Safety
     ///
-    /// `dev` was registered for `T`, and `ring` is zeroed and not shared.
+    /// `dev` was registered for `T`, and `ring` and `kernel_ring` are valid and not shared.
     unsafe extern "C" fn get_ringparam(
         dev: *mut b::net_device,
         ring: *mut b::ethtool_ringparam,
-        _kernel_ring: *mut b::kernel_ethtool_ringparam,
+        kernel_ring: *mut b::kernel_ethtool_ringparam,
         _extack: *mut b::netlink_ext_ack,
     ) {
-        // SAFETY: the core gives a device that was registered for `T` and a structure to fill.
-        let (dev, ring) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *ring) };
+        // SAFETY: the core gives a device that was registered for `T` and structures to fill.
+        let (dev, ring, kernel_ring) =
+            unsafe { (NetDevice::<T>::from_raw(dev), &mut *ring, &mut *kernel_ring) };
         let sizes = dev.ops().ring_sizes();
         (ring.rx_pending, ring.rx_max_pending) = sizes.rx;
         (ring.tx_pending, ring.tx_max_pending) = sizes.tx;
+        if let Some(split) = sizes.split {
+            kernel_ring.tcp_data_split = if split {
+                b::ND_SPLIT_ON
+            } else {
+                b::ND_SPLIT_OFF
+            };
+        }
     }
 
-    /// Changes the sizes of the rings.
+    /// Changes the rings.
     ///
     /// # Safety
     ///
-    /// `dev` was registered for `T`, the RTNL lock is held, `ring` is valid, and `extack` is null
-    /// or valid and not shared.
+    /// `dev` was registered for `T`, the RTNL lock is held, `ring` and `kernel_ring` are valid, and
+    /// `extack` is null or valid and not shared.
     unsafe extern "C" fn set_ringparam(
         dev: *mut b::net_device,
         ring: *mut b::ethtool_ringparam,
-        _kernel_ring: *mut b::kernel_ethtool_ringparam,
+        kernel_ring: *mut b::kernel_ethtool_ringparam,
         extack: *mut b::netlink_ext_ack,
     ) -> c_int {
         // SAFETY: the core gives a device that was registered for `T`, with the RTNL lock held, and
         // valid structures.
-        let (dev, ring, mut answer) =
-            unsafe { (Self::locked(dev), &*ring, Answer::from_raw(extack)) };
+        let (dev, ring, kernel_ring, mut answer) = unsafe {
+            (
+                Self::locked(dev),
+                &*ring,
+                &*kernel_ring,
+                Answer::from_raw(extack),
+            )
+        };
         from_result(|| {
             // The core checked the sizes against what `get_ringparam` says is the most.
-            let (rx, tx) = (ring.rx_pending, ring.tx_pending);
-            dev.ops().set_ring_sizes(&dev, rx, tx, &mut answer)?;
+            let change = RingChange {
+                rx: ring.rx_pending,
+                tx: ring.tx_pending,
+                // Left to the driver, it is off.
+                split: kernel_ring.tcp_data_split == b::ND_SPLIT_ON,
+            };
+            dev.ops().set_rings(&dev, change, &mut answer)?;
             Ok(0)
         })
     }

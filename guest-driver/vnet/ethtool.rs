@@ -17,6 +17,7 @@ use netdev::{
         Link,
         Names,
         Operations,
+        RingChange,
         RingSizes,
         Values, //
     },
@@ -97,19 +98,20 @@ impl Operations for Nic<'_> {
         RingSizes {
             rx: (u32::from(shape.rx_ring), max),
             tx: (u32::from(shape.tx_ring), max),
+            split: self.splits().then_some(shape.split),
         }
     }
 
-    fn set_ring_sizes(
+    fn set_rings(
         &self,
         dev: &Locked<'_, Self>,
-        rx: u32,
-        tx: u32,
+        change: RingChange,
         answer: &mut Answer<'_>,
     ) -> Result {
         let shape = Shape {
-            rx_ring: self.ring_size(rx, answer)?,
-            tx_ring: self.ring_size(tx, answer)?,
+            rx_ring: self.ring_size(change.rx, answer)?,
+            tx_ring: self.ring_size(change.tx, answer)?,
+            split: self.may_split(change.split, answer)?,
             ..self.shape()
         };
         self.reshape(dev, shape)

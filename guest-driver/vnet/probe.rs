@@ -49,6 +49,7 @@ pub(crate) const WANTED: u64 = features::TX_CSUM
     | features::RX_ECN
     | features::RX_USO
     | features::MRG_RXBUF
+    | features::HDR_SPLIT
     | features::INDIRECT_DESC
     | features::RSS
     | features::HASH_REPORT
@@ -240,6 +241,7 @@ impl netdev::pci::Driver for Vnet {
             pairs: netdev::online_cpus().min(u32::from(pairs)) as u16,
             rx_ring: ring(RX_RING),
             tx_ring: ring(TX_RING),
+            split: false,
             program: None,
         };
         let rss = if identity.features & features::RSS != 0 {

@@ -30,7 +30,7 @@ impl<'a> Nic<'a> {
         let mut queues = KVec::with_capacity(usize::from(shape.pairs), GFP_KERNEL)?;
         for pair in 0..shape.pairs {
             let tx = Tx::new(self, pair, shape.tx_ring)?;
-            let rx = Rx::new(self, pair, shape.rx_ring, shape.program)?;
+            let rx = Rx::new(self, pair, shape)?;
             queues.push((tx, rx), GFP_KERNEL)?;
         }
         Ok(queues)
@@ -62,6 +62,7 @@ impl<'a> Nic<'a> {
 
         self.program(tx_index, pair, tx.memory());
         self.program(rx_index, pair, rx.memory());
+        self.program_split(rx_index);
         self.restore_moderation(dev, pair);
         let posted = rx.publish();
         dev.start_channel(pair, tx, rx)?;

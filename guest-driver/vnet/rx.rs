@@ -21,7 +21,6 @@ use netdev::{
     NetDevice,
     PoolBuffer,
     PoolParams,
-    Program,
     RxSkb,
     XdpFrame,
     MAX_FRAGS,
@@ -48,6 +47,7 @@ use vnet_ring::{
 use crate::{
     memory::RingMemory,
     nic::Nic,
+    shape::Shape,
     stats::RxStats,
     xdp, //
 };
@@ -117,6 +117,13 @@ impl Layout {
         rests: true,
     };
 
+    /// For payload whose headers are elsewhere: pages that can be mapped somewhere else, whole and
+    /// alone.
+    const PAYLOAD: Self = Self {
+        rests: false,
+        ..Self::PAGES
+    };
+
     /// For XDP programs: room around a frame in a page of its own, behind a header of this length.
     const fn program(header: u32) -> Self {
         Self {
@@ -154,6 +161,8 @@ pub(crate) enum Failure {
     Incomplete,
     /// The card put nothing into a further buffer of a frame.
     Empty,
+    /// Headers or payload are longer than their buffer, or than the frame.
+    Split,
 }
 
 impl core::fmt::Display for Failure {
@@ -162,6 +171,7 @@ impl core::fmt::Display for Failure {
             Self::Ring(violation) => violation.fmt(f),
             Self::BufferCount(n) => write!(f, "a frame of {n} buffers"),
             Self::Empty => f.write_str("an empty buffer in a frame"),
+            Self::Split => f.write_str("a frame split in an impossible place"),
             Self::Incomplete => f.write_str("a frame whose last buffers are missing"),
         }
     }
@@ -208,15 +218,13 @@ pub(crate) struct Rx {
     program: bool,
     /// Frames that it sends.
     pub(crate) pending: KVec<XdpFrame>,
+    /// Headers have buffers of their own, of which these wait for a page to be posted with.
+    pub(crate) heads: Option<KVec<RxBuffer>>,
 }
 
 impl Rx {
-    pub(crate) fn new(
-        nic: &Nic<'_>,
-        pair: u16,
-        size: u16,
-        program: Option<Program>,
-    ) -> Result<Self> {
+    pub(crate) fn new(nic: &Nic<'_>, pair: u16, shape: Shape) -> Result<Self> {
+        let size = shape.rx_ring;
         let mut slots = KVec::with_capacity(usize::from(size), GFP_KERNEL)?;
         for _ in 0..size {
             slots.push(Slot::new(), GFP_KERNEL)?;
@@ -235,8 +243,13 @@ impl Rx {
             // Large frames are as long, whatever the MTU is.
             enough: (queue::MAX_FRAME as u32 + header).div_ceil(LEAST_REST) as u16,
             failed: false,
-            program: program.is_some(),
-            pending: xdp::pending(program)?,
+            program: shape.program.is_some(),
+            pending: xdp::pending(shape.program)?,
+            heads: if shape.split {
+                Some(KVec::with_capacity(usize::from(size / 2), GFP_KERNEL)?)
+            } else {
+                None
+            },
         })
     }
 
@@ -253,6 +266,8 @@ impl Rx {
     pub(crate) fn fill(&mut self, dev: &Locked<'_, Nic<'_>>, pair: u16) -> Result {
         let layouts: &[Layout] = if self.program {
             &[Layout::program(self.header)]
+        } else if self.heads.is_some() {
+            &[Layout::PAYLOAD]
         } else {
             &[Layout::of_ring(self.ring.size()), Layout::PAGES]
         };
@@ -266,6 +281,7 @@ impl Rx {
             // The buffers go before their pool is replaced.
             self.ring.reset(drop);
             dev.create_pool(pair, params)?;
+            self.make_heads(|| dev.alloc_buffer(pair))?;
             // Without mergeable buffers any frame has to fit into each.
             self.rests = layout.rests && self.features & features::MRG_RXBUF != 0;
             self.post(|| dev.alloc_buffer(pair));
@@ -284,6 +300,9 @@ impl Rx {
     }
 
     fn post(&mut self, alloc: impl Fn() -> Option<PoolBuffer>) {
+        if self.heads.is_some() {
+            return self.post_split(alloc);
+        }
         while self.ring.free() > 0 {
             let Some(buffer) = alloc() else {
                 self.stats.queue.alloc_failed.add(1);
@@ -332,6 +351,7 @@ impl Rx {
                 break Ok(());
             }
             let frame = match &xdp {
+                None if self.heads.is_some() => self.frame_split(napi, &mut batch),
                 None => self.frame(napi, &mut batch),
                 Some(xdp) => self.frame_for_program(napi, xdp, &mut batch),
             };
@@ -529,7 +549,7 @@ impl Rx {
 }
 
 /// Drops a frame of which the card did not give all.
-fn give_up(skb: Option<RxSkb>, failure: Failure) -> Failure {
+pub(crate) fn give_up(skb: Option<RxSkb>, failure: Failure) -> Failure {
     if let Some(skb) = skb {
         skb.drop_with(DropReason::BadDeviceHeader);
     }
@@ -593,7 +613,13 @@ impl Header {
 
     /// Length of the protocol headers of a frame whose first `len` bytes are in the buffer, at
     /// `offset`.
-    fn length(&self, dev: &NetDevice<Nic<'_>>, buffer: &PoolBuffer, offset: u32, len: u32) -> u32 {
+    pub(crate) fn length(
+        &self,
+        dev: &NetDevice<Nic<'_>>,
+        buffer: &PoolBuffer,
+        offset: u32,
+        len: u32,
+    ) -> u32 {
         // Where the transport header and, in it, the checksum is, tells enough of TCP and UDP.
         if self.base.flags & hdr::F_NEEDS_CSUM != 0 {
             let start = u32::from(self.base.csum_start);

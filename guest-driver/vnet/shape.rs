@@ -21,6 +21,8 @@ pub(crate) struct Shape {
     pub(crate) rx_ring: u16,
     /// Descriptors of a transmit ring.
     pub(crate) tx_ring: u16,
+    /// Headers of received frames have buffers of their own: see split.rs.
+    pub(crate) split: bool,
     /// The XDP program that received frames are shown to.
     pub(crate) program: Option<Program>,
 }

@@ -16,6 +16,7 @@
 //! | `rss.rs` | which pair gets a received frame |
 //! | `moderation.rs` | how long an interrupt may wait |
 //! | `tx.rs`, `rx.rs` | the two halves of a queue pair |
+//! | `split.rs` | received frames whose headers are apart from payload |
 //! | `xdp.rs` | XDP programs and their frames |
 //! | `poll.rs` | the NAPI poll that serves both |
 //! | `memory.rs` | ring memory |
@@ -43,6 +44,7 @@ mod regs;
 mod rss;
 mod rx;
 mod shape;
+mod split;
 mod stats;
 mod tx;
 mod xdp;

@@ -63,6 +63,12 @@ impl<'a> Nic<'a> {
             }),
             ..old
         };
+        if shape.program.is_some() && shape.split {
+            return Err(Refusal {
+                error: EBUSY,
+                message: c"tcp-data-split is on, and a program has no use for it",
+            });
+        }
         if !shape.carries(dev.mtu()) {
             return Err(Refusal {
                 error: EINVAL,

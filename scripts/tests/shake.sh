@@ -27,7 +27,7 @@ one_of() {
 
 # step: one change, whose commands must succeed.
 step() {
-  pick 12
+  pick 14
   case $picked in
     0)
       pick 7; rx=$((64 << picked)); pick 7
@@ -65,11 +65,21 @@ step() {
       if [ $picked = off ]; then
         do_ ip link set vnet0 xdpdrv off
       else
-        do_ ip -force link set vnet0 xdpdrv obj /root/programs.o program $picked
+        # Not while headers are apart.
+        echo "XDP $picked"
+        split || do_ ip -force link set vnet0 xdpdrv obj /root/programs.o program $picked
       fi ;;
+    12 | 13)
+      one_of on on off
+      echo "tcp-data-split $picked"
+      # Not for a program.
+      ip link show vnet0 | grep prog/xdp || do_ ethtool -G vnet0 tcp-data-split $picked ;;
   esac
   pick 4
   usleep $((picked * 50000))
+}
+split() {
+  ethtool -g vnet0 | grep "^TCP data split:.*on"
 }
 do_() {
   echo "$*"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! The receive ring: single buffers that the card writes.
+//! The receive ring: buffers that the card writes, single ones or each with one for headers.
 
 use core::ops::DerefMut;
 
@@ -40,12 +40,12 @@ where
         self.split.size()
     }
 
-    /// Free descriptors: buffers that can still be posted.
+    /// Free descriptors: buffers that can still be posted; those with one for headers take two.
     pub fn free(&self) -> u16 {
         self.split.free()
     }
 
-    /// Buffers posted and not yet taken back.
+    /// Buffers, or chains of two, that were posted and not yet taken back.
     pub fn in_flight(&self) -> u16 {
         self.split.in_flight()
     }
@@ -62,6 +62,22 @@ where
         let mut draft = Draft::default();
         self.split.push(&mut draft, buffer, true)?;
         // The draft holds one buffer, so it cannot be refused as empty.
+        let _ = self.split.commit(draft, ());
+        Ok(())
+    }
+
+    /// Posts a buffer for headers and one for payload, as one chain. Gives both back if there is no
+    /// room, or the ring is broken.
+    #[inline]
+    pub fn post_split(&mut self, headers: B, payload: B) -> Result<(), (B, B)> {
+        let Some(mut draft) = self.split.begin(2, 2) else {
+            return Err((headers, payload));
+        };
+        if let Err(headers) = self.split.push(&mut draft, headers, true) {
+            return Err((headers, payload));
+        }
+        // There is room for both, or the first would have been refused. The draft is not empty.
+        let _ = self.split.push(&mut draft, payload, true);
         let _ = self.split.commit(draft, ());
         Ok(())
     }
@@ -90,8 +106,34 @@ where
         Ok(taken.map(|buffer| (buffer, len)))
     }
 
-    /// Shows the buffer that [`Self::take`] would give, with its length. [`Self::repost`] gives it to
-    /// the card again instead.
+    /// Takes back a chain of [`Self::post_split`], headers first, and the number of bytes that the
+    /// card says it wrote into both, of which the same is true. Other buffers are dropped, with
+    /// `None`.
+    #[inline]
+    pub fn take_split(&mut self) -> Result<Option<(B, B, u32)>, Violation> {
+        let next = match self.peeked.take() {
+            Some(peeked) => Some(peeked),
+            None => self.split.pop()?,
+        };
+        let Some((head, len)) = next else {
+            return Ok(None);
+        };
+        let (mut headers, mut payload) = (None, None);
+        self.split.release(head, |buffer| {
+            let place = if headers.is_none() {
+                &mut headers
+            } else {
+                &mut payload
+            };
+            *place = Some(buffer);
+        });
+        Ok(headers
+            .zip(payload)
+            .map(|(headers, payload)| (headers, payload, len)))
+    }
+
+    /// Shows the buffer that [`Self::take`] would give, or the first that [`Self::take_split`] would,
+    /// with the length. [`Self::repost`] gives it, or both, to the card again instead.
     #[inline]
     pub fn peek(&mut self) -> Result<Option<(&B, u32)>, Violation> {
         if self.peeked.is_none() {

@@ -457,3 +457,53 @@ fn suppression_survives_the_wrap_of_the_index() {
         assert_eq!(ring.reclaim(), Ok(Some(i)));
     }
 }
+
+#[test]
+fn headers_have_a_buffer_of_their_own() {
+    let (mut ring, memory) = rx(8);
+    for n in 0..4 {
+        ring.post_split((0x100 * n, 256), (0x10000 + 0x1000 * n, 4096))
+            .unwrap();
+    }
+    let refused = ring.post_split((1, 256), (2, 4096));
+    assert_eq!(refused, Err(((1, 256), (2, 4096))));
+    assert_eq!((ring.free(), ring.in_flight()), (0, 4));
+    assert_eq!(ring.publish(), Some(4));
+    let (head, chain) = memory.0.chain(1);
+    let seen: Vec<_> = chain.iter().map(|d| (d.addr, d.len, d.flags)).collect();
+    let write = DESC_F_WRITE;
+    assert_eq!(
+        seen,
+        [(0x100, 256, write | DESC_F_NEXT), (0x11000, 4096, write)]
+    );
+
+    // As much as both hold, and not more.
+    memory.0.write_used(0, head.into(), 256 + 4096);
+    memory.0.set_used_index(1);
+    assert_eq!(ring.peek(), Ok(Some((&(0x100, 256), 256 + 4096))));
+    let taken = ring.take_split();
+    assert_eq!(taken, Ok(Some(((0x100, 256), (0x11000, 4096), 256 + 4096))));
+    assert_eq!((ring.free(), ring.in_flight()), (2, 3));
+    assert_eq!(ring.take_split(), Ok(None));
+    ring.post_split((0x100, 256), (0x20000, 4096)).unwrap();
+
+    // What was only looked at goes back as it is.
+    let (head, _) = memory.0.chain(2);
+    memory.0.write_used(1, head.into(), 60);
+    memory.0.set_used_index(2);
+    assert_eq!(ring.peek(), Ok(Some((&(0x200, 256), 60))));
+    assert!(ring.repost());
+    let _ = ring.publish();
+    let (again, chain) = memory.0.chain(5);
+    assert_eq!((again, chain.len()), (head, 2));
+    assert_eq!(chain[1].addr, 0x12000);
+
+    let (head, _) = memory.0.chain(0);
+    memory.0.write_used(2, head.into(), 256 + 4096 + 1);
+    memory.0.set_used_index(3);
+    assert!(ring.take_split().is_err());
+    assert!(ring.post_split((1, 256), (2, 4096)).is_err());
+    let mut left = Vec::new();
+    ring.reset(|(addr, _)| left.push(addr));
+    assert_eq!(left.len(), 8);
+}
