@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Frames and a link that suffer on their way between the card and what it is connected to.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use vm_memory::VolatileSlice;
+use vnet_backend::{
+    Attachment, Capabilities, Checksum, Endpoint, Error, Frame, Gso, GsoKind, Link, Meta, Offloads,
+    Queue, Room, RxRing, MAX_FRAME,
+};
+use vnet_contract::queue::{rx_index, tx_index};
+
+use crate::{Faults, Kind, Site};
+
+/// Shortest frame: an Ethernet header.
+const ETH_HLEN: usize = 14;
+/// What an oversized frame has beyond its length, at most.
+const MOST_EXTRA: usize = 4096;
+
+/// Faults of which a frame can tell.
+const OF_FRAMES: &[Kind] = &[
+    Kind::FrameLost,
+    Kind::FrameCorrupt,
+    Kind::FrameTruncated,
+    Kind::FrameOversized,
+    Kind::FrameDuplicated,
+    Kind::FrameReordered,
+    Kind::BadChecksum,
+    Kind::BadSegments,
+];
+
+/// An endpoint whose frames and link suffer.
+pub struct Faulty {
+    inner: Box<dyn Endpoint>,
+    faults: Arc<Faults>,
+    card: Site,
+}
+
+impl Faulty {
+    /// Stands before an endpoint.
+    pub fn new(inner: Box<dyn Endpoint>, faults: Arc<Faults>) -> Self {
+        Self {
+            inner,
+            card: Site::card(Arc::clone(&faults)),
+            faults,
+        }
+    }
+}
+
+impl Endpoint for Faulty {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn link(&self) -> Link {
+        let link = self.inner.link();
+        match self.card.hit(Kind::LinkDown) {
+            Some(_) => Link { up: false, ..link },
+            None => link,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        let site = |queue| Site::queue(Arc::clone(&self.faults), queue);
+        let queues = (0..).zip(self.inner.open(queues)?);
+        Ok(queues
+            .map(|(pair, inner)| -> Box<dyn Queue> {
+                Box::new(FaultyQueue {
+                    inner,
+                    rx: Lane::new(site(rx_index(pair))),
+                    tx: Lane::new(site(tx_index(pair))),
+                })
+            })
+            .collect())
+    }
+
+    fn set_offloads(&mut self, receive: Offloads) {
+        self.inner.set_offloads(receive);
+    }
+}
+
+struct FaultyQueue {
+    inner: Box<dyn Queue>,
+    rx: Lane,
+    tx: Lane,
+}
+
+/// One direction.
+struct Lane {
+    site: Site,
+    /// A frame that the next one overtakes.
+    held: Option<Copied>,
+}
+
+/// A frame apart from the buffers it came in.
+#[derive(Clone)]
+struct Copied {
+    bytes: Vec<u8>,
+    meta: Meta,
+}
+
+impl Lane {
+    fn new(site: Site) -> Self {
+        Self { site, held: None }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.held.is_none() && !self.site.may(OF_FRAMES)
+    }
+
+    /// What becomes of a frame: the frames that go on in its place, in their order.
+    fn suffer(&mut self, mut frame: Copied) -> Vec<Copied> {
+        let site = &self.site;
+        if site.hit(Kind::FrameLost).is_some() {
+            return Vec::new();
+        }
+        let len = frame.bytes.len();
+        if let Some(hit) = site.hit(Kind::FrameCorrupt) {
+            let bit = hit.random as usize % (8 * len);
+            frame.bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        if let Some(hit) = site.hit(Kind::FrameTruncated) {
+            frame
+                .bytes
+                .truncate(ETH_HLEN + hit.random as usize % (len - ETH_HLEN).max(1));
+            // What it says of places in the frame does not hold any more.
+            frame.meta = Meta::default();
+        }
+        if let Some(hit) = site.hit(Kind::FrameOversized) {
+            let extra = 1 + hit.random as usize % MOST_EXTRA;
+            let len = frame.bytes.len().max(MOST_EXTRA) + extra;
+            frame.bytes.resize(len.min(MAX_FRAME), hit.random as u8);
+            frame.meta = Meta::default();
+        }
+        if let Some(hit) = site.hit(Kind::BadChecksum) {
+            frame.meta.checksum = wrong_checksum(frame.meta.checksum, hit.random);
+        }
+        if let Some(hit) = site.hit(Kind::BadSegments) {
+            frame.meta.gso = Some(wrong_segments(hit.random));
+        }
+        let twice = site.hit(Kind::FrameDuplicated).is_some();
+        if self.held.is_none() && site.hit(Kind::FrameReordered).is_some() {
+            self.held = Some(frame);
+            return Vec::new();
+        }
+        let mut frames = vec![frame];
+        if twice {
+            frames.extend_from_within(..);
+        }
+        frames.extend(self.held.take());
+        frames
+    }
+}
+
+/// The opposite of a verdict, or places that no frame has.
+fn wrong_checksum(right: Checksum, random: u64) -> Checksum {
+    match right {
+        _ if random & 1 == 0 => Checksum::Partial {
+            start: (random >> 16) as u16 | 0x8000,
+            offset: (random >> 32) as u16,
+        },
+        Checksum::Unverified => Checksum::Valid,
+        Checksum::Valid | Checksum::Partial { .. } => Checksum::Unverified,
+    }
+}
+
+fn wrong_segments(random: u64) -> Gso {
+    let kinds = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp];
+    Gso {
+        kind: kinds[(random >> 8) as usize % kinds.len()],
+        ecn: false,
+        size: [0, 1, u16::MAX, (random >> 16) as u16][(random & 3) as usize],
+        hdr_len: (random >> 32) as u16,
+    }
+}
+
+impl Queue for FaultyQueue {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        if self.tx.is_quiet() {
+            return self.inner.transmit(batch);
+        }
+        for frame in batch {
+            let mut bytes = vec![0; frame.len];
+            frame.read(&mut bytes);
+            for mut copied in self.tx.suffer(Copied {
+                bytes,
+                meta: frame.meta,
+            }) {
+                // One that is not taken now is lost: the driver gets all its buffers back at once.
+                self.inner.transmit(&[Frame {
+                    meta: copied.meta,
+                    len: copied.bytes.len(),
+                    parts: &[VolatileSlice::from(&mut copied.bytes[..])],
+                }]);
+            }
+        }
+        batch.len()
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads()
+    }
+
+    fn receive(&mut self, ring: &mut dyn RxRing) {
+        if self.rx.is_quiet() {
+            return self.inner.receive(ring);
+        }
+        self.inner.receive(&mut FaultyRing {
+            inner: ring,
+            lane: &mut self.rx,
+        });
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.readiness()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline()
+    }
+
+    fn has_work(&self) -> bool {
+        self.inner.has_work()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        self.inner.attachment()
+    }
+
+    fn has_frames(&self) -> bool {
+        self.inner.has_frames()
+    }
+
+    fn lost(&self) -> u64 {
+        self.inner.lost()
+    }
+
+    fn reset(&mut self) {
+        self.rx.held = None;
+        self.tx.held = None;
+        self.inner.reset();
+    }
+}
+
+/// A receive ring as the endpoint sees it.
+struct FaultyRing<'r> {
+    inner: &'r mut dyn RxRing,
+    lane: &'r mut Lane,
+}
+
+impl RxRing for FaultyRing<'_> {
+    fn room(&mut self, len: usize) -> Option<Room<'_>> {
+        self.inner.room(len)
+    }
+
+    fn commit(&mut self, len: usize, meta: Meta) {
+        // Asked for once more, the room is the same, with the frame in it.
+        let Some(room) = self.inner.room(len).filter(|_| len >= ETH_HLEN) else {
+            return;
+        };
+        let mut bytes = vec![0; len];
+        Frame {
+            meta,
+            len,
+            parts: room.parts,
+        }
+        .read(&mut bytes);
+        for copied in self.lane.suffer(Copied { bytes, meta }) {
+            // A frame that finds no room is lost.
+            if let Some(room) = self.inner.room(copied.bytes.len()) {
+                let len = room.write(&copied.bytes);
+                self.inner.commit(len, copied.meta);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use vnet_backend::mock;
+
+    type Frames = Vec<(Vec<u8>, Meta)>;
+
+    /// Keeps what was sent, and delivers what is put in.
+    #[derive(Clone, Default)]
+    struct Medium {
+        sent: Arc<Mutex<Frames>>,
+        waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    }
+
+    impl Endpoint for Medium {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                receive: Offloads::ALL,
+                max_queues: 1,
+                max_mtu: 1500,
+            }
+        }
+
+        fn open(&mut self, _: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+            Ok(vec![Box::new(self.clone())])
+        }
+
+        fn set_offloads(&mut self, _: Offloads) {}
+    }
+
+    impl Queue for Medium {
+        fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+            for frame in batch {
+                let mut bytes = vec![0; frame.len];
+                frame.read(&mut bytes);
+                self.sent.lock().unwrap().push((bytes, frame.meta));
+            }
+            batch.len()
+        }
+
+        fn receive(&mut self, ring: &mut dyn RxRing) {
+            for frame in self.waiting.lock().unwrap().drain(..) {
+                let len = ring.room(frame.len()).unwrap().write(&frame);
+                ring.commit(len, Meta::default());
+            }
+        }
+    }
+
+    /// Frame `n`, of 60 bytes.
+    fn frame(n: u8) -> Vec<u8> {
+        vec![n; 60]
+    }
+
+    /// What becomes of `count` frames under a plan, sent and received: that must not differ.
+    fn passed(plan: &str, count: u8) -> Frames {
+        let (sent, received) = both(plan, count);
+        assert_eq!(sent, received, "{plan}");
+        sent
+    }
+
+    fn both(plan: &str, count: u8) -> (Frames, Frames) {
+        let run = |direction| {
+            let faults = Arc::new(Faults::default());
+            // Sites differ, so chance would treat the directions differently.
+            let text = plan.replace("QUEUE", direction);
+            faults.load(&text.parse().unwrap());
+            let medium = Medium::default();
+            let mut endpoint = Faulty::new(Box::new(medium.clone()), faults);
+            (medium, endpoint.open(1).unwrap().remove(0))
+        };
+        let (medium, mut queue) = run("tx");
+        for n in 0..count {
+            assert!(mock::transmit(queue.as_mut(), &frame(n), Meta::default()));
+        }
+        let sent = medium.sent.lock().unwrap().clone();
+        let (medium, mut queue) = run("rx");
+        medium.waiting.lock().unwrap().extend((0..count).map(frame));
+        (sent, mock::receive(queue.as_mut(), 100, 10_000))
+    }
+
+    fn numbers(frames: &Frames) -> Vec<u8> {
+        frames.iter().map(|(bytes, _)| bytes[20]).collect()
+    }
+
+    #[test]
+    fn without_a_fault_frames_pass() {
+        for plan in ["", "frame-lost at=9", "stall"] {
+            let frames = passed(plan, 3);
+            let expected: Vec<_> = (0..3).map(|n| (frame(n), Meta::default())).collect();
+            assert_eq!(frames, expected);
+        }
+    }
+
+    #[test]
+    fn frames_are_lost_doubled_and_overtaken() {
+        for (plan, order) in [
+            ("frame-lost every=2", &[0, 2, 4][..]),
+            ("frame-duplicated at=2", &[0, 1, 1, 2, 3, 4]),
+            ("frame-reordered at=2", &[0, 2, 1, 3, 4]),
+            // One at a time: the third is not held, as the second is.
+            ("frame-reordered", &[1, 0, 3, 2]),
+        ] {
+            assert_eq!(numbers(&passed(plan, 5)), order, "{plan}");
+        }
+    }
+
+    #[test]
+    fn one_bit_of_a_frame_changes() {
+        let (sent, received) = both("frame-corrupt at=2 queue=QUEUE", 3);
+        for frames in [sent, received] {
+            for (n, (bytes, _)) in (0..).zip(&frames) {
+                let pairs = bytes.iter().zip(frame(n));
+                let bits: u32 = pairs.map(|(a, b)| (a ^ b).count_ones()).sum();
+                assert_eq!(bits, u32::from(n == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn frames_get_shorter_and_longer() {
+        let (sent, received) = both("frame-truncated", 50);
+        for (n, (bytes, _)) in (0..50).cycle().zip(sent.iter().chain(&received)) {
+            assert!((ETH_HLEN..60).contains(&bytes.len()));
+            assert_eq!(bytes[..], frame(n)[..bytes.len()]);
+        }
+        let (sent, received) = both("frame-oversized", 50);
+        for (n, (bytes, _)) in (0..50).cycle().zip(sent.iter().chain(&received)) {
+            assert!((MOST_EXTRA + 1..=2 * MOST_EXTRA).contains(&bytes.len()));
+            assert_eq!(bytes[..60], frame(n));
+        }
+    }
+
+    #[test]
+    fn verdicts_on_received_frames_are_wrong() {
+        let (sent, received) = both("bad-checksum\nbad-segments", 50);
+        assert!(sent.iter().all(|(_, meta)| *meta == Meta::default()));
+        let beyond = |meta: &Meta| match meta.checksum {
+            Checksum::Partial { start, .. } => start >= 0x8000,
+            checksum => checksum == Checksum::Valid,
+        };
+        assert!(received.iter().all(|(_, meta)| beyond(meta)));
+        assert!(received.iter().any(|(_, m)| m.checksum == Checksum::Valid));
+        assert!(received.iter().any(|(_, m)| m.checksum != Checksum::Valid));
+        let sizes: Vec<_> = received.iter().map(|(_, m)| m.gso.unwrap().size).collect();
+        assert!(sizes.contains(&0) && sizes.contains(&1) && sizes.contains(&u16::MAX));
+        assert_eq!(numbers(&received), (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reset_forgets_the_frame_that_waits() {
+        let faults = Arc::new(Faults::default());
+        faults.load(&"frame-reordered at=1".parse().unwrap());
+        let medium = Medium::default();
+        let mut queues = Faulty::new(Box::new(medium.clone()), faults)
+            .open(1)
+            .unwrap();
+        mock::transmit(queues[0].as_mut(), &frame(0), Meta::default());
+        queues[0].reset();
+        mock::transmit(queues[0].as_mut(), &frame(1), Meta::default());
+        assert_eq!(numbers(&medium.sent.lock().unwrap()), [1]);
+    }
+
+    #[test]
+    fn the_link_goes_down_and_comes_back() {
+        let faults = Arc::new(Faults::default());
+        faults.load(&"link-down every=2".parse().unwrap());
+        let endpoint = Faulty::new(Box::new(Medium::default()), faults);
+        let seen = [(); 4].map(|()| endpoint.link().up);
+        assert_eq!(seen, [true, false, true, false]);
+    }
+}

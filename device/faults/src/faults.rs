@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The plan in force.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use crate::plan::{random, Fault, CARD, SITES};
+use crate::{Kind, Plan};
+
+/// The faults of one card. The plan may change while it runs.
+#[derive(Debug, Default)]
+pub struct Faults {
+    active: ArcSwapOption<Active>,
+}
+
+/// A plan, and how far it has come.
+#[derive(Debug)]
+struct Active {
+    seed: u64,
+    since: Instant,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fault: Fault,
+    sites: [Progress; SITES],
+}
+
+/// How far a fault has come at a site.
+#[derive(Debug, Default)]
+struct Progress {
+    events: AtomicU64,
+    hits: AtomicU64,
+}
+
+/// An event that is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// A number to choose by how it goes wrong.
+    pub random: u64,
+    /// How long it takes, for kinds where that is a question.
+    pub delay: Duration,
+}
+
+impl Faults {
+    /// Puts a plan into force, in place of one that is. All its events are still to come.
+    pub fn load(&self, plan: &Plan) {
+        let active = Active {
+            seed: plan.seed,
+            since: Instant::now(),
+            entries: plan
+                .faults
+                .iter()
+                .map(|&fault| Entry {
+                    fault,
+                    sites: std::array::from_fn(|_| Progress::default()),
+                })
+                .collect(),
+        };
+        let active = (!plan.faults.is_empty()).then(|| Arc::new(active));
+        self.active.store(active);
+    }
+
+    /// A line for each fault of the plan in force: how many events there were, and how many of them
+    /// went wrong.
+    pub fn report(&self) -> Vec<String> {
+        let active = self.active.load();
+        let entries = active.iter().flat_map(|active| &active.entries);
+        entries.map(Entry::report).collect()
+    }
+}
+
+impl Entry {
+    fn report(&self) -> String {
+        let sum = |counter: fn(&Progress) -> &AtomicU64| -> u64 {
+            self.sites.iter().map(|s| counter(s).load(Relaxed)).sum()
+        };
+        let (line, name) = (self.fault.line, self.fault.kind.name());
+        let (hits, events) = (sum(|s| &s.hits), sum(|s| &s.events));
+        format!("fault in line {line}, {name}: {hits} of {events} events")
+    }
+
+    fn event(&self, index: usize, site: usize, active: &Active) -> Option<Hit> {
+        let fault = &self.fault;
+        if !fault.scope.covers(site) || !active.is_time(fault) {
+            return None;
+        }
+        let progress = &self.sites[site];
+        let event = progress.events.fetch_add(1, Relaxed) + 1;
+        let random = random(active.seed, index, site, event);
+        if !fault.trigger.fires(event, random) {
+            return None;
+        }
+        // A site may be asked by several threads.
+        let may = |hits: u64| {
+            fault
+                .count
+                .is_none_or(|most| hits < most)
+                .then_some(hits + 1)
+        };
+        progress.hits.fetch_update(Relaxed, Relaxed, may).ok()?;
+        Some(Hit {
+            // Not the number that the rate was decided by, of which the remainder is known.
+            random: random.rotate_right(32),
+            delay: fault.delay,
+        })
+    }
+}
+
+impl Active {
+    fn is_time(&self, fault: &Fault) -> bool {
+        if fault.from.is_zero() && fault.lasts.is_none() {
+            return true;
+        }
+        match self.since.elapsed().checked_sub(fault.from) {
+            Some(into) => fault.lasts.is_none_or(|lasts| into < lasts),
+            None => false,
+        }
+    }
+}
+
+/// A place where something can go wrong.
+#[derive(Clone, Debug)]
+pub struct Site {
+    faults: Arc<Faults>,
+    index: usize,
+}
+
+impl Site {
+    /// The queue with this index.
+    pub fn queue(faults: Arc<Faults>, queue: u16) -> Self {
+        Self {
+            faults,
+            // A queue that cannot be has no faults but those of the card.
+            index: usize::from(queue).min(CARD),
+        }
+    }
+
+    /// The card as a whole.
+    pub fn card(faults: Arc<Faults>) -> Self {
+        Self {
+            faults,
+            index: CARD,
+        }
+    }
+
+    /// Counts an event of this kind, and says if it is to go wrong. Of several faults of the same
+    /// kind the first has its way.
+    pub fn hit(&self, kind: Kind) -> Option<Hit> {
+        let active = self.faults.active.load();
+        let active = active.as_ref()?;
+        let mut first = None;
+        for (index, entry) in active.entries.iter().enumerate() {
+            if entry.fault.kind == kind {
+                first = first.or(entry.event(index, self.index, active));
+            }
+        }
+        first
+    }
+
+    /// True if the plan has a fault of one of these kinds.
+    pub fn may(&self, kinds: &[Kind]) -> bool {
+        let active = self.faults.active.load();
+        active
+            .iter()
+            .flat_map(|active| &active.entries)
+            .any(|entry| kinds.contains(&entry.fault.kind) && entry.fault.scope.covers(self.index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Arc<Faults> {
+        let faults = Faults::default();
+        faults.load(&text.parse().unwrap());
+        Arc::new(faults)
+    }
+
+    /// The numbers of the events that went wrong.
+    fn hits(site: &Site, kind: Kind, events: u64) -> Vec<u64> {
+        (1..=events).filter(|_| site.hit(kind).is_some()).collect()
+    }
+
+    #[test]
+    fn without_a_plan_nothing_goes_wrong() {
+        let site = Site::card(Arc::default());
+        for &kind in Kind::ALL {
+            assert_eq!(site.hit(kind), None);
+        }
+        assert!(!site.may(Kind::ALL));
+    }
+
+    #[test]
+    fn sites_count_for_themselves_and_limits_hold_for_each() {
+        let faults = faults("stall every=2 count=2\nreset at=1");
+        let [a, b] = [0, 1].map(|queue| Site::queue(Arc::clone(&faults), queue));
+        assert_eq!(hits(&a, Kind::Stall, 3), [2]);
+        assert_eq!(hits(&b, Kind::Stall, 9), [2, 4]);
+        assert_eq!(hits(&a, Kind::Stall, 9), [1], "the fourth in all");
+        assert!(hits(&a, Kind::DmaError, 3).is_empty());
+        assert!(a.may(&[Kind::DmaError, Kind::Stall]) && !a.may(&[Kind::DmaError]));
+        assert_eq!(
+            faults.report(),
+            [
+                "fault in line 1, stall: 4 of 21 events",
+                "fault in line 2, reset: 0 of 0 events"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_plan_that_is_loaded_again_does_the_same_again() {
+        let text = "seed=7\nframe-lost queue=rx rate=1/3\nframe-lost at=5";
+        let faults = faults(text);
+        let site = Site::queue(Arc::clone(&faults), 4);
+        let random = |_| site.hit(Kind::FrameLost);
+        let first: Vec<_> = (0..50).map(random).collect();
+        assert!(first.iter().flatten().count() > 5);
+        faults.load(&text.parse().unwrap());
+        assert_eq!(first, (0..50).map(random).collect::<Vec<_>>());
+        // Another seed, another course.
+        faults.load(&text.replace('7', "8").parse().unwrap());
+        assert_ne!(first, (0..50).map(random).collect::<Vec<_>>());
+        faults.load(&Plan::default());
+        assert!(hits(&site, Kind::FrameLost, 50).is_empty());
+        assert!(faults.report().is_empty());
+    }
+
+    #[test]
+    fn events_count_in_their_time_only() {
+        let faults = faults("stall from=3600s\nreset for=3600s\nlink-down from=0s for=0s");
+        let site = Site::card(faults);
+        assert!(hits(&site, Kind::Stall, 3).is_empty());
+        assert_eq!(hits(&site, Kind::Reset, 3), [1, 2, 3]);
+        assert!(hits(&site, Kind::LinkDown, 3).is_empty());
+    }
+
+    #[test]
+    fn a_limit_holds_among_threads() {
+        let faults = faults("reset count=100");
+        let hits: usize = std::thread::scope(|s| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let site = Site::card(Arc::clone(&faults));
+                    s.spawn(move || hits(&site, Kind::Reset, 1000).len())
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(hits, 100);
+    }
+}
