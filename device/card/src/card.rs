@@ -9,6 +9,7 @@ use vnet_backend::{Endpoint, Offloads};
 use vnet_contract::features::MAC_FILTER;
 use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping};
+use vnet_faults::Faults;
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
 use vnet_worker::{Kind, Pair, Report, Steering};
@@ -17,6 +18,7 @@ use crate::config::{is_station_address, Config, Error};
 use crate::decode::{self, Map};
 use crate::events::Events;
 use crate::filter::FilterRegs;
+use crate::mischief::Mischief;
 use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
@@ -54,6 +56,8 @@ pub struct Card {
     pub(crate) dma: AddressSpace,
     /// Where the card is written down, if it outlives the process.
     pub(crate) ledger: Option<Ledger>,
+    /// What is to go wrong, in a card that has faults.
+    mischief: Option<Mischief>,
 }
 
 impl Card {
@@ -121,9 +125,19 @@ impl Card {
             endpoint,
             dma,
             ledger: None,
+            mischief: None,
         };
         card.apply_filter();
         Ok(card)
+    }
+
+    /// Lets the card misbehave, as far as these faults go. Frames and link are a matter of its
+    /// endpoint: [`vnet_faults::Faulty`].
+    pub fn set_faults(&mut self, faults: &Arc<Faults>) {
+        for pair in &self.pairs {
+            pair.set_faults(faults);
+        }
+        self.mischief = Some(Mischief::new(faults));
     }
 
     /// The MSI-X vectors, to attach eventfds to.
@@ -139,6 +153,9 @@ impl Card {
     /// Reads config space.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
         self.space.read(offset, data);
+        if let Some(mischief) = &self.mischief {
+            mischief.read_config(data);
+        }
     }
 
     /// Writes config space, and does what the write asks for.
@@ -162,6 +179,7 @@ impl Card {
             data.fill(0xff);
             return;
         }
+        self.suffer_access();
         self.halt_if_failed();
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
@@ -174,6 +192,9 @@ impl Card {
         if std::mem::take(&mut self.changed) {
             self.save();
         }
+        if let Some(mischief) = &self.mischief {
+            mischief.read_registers(data);
+        }
     }
 
     /// Writes BAR 0: registers and doorbells.
@@ -181,6 +202,7 @@ impl Card {
         if !self.space.memory_enabled() {
             return;
         }
+        self.suffer_access();
         self.halt_if_failed();
         let Some(slots) = decode::split(offset, data.len()) else {
             self.count_illegal();
@@ -297,6 +319,13 @@ impl Card {
         let accepted = self.negotiation.accepted().unwrap_or(0);
         let rules = self.rss.rules(accepted, self.config.queue_pairs);
         self.steering.set_rules(rules);
+    }
+
+    /// Lets an access to the registers take long, or find the card reset.
+    fn suffer_access(&mut self) {
+        if self.mischief.as_ref().is_some_and(Mischief::access) {
+            self.reset_registers();
+        }
     }
 
     pub(crate) fn count_illegal(&mut self) {

@@ -23,6 +23,7 @@ mod decode;
 mod events;
 mod filter;
 mod limit;
+mod mischief;
 mod monitor;
 mod negotiation;
 mod queue;

@@ -27,6 +27,7 @@ mod fault;
 mod filter;
 mod header;
 mod indirect;
+mod mischief;
 #[cfg(feature = "test-utils")]
 pub mod mock;
 mod observer;

@@ -14,8 +14,10 @@ use vnet_contract::features::INDIRECT_DESC;
 use vnet_contract::queue::{self, Error};
 use vnet_contract::ring::{self, Desc};
 use vnet_dma::{DmaMap, Finder};
+use vnet_faults::Site;
 
 use crate::indirect::{Indirect, Table};
+use crate::mischief::spoil;
 use crate::view::{load, store, Array, View};
 use crate::{Due, Fault, Observer, Position, RingConfig};
 
@@ -40,6 +42,8 @@ pub(crate) struct Ring {
     /// If the driver accepted `INDIRECT_DESC`.
     indirect: Option<Indirect>,
     observer: Option<Box<dyn Observer>>,
+    /// Where used entries go wrong, if they are to.
+    faults: Option<Site>,
 }
 
 impl Ring {
@@ -88,7 +92,13 @@ impl Ring {
             unsignalled: 0,
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
             observer: None,
+            faults: None,
         })
+    }
+
+    /// Lets used entries go wrong.
+    pub(crate) fn set_faults(&mut self, site: Site) {
+        self.faults = Some(site);
     }
 
     /// Number of descriptors.
@@ -234,9 +244,13 @@ impl Ring {
     pub(crate) fn publish(&mut self, view: &View<'_>, count: u16) -> Result<(), Fault> {
         self.tell(|observer, at| observer.publish(view.mem(), at, count));
         let next = self.next_used.wrapping_add(count);
+        let shown = match &self.faults {
+            None => next,
+            Some(site) => spoil(site, view, self.mask, self.next_used, count)?,
+        };
         let address = self.used.wrapping_add(ring::RING_IDX as u64);
         // Release: a driver that sees the index sees the entries, and the data in the buffers.
-        store(view.mem(), next.to_le(), address, Ordering::Release)?;
+        store(view.mem(), shown.to_le(), address, Ordering::Release)?;
         self.next_used = next;
         // More than the index can tell apart count as all.
         self.unsignalled = self.unsignalled.saturating_add(count);

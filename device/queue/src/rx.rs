@@ -7,6 +7,7 @@ use vnet_contract::features::{HASH_REPORT, HDR_SPLIT, MRG_RXBUF};
 use vnet_contract::hdr::{self, FlowHash, NetHdr, F_SPLIT};
 use vnet_contract::queue::{Error, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
+use vnet_faults::Site;
 
 use crate::chain::{walk, Chain, Direction};
 use crate::header;
@@ -83,6 +84,11 @@ impl Rx {
             dropped: 0,
         };
         Ok((rx, recovered))
+    }
+
+    /// Lets used entries go wrong. Without this, nothing does.
+    pub fn set_faults(&mut self, site: Site) {
+        self.ring.set_faults(site);
     }
 
     /// Next avail entry to fetch and next used entry to write.

@@ -6,6 +6,7 @@ use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::queue::Error;
 use vnet_dma::DmaMap;
+use vnet_faults::Site;
 use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
 
 use crate::chain::{walk, Chain, Direction};
@@ -88,6 +89,11 @@ impl Tx {
         tx.track(progress);
         let dropped = u16::from(rest.in_doubt && shown == rest.count);
         Ok((tx, Recovered { shown, dropped }))
+    }
+
+    /// Lets used entries go wrong. Without this, nothing does.
+    pub fn set_faults(&mut self, site: Site) {
+        self.ring.set_faults(site);
     }
 
     /// Next avail entry to fetch and next used entry to write.

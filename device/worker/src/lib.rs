@@ -30,6 +30,7 @@ mod counters;
 mod gate;
 mod kick;
 mod legacy;
+mod mischief;
 mod moderation;
 mod pace;
 mod pair;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use vnet_backend::Queue;
 use vnet_contract::queue::{Error, Kind};
 use vnet_dma::{AddressSpace, DmaMap};
+use vnet_faults::Faults;
 use vnet_irq::Vector;
 use vnet_queue::{Fault, Observer, RingConfig, Rx, RxFilter, Tx};
 
@@ -20,6 +21,7 @@ use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
 use crate::kick::Kick;
 use crate::legacy::Legacy;
+use crate::mischief::Mischief;
 use crate::moderation::Moderation;
 use crate::pace::Pace;
 use crate::parcel::Inbox;
@@ -136,6 +138,12 @@ impl Pair {
         }
     }
 
+    /// Lets the pair misbehave, as far as these faults go. Its queues do from their next start on.
+    pub fn set_faults(&self, faults: &Arc<Faults>) {
+        let mischief = Mischief::new(self.shared.index, faults);
+        self.shared.gate.lock().mischief = Some(Box::new(mischief));
+    }
+
     /// Checks the configuration of a queue and starts it. Entries that are in the avail ring
     /// already are served without a doorbell. A queue that runs is replaced.
     ///
@@ -176,6 +184,9 @@ impl Pair {
                 if let Some(legacy) = self.tally(kind).legacy() {
                     rx.track(legacy.progress());
                 }
+                if let Some(mischief) = &mut state.mischief {
+                    mischief.start_rx(&mut rx);
+                }
                 state.rx = match state.failed {
                     false => Slot::Running(rx, Signal::new(vector)),
                     true => Slot::Failed(rx.indices()),
@@ -188,6 +199,9 @@ impl Pair {
                 }
                 if let Some(legacy) = self.tally(kind).legacy() {
                     tx.track(legacy.progress());
+                }
+                if let Some(mischief) = &mut state.mischief {
+                    mischief.start_tx(&mut tx);
                 }
                 state.tx = match state.failed {
                     false => Slot::Running(tx, Signal::new(vector)),
@@ -218,12 +232,18 @@ impl Pair {
         let signal = Signal::new(vector.clone());
         let recovered = match kind {
             Kind::Rx => {
-                let (rx, recovered) = Rx::resume(&ring, mem, legacy.progress())?;
+                let (mut rx, recovered) = Rx::resume(&ring, mem, legacy.progress())?;
+                if let Some(mischief) = &mut state.mischief {
+                    mischief.start_rx(&mut rx);
+                }
                 state.rx = Slot::Running(rx, signal);
                 recovered
             }
             Kind::Tx => {
-                let (tx, recovered) = Tx::resume(&ring, mem, legacy.progress())?;
+                let (mut tx, recovered) = Tx::resume(&ring, mem, legacy.progress())?;
+                if let Some(mischief) = &mut state.mischief {
+                    mischief.start_tx(&mut tx);
+                }
                 state.tx = Slot::Running(tx, signal);
                 recovered
             }

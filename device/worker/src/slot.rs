@@ -9,6 +9,7 @@ use vnet_irq::Vector;
 use vnet_queue::{Due, Fault, Observer, Position, Rx, Tx};
 
 use crate::counters::Tally;
+use crate::mischief::{Fate, Lane};
 use crate::moderation::{Moderation, Moderator, Verdict};
 
 /// One queue of the pair.
@@ -139,9 +140,10 @@ impl<Q: Ring> Slot<Q> {
         }
     }
 
-    /// Raises the interrupt.
-    pub(crate) fn raise(&mut self, tally: &Tally) {
-        if let Some(vector) = self.vector() {
+    /// Raises the interrupt, unless `lane` is to lose it.
+    pub(crate) fn raise(&mut self, tally: &Tally, lane: Option<&mut Lane>) {
+        let lost = lane.is_some_and(|lane| lane.interrupt(Instant::now) == Fate::Lost);
+        if let (false, Some(vector)) = (lost, self.vector()) {
             vector.raise();
             tally.interrupt();
         }

@@ -12,6 +12,7 @@ use vnet_rss::Rss;
 
 use crate::alarm::Reminder;
 use crate::counters::Tally;
+use crate::mischief::{Lane, Mischief, Service};
 use crate::moderation::{Moderation, Verdict};
 use crate::pace::Pace;
 use crate::parcel::{Inbox, Outbox};
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) sleep: Option<Sleep>,
     /// When the worker's alarm goes off.
     pub(crate) reminder: Reminder,
+    /// What is to go wrong, in a card that has faults.
+    pub(crate) mischief: Option<Box<Mischief>>,
 }
 
 /// What ends the sleep of a worker, other than a kick and its alarm.
@@ -117,6 +120,7 @@ impl State {
             lost: 0,
             sleep: None,
             reminder: Reminder::default(),
+            mischief: None,
         }
     }
 
@@ -132,13 +136,17 @@ impl State {
         arm: bool,
     ) -> Round {
         let mut round = Round::default();
-        let blocked = self.serve_tx(mem, &tallies.tx, arm, &mut round);
-        let received = self.serve_both(mem, &tallies.rx, rules, due, arm, &mut round);
+        let (receives, transmits) = match self.mischief {
+            None => (true, true),
+            Some(_) => self.withhold(&mut round),
+        };
+        let blocked = transmits && self.serve_tx(mem, &tallies.tx, arm, &mut round);
+        let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
 
-        let receiving = self.rx.is_running() || spreads(rules);
+        let receiving = receives && (self.rx.is_running() || spreads(rules));
         round.again |= receiving && self.backend.has_work();
         round.sleep = Sleep {
             readiness: blocked || receiving && !self.starved,
@@ -211,9 +219,44 @@ impl State {
         received
     }
 
+    /// Asks which queues are to be served, receive and transmit.
+    fn withhold(&mut self, round: &mut Round) -> (bool, bool) {
+        let Some(mischief) = &mut self.mischief else {
+            return (true, true);
+        };
+        let mut ask = |lane: &mut Lane, running, fault: &mut Option<Fault>| {
+            let service = match running {
+                true => lane.service(Instant::now),
+                false => Service::Given,
+            };
+            match service {
+                Service::Given => true,
+                Service::Withheld(until) => {
+                    round.interrupt = round.interrupt.into_iter().chain(until).min();
+                    false
+                }
+                Service::Failed(error) => {
+                    *fault = Some(error);
+                    false
+                }
+            }
+        };
+        let (mut rx_fault, mut tx_fault) = (None, None);
+        let receives = ask(&mut mischief.rx, self.rx.is_running(), &mut rx_fault);
+        let transmits = ask(&mut mischief.tx, self.tx.is_running(), &mut tx_fault);
+        (round.rx_fault, round.tx_fault) = (rx_fault, tx_fault);
+        (receives, transmits)
+    }
+
     /// Serves a batch of frames that other pairs handed over, on one of their threads.
     pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies, arm: bool) -> Round {
         let mut round = Round::default();
+        if let Some(mischief) = &self.mischief {
+            // The round that ends a stall sees to them.
+            if mischief.rx.is_held(Instant::now) {
+                return round;
+            }
+        }
         self.take_over(mem, &tallies.rx, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
         round
@@ -252,15 +295,17 @@ impl State {
         }
         let backend = self.backend.as_mut();
         let budget = Budget::default();
+        let lax = self.mischief.as_ref().and_then(|m| m.filter(&self.filter));
+        let filter = lax.as_ref().unwrap_or(&self.filter);
         let mut sorter = rules.map(|(rules, own)| Sorter {
             rules,
             own,
             outbox: &mut self.outbox,
         });
         let outcome = match (&mut self.rx, &mut sorter) {
-            (Slot::Running(rx, _), None) => rx.run(mem, backend, &self.filter, budget),
+            (Slot::Running(rx, _), None) => rx.run(mem, backend, filter, budget),
             (Slot::Running(rx, _), Some(sorter)) => {
-                rx.run_steered(mem, backend, &self.filter, sorter, budget)
+                rx.run_steered(mem, backend, filter, sorter, budget)
             }
             // Frames for other pairs must not wait for this one to be started.
             (_, Some(sorter)) if spreads(rules) => {
@@ -328,9 +373,9 @@ impl State {
         if one && (rx == Verdict::Fire || tx == Verdict::Fire) {
             // The usual pair has one vector for both queues, and one interrupt is enough.
             if rx == Verdict::Idle {
-                self.tx.raise(&tallies.tx);
+                self.raise_tx(tallies);
             } else {
-                self.rx.raise(&tallies.rx);
+                self.raise_rx(tallies);
                 self.tx.raised();
             }
         } else {
@@ -341,10 +386,18 @@ impl State {
                 }
             }
             if rx == Verdict::Fire {
-                self.rx.raise(&tallies.rx);
+                self.raise_rx(tallies);
             }
             if tx == Verdict::Fire {
-                self.tx.raise(&tallies.tx);
+                self.raise_tx(tallies);
+            }
+        }
+        if let Some(mischief) = &mut self.mischief {
+            let idle = rx != Verdict::Fire && tx != Verdict::Fire;
+            let Mischief { rx, tx } = mischief.as_mut();
+            for (lane, vector) in [(rx, self.rx.vector()), (tx, self.tx.vector())] {
+                let next = lane.raise_more(vector, idle, Instant::now);
+                round.interrupt = round.interrupt.into_iter().chain(next).min();
             }
         }
         if let Some(fault) = round.rx_fault {
@@ -357,6 +410,16 @@ impl State {
             self.tx.tell(|observer, at| observer.fault(mem, at, fault));
             self.tx.fail();
         }
+    }
+
+    fn raise_rx(&mut self, tallies: &Tallies) {
+        let lane = self.mischief.as_mut().map(|m| &mut m.rx);
+        self.rx.raise(&tallies.rx, lane);
+    }
+
+    fn raise_tx(&mut self, tallies: &Tallies) {
+        let lane = self.mischief.as_mut().map(|m| &mut m.tx);
+        self.tx.raise(&tallies.tx, lane);
     }
 }
 

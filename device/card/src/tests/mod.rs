@@ -3,6 +3,7 @@
 
 mod bench;
 mod failure;
+mod mischief;
 mod queues;
 mod random;
 mod registers;

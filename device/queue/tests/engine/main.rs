@@ -4,6 +4,7 @@
 mod backend;
 mod hostile;
 mod indirect;
+mod mischief;
 mod observer;
 mod random;
 mod resume;

@@ -3,6 +3,7 @@
 
 mod backends;
 mod faults;
+mod mischief;
 mod moderation;
 mod polling;
 mod rig;

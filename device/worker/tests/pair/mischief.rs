@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A pair that misbehaves on command.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vnet_contract::queue::{tx_index, Error, Kind};
+use vnet_faults::{Faults, Plan};
+
+use crate::backends::{Tap, Wire};
+use crate::rig::{eventually, Rig};
+
+/// A pair that runs with a plan.
+fn rig(plan: &str, inline: bool) -> (Rig, Arc<Wire>, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    faults.load(&plan.parse().unwrap());
+    let wire = Wire::new();
+    let rig = Rig::new(Tap(wire.clone()), inline);
+    rig.pair.set_faults(&faults);
+    (rig.start_both(), wire, faults)
+}
+
+#[test]
+fn a_stalled_queue_goes_on_by_itself() {
+    const STALL: Duration = Duration::from_millis(50);
+    for inline in [false, true] {
+        let start = Instant::now();
+        let (mut rig, wire, _) = rig("stall queue=tx at=1 delay=50ms", inline);
+        rig.send(0, &[0; 60]);
+        eventually("sent", || wire.sent() == 1);
+        assert!(start.elapsed() >= STALL);
+    }
+}
+
+#[test]
+fn a_dead_queue_needs_a_start() {
+    let (mut rig, wire, faults) = rig("stop-fetching queue=tx", true);
+    rig.send(0, &[0; 60]);
+    rig.pair.wake();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(wire.sent(), 0);
+    // The other queue goes on.
+    rig.post(0);
+    wire.deliver(vec![5; 60]);
+    eventually("receive goes on", || rig.rx.used_idx() == 1);
+    faults.load(&Plan::default());
+    rig.pair.doorbell(Kind::Tx);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(wire.sent(), 0, "still dead");
+    assert_eq!(rig.pair.stop(Kind::Tx), Some((0, 0)));
+    rig.start(Kind::Tx);
+    eventually("sent", || wire.sent() == 1);
+}
+
+#[test]
+fn a_dma_error_stops_its_queue() {
+    let (rig, _, _) = rig("dma-error queue=tx", false);
+    rig.pair.wake();
+    eventually("report", || !rig.reports.queues.lock().unwrap().is_empty());
+    let reports = rig.reports.queues.lock().unwrap();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        (reports[0].0, reports[0].1.error),
+        (tx_index(3), Error::BufferFault)
+    );
+    assert_eq!(rig.pair.counters(Kind::Tx).errors, 1);
+}
+
+#[test]
+fn a_late_interrupt_comes_at_last() {
+    for inline in [false, true] {
+        let (mut rig, wire, _) = rig("late-interrupt delay=30ms", inline);
+        assert!(!rig.rx.rearm());
+        let start = Instant::now();
+        rig.post(0);
+        wire.deliver(vec![5; 60]);
+        eventually("delivered", || rig.rx.used_idx() == 1);
+        assert!(rig.interrupted());
+        assert!(start.elapsed() >= Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn a_lost_interrupt_does_not_come_and_is_not_counted() {
+    let (mut rig, wire, _) = rig("lost-interrupt at=1", true);
+    assert!(!rig.rx.rearm());
+    rig.post(0);
+    rig.post(1);
+    wire.deliver(vec![5; 60]);
+    eventually("delivered", || rig.rx.used_idx() == 1);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(rig.pair.counters(Kind::Rx).interrupts, 0);
+    assert_eq!(rig.vector.raised(), 0);
+    // The next one comes.
+    rig.rx.take_used();
+    assert!(!rig.rx.rearm());
+    wire.deliver(vec![6; 60]);
+    assert!(rig.interrupted());
+    eventually("counted", || rig.pair.counters(Kind::Rx).interrupts == 1);
+}
+
+#[test]
+fn oversized_frames_get_past_the_filter() {
+    let (mut rig, wire, _) = rig("frame-oversized", true);
+    // The fault itself is for the backend to make; what matters here is that the card lets it by.
+    rig.post(0);
+    wire.deliver(vec![5; 1800]);
+    eventually("delivered", || rig.rx.used_idx() == 1);
+    assert_eq!(rig.take().map(|(_, frame)| frame.len()), Some(1800));
+}
