@@ -47,6 +47,10 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(..=1000))]
     pub(crate) tx_timer_us: u16,
 
+    /// Faults that the card is to have, as docs/faults.md describes; SIGHUP has the file read again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+
     /// What to log on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub(crate) log: LevelFilter,
@@ -74,6 +78,7 @@ mod tests {
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
         assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
+        assert_eq!(args.faults, None);
         assert_eq!(args.log, LevelFilter::WARN);
     }
 

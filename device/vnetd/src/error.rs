@@ -14,6 +14,8 @@ pub(crate) enum Error {
     #[error("card: {0}")]
     Card(vnet_card::Error),
     #[error(transparent)]
+    Faults(#[from] crate::faults::Error),
+    #[error(transparent)]
     Session(#[from] vnet_session::Error),
     #[error("signals: {0}")]
     Signals(#[source] io::Error),

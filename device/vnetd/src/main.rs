@@ -9,6 +9,7 @@
 mod args;
 mod end;
 mod error;
+mod faults;
 mod limits;
 mod log;
 mod mac;

@@ -11,11 +11,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 use vnet_card::{Card, Config, Options};
+use vnet_faults::Faulty;
 use vnet_session::{Session, Socket};
 
 use crate::args::Args;
 use crate::end::{self, Event};
 use crate::error::Error;
+use crate::faults::FaultFile;
 use crate::limits;
 use crate::mac::Mac;
 
@@ -23,14 +25,18 @@ use crate::mac::Mac;
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let (sender, events) = channel();
     // First, so that from here on no signal leaves anything behind.
-    watch_signals(sender.clone())?;
+    let faults = args.faults.clone().map(FaultFile::open).transpose()?;
+    watch_signals(sender.clone(), faults.clone())?;
     limits::raise_descriptors();
 
     let unusable = |source| Error::Backend {
         net: args.net.to_string(),
         source,
     };
-    let endpoint = args.net.open(args).map_err(unusable)?;
+    let mut endpoint = args.net.open(args).map_err(unusable)?;
+    if let Some(file) = &faults {
+        endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
+    }
     let mac = args.mac.unwrap_or_else(|| Mac::for_socket(&args.socket));
     let config = Config {
         mac: mac.0,
@@ -42,10 +48,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             ..Options::default()
         },
     };
-    let card = Card::new(config, endpoint).map_err(|e| match e {
+    let mut card = Card::new(config, endpoint).map_err(|e| match e {
         vnet_card::Error::Backend(source) => unusable(source),
         e => Error::Card(e),
     })?;
+    if let Some(file) = &faults {
+        card.set_faults(&file.faults);
+    }
     let card = Arc::new(Mutex::new(card));
 
     // Last: once the socket exists, the server is ready.
@@ -63,16 +72,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     // Even if the message thread hangs.
     let rested = end::rest(card, sender, &events);
     drop(socket);
+    if let Some(file) = &faults {
+        file.report();
+    }
     result.and(rested)
 }
 
-fn watch_signals(events: Sender<Event>) -> Result<(), Error> {
+/// Ends the server when a signal asks for it. With a file of faults, SIGHUP asks for that to be read
+/// again.
+fn watch_signals(events: Sender<Event>, faults: Option<FaultFile>) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
     thread::Builder::new()
         .name("vnet-signals".into())
         .spawn(move || {
-            for _ in signals.forever() {
-                report(&events, Event::Signal);
+            for signal in signals.forever() {
+                match &faults {
+                    Some(file) if signal == SIGHUP => file.reload(),
+                    _ => report(&events, Event::Signal),
+                }
             }
         })
         .map_err(Error::Thread)?;
