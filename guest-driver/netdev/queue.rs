@@ -76,6 +76,7 @@ impl<T: Operations> NetDevice<T> {
 }
 
 impl TxQueue<'_> {
+    #[inline]
     fn as_raw(&self) -> *mut b::netdev_queue {
         self.0.as_ptr()
     }
@@ -98,6 +99,7 @@ impl TxQueue<'_> {
     }
 
     /// True after [`Self::stop`].
+    #[inline]
     pub fn is_stopped(&self) -> bool {
         // SAFETY: the queue is valid.
         unsafe { b::nd_tx_stopped(self.as_raw()) }
@@ -106,12 +108,14 @@ impl TxQueue<'_> {
     /// Tells byte queue limits of a frame that was handed to the card. True: tell the card now,
     /// because no more frames follow or the queue just reached its limit.
     #[must_use = "the card may have to be told"]
+    #[inline]
     pub fn sent(&self, bytes: u32, more: bool) -> bool {
         // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
         unsafe { b::nd_tx_sent(self.as_raw(), bytes, more) }
     }
 
     /// Tells byte queue limits of frames that came back from the card.
+    #[inline]
     pub fn completed(&self, frames: u32, bytes: u32) {
         // SAFETY: the queue is valid and, in the contexts that hand out this type, locked.
         unsafe { b::nd_tx_completed(self.as_raw(), frames, bytes) }

@@ -106,6 +106,7 @@ members! {
 }
 
 /// Size of the header in bytes once these features are accepted.
+#[inline]
 pub const fn size(accepted: u64) -> usize {
     let mut size = SIZE;
     if accepted & features::HASH_REPORT != 0 {
@@ -142,6 +143,7 @@ pub struct NetHdr {
 
 impl NetHdr {
     /// The header as it stands in memory.
+    #[inline]
     pub const fn to_bytes(self) -> [u8; SIZE] {
         let [h0, h1] = self.hdr_len.to_le_bytes();
         let [g0, g1] = self.gso_size.to_le_bytes();
@@ -165,6 +167,7 @@ impl NetHdr {
     }
 
     /// Reads back what [`Self::to_bytes`] gives. Any bytes are accepted; the values are unchecked.
+    #[inline]
     pub const fn from_bytes(b: &[u8; SIZE]) -> Self {
         Self {
             flags: b[0],
@@ -189,6 +192,7 @@ pub struct FlowHash {
 
 impl FlowHash {
     /// The hash as it stands in memory.
+    #[inline]
     pub const fn to_bytes(self) -> [u8; HASH_SIZE] {
         let [v0, v1, v2, v3] = self.value.to_le_bytes();
         let [r0, r1] = self.report.to_le_bytes();
@@ -196,6 +200,7 @@ impl FlowHash {
     }
 
     /// Reads back what [`Self::to_bytes`] gives. Any bytes are accepted; the values are unchecked.
+    #[inline]
     pub const fn from_bytes(b: &[u8; HASH_SIZE]) -> Self {
         Self {
             value: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),

@@ -28,11 +28,13 @@ pub enum Kind {
 }
 
 /// Index of the receive queue of a pair.
+#[inline]
 pub const fn rx_index(pair: u16) -> u16 {
     2 * pair
 }
 
 /// Index of the transmit queue of a pair.
+#[inline]
 pub const fn tx_index(pair: u16) -> u16 {
     2 * pair + 1
 }

@@ -442,16 +442,19 @@ fields! {
 }
 
 /// Offset in BAR 0 of a register of a queue.
+#[inline]
 pub const fn queue_reg(queue: u16, reg: u32) -> u32 {
     QUEUE_BASE + queue as u32 * QUEUE_STRIDE + reg
 }
 
 /// Offset in BAR 0 of the low half of a counter of a queue.
+#[inline]
 pub const fn stats_reg(queue: u16, reg: u32) -> u32 {
     STATS_BASE + queue as u32 * STATS_STRIDE + reg
 }
 
 /// Offset in BAR 0 of the doorbell of a queue.
+#[inline]
 pub const fn doorbell_reg(queue: u16) -> u32 {
     DOORBELL + queue as u32 * 4
 }

@@ -61,6 +61,7 @@ pub struct Desc {
 impl Desc {
     /// The 16 bytes as they stand in the descriptor table, as two 64-bit words in CPU byte order:
     /// the second holds length, flags and next.
+    #[inline]
     pub const fn to_words(self) -> [u64; 2] {
         [
             self.addr,
@@ -69,6 +70,7 @@ impl Desc {
     }
 
     /// Reads back what [`Self::to_words`] gives.
+    #[inline]
     pub const fn from_words(w: [u64; 2]) -> Self {
         Self {
             addr: w[0],
@@ -80,34 +82,40 @@ impl Desc {
 }
 
 /// Bytes of a descriptor table.
+#[inline]
 pub const fn desc_bytes(size: u16) -> usize {
     size as usize * DESC_SIZE
 }
 
 /// Bytes of an avail ring with its `used_event`.
+#[inline]
 pub const fn avail_bytes(size: u16) -> usize {
     used_event_offset(size) + 2
 }
 
 /// Bytes of a used ring with its `avail_event`.
+#[inline]
 pub const fn used_bytes(size: u16) -> usize {
     avail_event_offset(size) + 2
 }
 
 /// Offset of `used_event` in the avail ring: the driver writes the used index at which it wants
 /// an interrupt (virtio 1.2, 2.7.7).
+#[inline]
 pub const fn used_event_offset(size: u16) -> usize {
     RING_ENTRIES + size as usize * AVAIL_ENTRY_SIZE
 }
 
 /// Offset of `avail_event` in the used ring: the card writes the avail index at which it wants a
 /// doorbell (virtio 1.2, 2.7.10).
+#[inline]
 pub const fn avail_event_offset(size: u16) -> usize {
     RING_ENTRIES + size as usize * USED_ENTRY_SIZE
 }
 
 /// True if moving an index from `old` to `new` passes the point that the other side asked to be
 /// told of: `event` lies in `old..new` modulo 2^16 (virtio 1.2, 2.7.7.1).
+#[inline]
 pub const fn need_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
