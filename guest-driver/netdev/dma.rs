@@ -51,6 +51,33 @@ impl Segment<'_> {
         })
     }
 
+    /// Copies an skb to shared memory, with `header` before it.
+    #[inline]
+    pub(crate) fn copy(
+        memory: &SharedMemory,
+        offset: usize,
+        header: &[u8],
+        skb: NonNull<b::sk_buff>,
+    ) -> Option<Self> {
+        // SAFETY: the skb is valid.
+        let len = header
+            .len()
+            .checked_add(unsafe { skb.as_ref().len } as usize)?;
+        let segment = Self::shared(memory, offset, u32::try_from(len).ok()?)?;
+        let to = memory.memory.as_mut_ptr().cast::<u8>().wrapping_add(offset);
+        // SAFETY: the skb is valid, and so many bytes lie inside the memory, which nobody holds
+        // references to; what the device reads meanwhile is its own affair.
+        let copied = unsafe {
+            b::nd_skb_copy_out(
+                skb.as_ptr(),
+                header.as_ptr().cast(),
+                header.len() as u32,
+                to.cast(),
+            )
+        };
+        copied.then_some(segment)
+    }
+
     /// Bus address.
     #[inline]
     pub fn addr(&self) -> u64 {

@@ -91,6 +91,18 @@ bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32
 	return true;
 }
 
+bool nd_skb_copy_out(struct sk_buff *skb, const void *header, u32 header_len, void *to)
+{
+	memcpy(to, header, header_len);
+	to += header_len;
+	if (likely(!skb_is_nonlinear(skb)))
+		memcpy(to, skb->data, skb->len);
+	else if (skb_copy_bits(skb, 0, to, skb->len))
+		return false;
+	skb_tx_timestamp(skb);
+	return true;
+}
+
 void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len)
 {
 	dma_unmap_page(dev, addr, len, DMA_TO_DEVICE);

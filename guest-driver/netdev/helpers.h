@@ -80,6 +80,8 @@ bool nd_parts_map(struct device *dev, u8 *data, u32 len, const skb_frag_t *frags
 void nd_skb_tx_meta(const struct sk_buff *skb, struct nd_tx_meta *meta);
 bool nd_skb_map(struct device *dev, struct sk_buff *skb, const void *header, u32 header_len,
 		struct nd_tx_parts *parts);
+/* The header, then all of the skb; false if that cannot be read. */
+bool nd_skb_copy_out(struct sk_buff *skb, const void *header, u32 header_len, void *to);
 void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len);
 netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t features);
 

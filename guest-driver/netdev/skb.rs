@@ -21,8 +21,10 @@ use kernel::{
 use crate::{
     bindings as b,
     dma::{
+        Segment,
         SegmentSpace,
-        Segments, //
+        Segments,
+        SharedMemory, //
     },
     Napi,
     Operations,
@@ -211,6 +213,19 @@ impl SkBuff {
         space: &'s mut SegmentSpace,
     ) -> Result<Segments<'s, 'a>> {
         Segments::map(dev, self.0, header, space)
+    }
+
+    /// Copies the frame, behind `header`, to shared memory for the device to read, and takes its
+    /// software time stamp if one is wanted. `None` if it does not lie inside the memory, or cannot be
+    /// read.
+    #[inline]
+    pub fn copy(
+        &self,
+        memory: &SharedMemory,
+        offset: usize,
+        header: &[u8],
+    ) -> Option<Segment<'static>> {
+        Segment::copy(memory, offset, header, self.0)
     }
 
     /// Frees the frame as dropped. Any context.

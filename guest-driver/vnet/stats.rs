@@ -67,6 +67,8 @@ counters! {
         gso,
         /// Segments that it makes of them.
         gso_segments,
+        /// Short frames that were copied.
+        copied,
         /// Frames whose header had to be passed beside them.
         header_apart,
         /// Frames that took one descriptor of the ring, as the others are in a table of their own.

@@ -4,8 +4,9 @@
 //!
 //! A frame is a chain: the per-packet header, then the parts of the skb. The header lies in the
 //! skb's headroom, where it costs no descriptor and no mapping of its own, or, if that is small or
-//! not the skb's alone, in an array that is mapped all the time. Everything here runs under the lock
-//! of the transmit queue, so stopping and waking it cannot race.
+//! not the skb's alone, in an array that is mapped all the time. A short frame is copied to that array
+//! behind its header, as it costs less to copy than to map. Everything here runs under the lock of the
+//! transmit queue, so stopping and waking it cannot race.
 
 use kernel::{
     prelude::*,
@@ -39,7 +40,10 @@ use vnet_contract::{
     queue, //
 };
 use vnet_ring::{
-    tx::Ring,
+    tx::{
+        Chain,
+        Ring, //
+    },
     Buffer,
     Slot,
     Tables,
@@ -65,8 +69,9 @@ const DESCRIPTORS_PER_TABLE: u16 = 8;
 const MAX_TABLES: u16 = 32;
 const _: () = assert!(MAX_TABLES <= vnet_ring::MAX_TABLES);
 
-/// Distance of headers in their array: a power of two, so that none crosses a page.
-const HEADER_STRIDE: usize = 32;
+/// Distance of headers in their array: a power of two, so that none crosses a page. A frame that fits
+/// between two of them is short.
+const HEADER_STRIDE: usize = 128;
 /// Longest header, with all that the features that this driver knows append.
 const MAX_HEADER: usize = hdr::size(crate::probe::WANTED);
 const _: () = assert!(MAX_HEADER <= HEADER_STRIDE);
@@ -109,10 +114,14 @@ enum InFlight {
     Program(XdpFrame),
 }
 
+type Slots<'a> = KVec<Slot<Part<'a>, Sent>>;
+type TxChain<'r, 'a> = Chain<'r, RingMemory, Slots<'a>, Part<'a>, Sent>;
+
 /// State of a transmit queue.
 pub(crate) struct Tx<'a> {
-    ring: Ring<RingMemory, KVec<Slot<Part<'a>, Sent>>>,
-    /// Headers of frames that have no room for them, by the first descriptor of the chain.
+    ring: Ring<RingMemory, Slots<'a>>,
+    /// Headers of frames that have no room for them, and short frames behind theirs, by the first
+    /// descriptor of the chain.
     headers: SharedMemory,
     /// Bytes of a header.
     header_len: usize,
@@ -217,7 +226,42 @@ impl<'a> Tx<'a> {
         let mut bytes = [0; MAX_HEADER];
         bytes[..hdr::SIZE].copy_from_slice(&header.to_bytes());
         let header = &bytes[..self.header_len];
+        if meta.len() as usize <= HEADER_STRIDE - header.len() {
+            self.enqueue_copy(skb, header, meta)
+        } else {
+            self.enqueue_mapped(nic, skb, header, meta)
+        }
+    }
 
+    /// Puts a copy of a short frame into the ring. The skb is kept as if the card read it, so that its
+    /// sender is held back as it is with others.
+    #[inline]
+    fn enqueue_copy(&mut self, skb: SkBuff, header: &[u8], meta: &TxMeta) -> Result<(), ()> {
+        let Some(mut chain) = self.ring.begin(1) else {
+            skb.drop_with(DropReason::RingFull);
+            return Err(());
+        };
+        let at = usize::from(chain.head()) * HEADER_STRIDE;
+        let Some(segment) = skb.copy(&self.headers, at, header) else {
+            drop(chain);
+            skb.drop_with(DropReason::NoMemory);
+            return Err(());
+        };
+        self.stats.queue.copied.add(1);
+        // There is room for the one that the chain was begun with.
+        let _ = chain.push(Part(segment));
+        Self::commit(chain, skb, meta)
+    }
+
+    /// Maps a frame, and puts it into the ring.
+    #[inline]
+    fn enqueue_mapped(
+        &mut self,
+        nic: &Nic<'a>,
+        skb: SkBuff,
+        header: &[u8],
+        meta: &TxMeta,
+    ) -> Result<(), ()> {
         let mut space = SegmentSpace::new();
         let Ok(mut segments) = skb.map(nic.dev.as_ref(), header, &mut space) else {
             skb.drop_with(DropReason::NoMemory);
@@ -248,6 +292,12 @@ impl<'a> Tx<'a> {
             skb.drop_with(DropReason::RingFull);
             return Err(());
         }
+        Self::commit(chain, skb, meta)
+    }
+
+    /// Finishes the chain of a frame.
+    #[inline]
+    fn commit(chain: TxChain<'_, 'a>, skb: SkBuff, meta: &TxMeta) -> Result<(), ()> {
         let sent = Sent {
             frame: InFlight::Stack(skb.into_flight()),
             bytes: meta.len(),

@@ -12,6 +12,19 @@ guest_check "datagrams of 1 to 9000 bytes come back from the echo port" '
     bash -c "exec 3<>/dev/udp/$gateway/7; cat /tmp/out >&3; timeout 5 dd bs=65536 count=1 <&3 >/tmp/in"
     cmp /tmp/out /tmp/in
   done'
+# Up to 128 bytes, a frame and the header before it are copied.
+guest_check "datagrams about as long as what is copied come back, and it is" '
+  before=$(counter tx0_copied)
+  for size in $(seq 60 80); do
+    head -c $size /dev/urandom >/tmp/out
+    bash -c "exec 3<>/dev/udp/$gateway/7; cat /tmp/out >&3; timeout 5 dd bs=65536 count=1 <&3 >/tmp/in"
+    cmp /tmp/out /tmp/in
+  done
+  copied=$(($(counter tx0_copied) - before))
+  echo "copied: $copied"
+  # With a header of 12 or 20 bytes, and 42 of the protocols; ARP may come on top.
+  [ $copied -ge 7 ]
+  [ $copied -lt 21 ]'
 guest_check "500 datagrams to the character generator, each answered" '
   bash -c "
     exec 3<>/dev/udp/$gateway/19
