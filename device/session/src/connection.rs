@@ -98,3 +98,6 @@ impl Connection {
         retry_on_intr(|| poll(&mut fds, None)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;
