@@ -13,6 +13,7 @@ SMP=1               # guest CPUs
 FLAVOUR=cloud-amd64 # kernel
 ACCEL=auto          # kvm, tcg
 FILES=()            # host files to put into the guest's /root
+MTU_MAX=9000        # largest MTU that the device servers offer
 VNETD_LOG=warn      # log level of the device servers
 QEMU_EXTRA=()       # more arguments for QEMU
 
@@ -60,7 +61,7 @@ guest_netdev() {
 vnetd_start() {
   local n=$1 tries=0
   child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/nic$n.sock" --net "$(guest_backend "$n")" \
-    --mac "$(guest_mac "$n")" --queues "$QUEUES" --log "$VNETD_LOG" \
+    --mac "$(guest_mac "$n")" --queues "$QUEUES" --mtu-max "$MTU_MAX" --log "$VNETD_LOG" \
     </dev/null >>"$GUEST_DIR/vnetd$n.log" 2>&1
   VNETD_PIDS[n]=$!
   until [ -S "$GUEST_DIR/nic$n.sock" ]; do
