@@ -79,10 +79,9 @@ impl ConfigSpace {
         let power = self.power();
         let mut flr = false;
 
-        for (at, &byte) in (offset..).zip(data) {
-            let Some(at) = usize::try_from(at).ok().filter(|&at| at < CONFIG_SIZE) else {
-                break;
-            };
+        // Offsets from here on are small numbers: nothing that is added to them overflows.
+        let start = usize::try_from(offset).map_or(CONFIG_SIZE, |at| at.min(CONFIG_SIZE));
+        for (at, &byte) in (start..CONFIG_SIZE).zip(data) {
             // The upper byte of DEVCTL holds the FLR bit: it acts, but is never kept.
             flr |= at == EXP_DEVCTL + 1 && byte & (EXP_DEVCTL_FLR >> 8) as u8 != 0;
             if at == PM_CTRL && !is_power_state(byte) {
@@ -330,7 +329,9 @@ mod tests {
         let mut data = [0; 4];
         config.read(u64::MAX, &mut data);
         assert_eq!(data, [0xff; 4]);
-        assert_eq!(config.write(u64::MAX - 1, &[0xff; 8]), Changes::default());
+        for offset in [u64::MAX - 1, u64::MAX, CONFIG_SIZE as u64] {
+            assert_eq!(config.write(offset, &[0xff; 8]), Changes::default());
+        }
         assert_eq!(
             config.write(CONFIG_SIZE as u64 - 1, &[0xff; 8]),
             Changes::default()
