@@ -95,11 +95,7 @@ impl Connection {
             PollFd::new(&self.socket, events),
             PollFd::new(control, PollFlags::IN),
         ];
-        retry_on_intr(|| poll(&mut fds, None))?;
-        if !fds[1].revents().is_empty() {
-            control.clear();
-        }
-        Ok(())
+        retry_on_intr(|| poll(&mut fds, None)).map(drop)
     }
 }
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What is fuzzed, as plain functions from bytes to a verdict: they return, or panic.
+//!
+//! `scripts/fuzz` looks for new inputs, with the programs in `fuzz_targets/`. Those that it found
+//! to be worth keeping are in `corpus/`, a directory for each target; inputs that broke something
+//! are in `regressions/`. `tests/corpus.rs` runs each function on all of its inputs as part of the
+//! ordinary tests, which need neither the fuzzer nor a nightly compiler.
+//!
+//! A target decodes its input into the steps of a peer that must not be trusted, and carries them
+//! out. What it checks goes beyond "no panic": a model, another implementation, or rules that hold
+//! after every step.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod backend;
+mod config;
+mod frames;
+mod gateway;
+mod guest;
+mod input;
+mod registers;
+mod rss;
+mod rx;
+mod segment;
+mod session;
+mod tx;
+
+/// A name and what it stands for.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("config", config::config),
+    ("gateway", gateway::gateway),
+    ("registers", registers::registers),
+    ("rss", rss::rss),
+    ("rx", rx::rx),
+    ("segment", segment::segment),
+    ("session", session::session),
+    ("tx", tx::tx),
+];
+
+pub use config::config;
+pub use gateway::gateway;
+pub use registers::registers;
+pub use rss::rss;
+pub use rx::rx;
+pub use segment::segment;
+pub use session::session;
+pub use tx::tx;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The receive engine on a ring that a hostile driver writes, also while the device works.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use arbitrary::{Result, Unstructured};
+use vnet_backend::{Frame, Meta};
+use vnet_contract::hdr::FlowHash;
+use vnet_queue::{Handed, Outcome, Rx, RxFilter, Steer};
+
+use crate::backend::Backend;
+use crate::frames;
+use crate::guest::{ring, Driver, Guest};
+use crate::input::{mostly, rarely};
+use crate::tx::{budget, view, writes};
+
+thread_local! {
+    static GUEST: RefCell<Guest> = RefCell::new(Guest::new());
+}
+
+/// Steps of a driver, and frames for it from the backend, or from another queue. The device writes
+/// to nothing that it must not write to, and no frame counts twice.
+pub fn rx(data: &[u8]) {
+    GUEST.with_borrow_mut(|guest| {
+        guest.clear();
+        let _ = run(&mut Unstructured::new(data), guest);
+    });
+}
+
+fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
+    let features = u.arbitrary()?;
+    let config = ring(u, features)?;
+    let mut driver = Driver::new(guest, config, true);
+    let Ok(mut rx) = Rx::start(&config, &guest.view(0)) else {
+        return Ok(());
+    };
+    let filter = RxFilter {
+        promisc: !rarely(u, 8)?,
+        mtu: mostly(u, &[1500, 9000])?,
+        withheld: match rarely(u, 8)? {
+            true => u.arbitrary()?,
+            false => 0,
+        },
+        ..RxFilter::default()
+    };
+    let mut frames = VecDeque::new();
+    while !u.is_empty() {
+        match u.int_in_range(0..=7)? {
+            0..=3 => driver.step(guest, u)?,
+            4 => frames.push_back(frames::frame(u)?),
+            5 => {
+                let memory = guest.view(view(u)?);
+                if let Ok(Some(_)) = rx.interrupt_due(&memory) {
+                    rx.signalled();
+                    assert_eq!(rx.interrupt_due(&memory), Ok(None));
+                }
+                let _ = rx.rearm(&memory);
+                guest.accept(None);
+            }
+            _ => {
+                let memory = guest.view(view(u)?);
+                let budget = budget(u)?;
+                let before = rx.indices();
+                let waiting = frames.len();
+                let outcome = match u.int_in_range(0..=2)? {
+                    0 => {
+                        let mut handed = Parcel(&mut frames);
+                        rx.take_over(&memory, &mut handed, &filter, budget)
+                    }
+                    how => {
+                        let mut backend = Backend {
+                            guest: &mut *guest,
+                            writes: writes(u)?,
+                            allowed: None,
+                            offloads: Default::default(),
+                            takes: 0,
+                            asks: mostly(u, &[0u16, 1, 100, 2000])?.into(),
+                            frames: std::mem::take(&mut frames),
+                            sent: 0,
+                        };
+                        let outcome = if how == 1 {
+                            rx.run(&memory, &mut backend, &filter, budget)
+                        } else {
+                            let steer = &mut Sieve(u.arbitrary()?);
+                            rx.run_steered(&memory, &mut backend, &filter, steer, budget)
+                        };
+                        frames = backend.frames;
+                        outcome
+                    }
+                };
+                guest.accept(None);
+                check(&outcome, waiting - frames.len(), before, rx.indices());
+                if outcome.fault.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check(outcome: &Outcome, taken: usize, before: (u16, u16), after: (u16, u16)) {
+    let counted = outcome.frames + outcome.drops + outcome.handed;
+    if outcome.fault.is_none() {
+        assert_eq!(counted, taken as u64);
+        // What was taken from the ring came back, or went into the used ring.
+        let taken = after.0.wrapping_sub(before.0);
+        assert_eq!(taken, after.1.wrapping_sub(before.1));
+        assert!(u64::from(taken) >= outcome.frames);
+    }
+    assert!(counted <= taken as u64);
+}
+
+/// Frames that another queue received.
+struct Parcel<'f>(&'f mut VecDeque<(Vec<u8>, Meta)>);
+
+impl Handed for Parcel<'_> {
+    fn front(&mut self) -> Option<(&[u8], Meta, FlowHash)> {
+        let (frame, meta) = self.0.front()?;
+        Some((frame, *meta, FlowHash::default()))
+    }
+
+    fn pop(&mut self) {
+        self.0.pop_front();
+    }
+}
+
+/// Lets some frames through, by their bits.
+struct Sieve(u8);
+
+impl Steer for Sieve {
+    fn steer(&mut self, start: &[u8], frame: &Frame<'_>) -> Option<FlowHash> {
+        assert!(start.len() <= frame.len && start.len() >= frame.len.min(14));
+        self.0 = self.0.rotate_left(1);
+        (self.0 & 1 == 0).then(FlowHash::default)
+    }
+}
