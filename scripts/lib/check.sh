@@ -91,6 +91,18 @@ own_network() {
   VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
 }
 
+# host_listens PORT: waits until a program on this side accepts connections there. In an own network.
+host_listens() {
+  local port
+  port=$(printf %04X "$1")
+  for _ in $(seq 300); do
+    ! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE ":$port [0-9A-F]+:0000 0A " || return 0
+    sleep 0.1
+  done
+  not_ok "nothing listens on port $1"
+  exit 1
+}
+
 # finish_guest: unloads the driver, checks what holds at the end of every guest, and ends it.
 finish_guest() {
   if [ "$NIC" = vnet ]; then

@@ -8,6 +8,7 @@
 boot NET=tap:name=vnettest MEM=1G
 guest 'ip addr add 10.99.0.2/24 dev vnet0'
 host_program /usr/bin/iperf3 -s -B "$HOST" >"$GUEST_DIR/iperf3.log" 2>&1
+host_listens 5201
 
 # What every frame of a transfer looked like when the driver handed it to the stack.
 IN_GUEST+='

@@ -19,6 +19,7 @@ boot NET=tap:name=vnettest SMP=2 QUEUES=4 MEM=1G
 $box ip addr add $host/24 dev vnettest
 $box ip link set vnettest up
 host_program /usr/bin/iperf3 -s -B $host >"$GUEST_DIR/iperf3.log" 2>&1
+host_listens 5201
 IN_GUEST+='
 gateway=10.99.0.1
 # received: frames so far, by pair.

@@ -29,7 +29,8 @@ guest_check "two of four queue pairs run" '
   ip addr add 10.99.0.2/24 dev vnet0
   ethtool -l vnet0 | tail -n 6 | grep "Combined:.*2"
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
-  iperf3 -s -D'
+  iperf3 -s -D
+  within 10 grep -q ":1451 .* 0A " /proc/net/tcp6'
 check "the host reaches the guest on two queues" connections
 guest_check "one queue pair" 'ethtool -L vnet0 combined 1'
 check "the host reaches the guest on one queue" connections

@@ -17,6 +17,7 @@ guest_check "the guest sees the link come" '
 guest_check "ping the host" 'gateway=10.99.0.1; pings; pings -s 9000'
 check "ping from the host" "$BUSYBOX" ping -c 3 -W 5 10.99.0.2
 host_program /usr/bin/iperf3 -s -B "$HOST" >"$GUEST_DIR/iperf3.log" 2>&1
+host_listens 5201
 guest_check "TCP to the host" 'iperf3 -c 10.99.0.1 -t 3'
 guest_check "TCP from the host" 'iperf3 -c 10.99.0.1 -t 3 -R'
 guest_check "UDP to the host" 'iperf3 -c 10.99.0.1 -u -b 20M -t 2'

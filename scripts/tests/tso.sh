@@ -23,6 +23,7 @@ $box ip addr add fd99::1/64 dev vnettest
 FILES=("$ROOT/usr/bin/perl" "$ROOT/usr/lib/x86_64-linux-gnu/libcrypt.so.1")
 boot NET=tap:name=vnettest MEM=1G
 host_program /usr/bin/iperf3 -s >"$GUEST_DIR/iperf3.log" 2>&1
+host_listens 5201
 
 IN_GUEST+='
 perl() { LC_ALL=C LD_LIBRARY_PATH=/root /root/perl "$@"; }

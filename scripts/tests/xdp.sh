@@ -155,6 +155,7 @@ guest_check "frames of another driver go out" "$xdp"'
   ip link del veth0'
 
 host /usr/bin/iperf3 -s -D -I "$GUEST_DIR/iperf3.pid" >/dev/null
+host_listens 5201
 guest_check "programs come, change and go under traffic" "$xdp"'
   ip link set vnet0 mtu 1500
   iperf3 -c 10.99.0.1 -t 10 --bidir >/tmp/stream 2>&1 &
