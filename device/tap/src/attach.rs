@@ -55,6 +55,34 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
     })
 }
 
+/// Takes over descriptors that [`attach`] made, in this process or in another.
+pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error> {
+    let failed = |source| Error::Io {
+        what: format!("cannot go on with TAP interface {name}"),
+        source,
+    };
+    let checked = Name::new(name)?;
+    let mut multi_queue = false;
+    for tun in &queues {
+        let (found, flags) = sys::attached_to(tun.as_fd()).map_err(failed)?;
+        if found != checked.bytes() {
+            return Err(Error::Unsupported(format!(
+                "a descriptor that was kept is not one of TAP interface {name}"
+            )));
+        }
+        multi_queue = flags & IFF_MULTI_QUEUE != 0;
+        if multi_queue {
+            // Queues that do not receive will be detached again. Fails for one that is attached.
+            let _ = sys::set_attached(tun.as_fd(), true);
+        }
+    }
+    Ok(Attached {
+        name: checked,
+        queues,
+        multi_queue,
+    })
+}
+
 fn flags(mode: u16) -> u16 {
     IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | mode
 }

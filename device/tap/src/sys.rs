@@ -15,6 +15,7 @@ use crate::name::Name;
 
 // linux/if_tun.h
 const TUNSETIFF: c_ulong = 0x4004_54ca;
+const TUNGETIFF: c_ulong = 0x8004_54d2;
 const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
 const TUNSETQUEUE: c_ulong = 0x4004_54d9;
 const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
@@ -53,6 +54,15 @@ pub(crate) fn attach(tun: BorrowedFd<'_>, name: &Name, flags: u16) -> io::Result
     let mut request = IfReq::with_flags(name.bytes(), flags);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, for which `request` has the size.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &mut request) }).map(drop)
+}
+
+/// Name and flags (`IFF_*`) of the interface that a descriptor is attached to.
+pub(crate) fn attached_to(tun: BorrowedFd<'_>) -> io::Result<([u8; 16], u16)> {
+    let mut request = IfReq::with_flags([0; 16], 0);
+    // SAFETY: TUNGETIFF writes one `struct ifreq`, for which `request` has the size.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNGETIFF, &mut request) })?;
+    let flags = u16::from_ne_bytes([request.value[0], request.value[1]]);
+    Ok((request.name, flags))
 }
 
 /// Attaches a queue of an interface with several queues, or detaches it without closing it.

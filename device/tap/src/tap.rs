@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The endpoint.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 
-use crate::attach::{attach, Attached};
+use crate::attach::{adopt, attach, Attached};
 use crate::name::Name;
 use crate::port::{Port, Shared};
 use crate::sys;
@@ -63,11 +63,34 @@ impl Tap {
                 "a TAP interface cannot have {queues} queues, but 1 to {MAX_QUEUES}"
             )));
         }
+        Self::new(&name, queues, attach(&name, queues)?)
+    }
+
+    /// Goes on with the descriptors of a [`Tap`] of another process, which were kept from being
+    /// closed with it: as many as [`Self::descriptors`] gave, in that order.
+    pub fn adopt(config: Config, queues: Vec<OwnedFd>) -> Result<Self, Error> {
+        let Config { name, queues: many } = config;
+        if queues.len() != usize::from(many) || queues.is_empty() {
+            return Err(Error::Unsupported(format!(
+                "TAP interface {name} was left with {} queues, not {many}",
+                queues.len()
+            )));
+        }
+        Self::new(&name, many, adopt(&name, queues)?)
+    }
+
+    /// The descriptors of the queues, before [`Endpoint::open`] hands them out. The interface
+    /// lives for as long as somebody has one of them.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.queues.iter().map(|fd| fd.as_fd())
+    }
+
+    fn new(name: &str, queues: u16, attached: Attached) -> Result<Self, Error> {
         let Attached {
             name: checked,
             queues: fds,
             multi_queue,
-        } = attach(&name, queues)?;
+        } = attached;
         let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
         let control = fds[0].clone();
         let socket = socket_with(
