@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 
 impl Header {
     /// Reads a header. The error number of a reply is not kept.
-    pub(crate) fn parse(bytes: &[u8; HEADER_SIZE]) -> Self {
+    pub fn parse(bytes: &[u8; HEADER_SIZE]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *bytes;
         Self {
             id: u16::from_ne_bytes([a, b]),
@@ -55,7 +55,7 @@ impl Header {
     }
 
     /// True if nothing must be answered.
-    pub(crate) fn no_reply(&self) -> bool {
+    pub fn no_reply(&self) -> bool {
         self.flags & NO_REPLY != 0 || self.kind() == Kind::Reply
     }
 

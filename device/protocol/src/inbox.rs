@@ -145,6 +145,21 @@ impl Inbox {
         }))
     }
 
+    /// Bytes that were looked at, since the inbox was made.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Forgets what has come and was not looked at, because it will come again. True if there was
+    /// something.
+    pub fn forget(&mut self) -> bool {
+        let some = self.start < self.end;
+        (self.start, self.end) = (0, 0);
+        self.fds.clear();
+        self.lost = None;
+        some
+    }
+
     fn advance(&mut self, count: usize) {
         self.start += count;
         self.position += count as u64;

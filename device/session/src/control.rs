@@ -52,6 +52,11 @@ impl Control {
         self.notify();
     }
 
+    /// True once [`Self::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.request() == Some(Request::Stop)
+    }
+
     fn notify(&self) {
         // Fails only if the counter is full, and then it is readable as it should be.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());

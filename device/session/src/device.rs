@@ -31,6 +31,8 @@ pub(crate) struct Device {
     sharing: Sharing,
     on_fatal: OnFatal,
     limit: Limit,
+    /// The next message may be one that another process has handled.
+    again: bool,
 }
 
 /// Whether the client shares its memory.
@@ -54,6 +56,7 @@ impl Device {
             sharing: Sharing::Unknown,
             on_fatal,
             limit: Limit::new(Instant::now()),
+            again: false,
         }
     }
 
@@ -61,6 +64,19 @@ impl Device {
     pub(crate) fn disconnect(&mut self) {
         self.card().disconnect();
         self.sharing = Sharing::Unknown;
+    }
+
+    /// The client has talked to another process before, and shares its memory.
+    pub(crate) fn recovered(&mut self) {
+        self.sharing = Sharing::Shared;
+        self.again = true;
+    }
+
+    /// What comes from now on was not handled by another process.
+    pub(crate) fn caught_up(&mut self) {
+        if std::mem::take(&mut self.again) {
+            self.card().caught_up();
+        }
     }
 
     /// Says what will not work for this client, which may say less about it itself.

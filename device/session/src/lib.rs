@@ -18,11 +18,13 @@ mod control;
 mod device;
 mod error;
 mod layout;
+mod lifeline;
 mod lock;
 mod serve;
 mod socket;
 
 pub use control::Control;
 pub use error::Error;
+pub use lifeline::Lifeline;
 pub use serve::{Session, SharedCard};
 pub use socket::Socket;

@@ -19,6 +19,7 @@ use crate::control::{Control, Request};
 use crate::device::Device;
 use crate::error::Error;
 use crate::layout;
+use crate::lifeline::Lifeline;
 use crate::socket::Socket;
 
 /// A card that the message thread shares with whoever ends the program. Outside of that nobody
@@ -30,7 +31,8 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
 /// Serves a card on a socket.
 pub struct Session {
-    listener: OwnedFd,
+    /// `None`: clients are brought.
+    listener: Option<OwnedFd>,
     device: Device,
     layout: Layout,
     control: Control,
@@ -60,13 +62,30 @@ impl Session {
         card: SharedCard,
         on_fatal: impl FnMut(Error) + Send + 'static,
     ) -> Result<Self, Error> {
+        let listener = socket.listener().map_err(Error::Accept)?;
+        Self::with(Some(listener), card, on_fatal)
+    }
+
+    /// The same for clients that somebody else accepts; see [`Self::serve_kept`].
+    pub fn without_listener(
+        card: SharedCard,
+        on_fatal: impl FnMut(Error) + Send + 'static,
+    ) -> Result<Self, Error> {
+        Self::with(None, card, on_fatal)
+    }
+
+    fn with(
+        listener: Option<OwnedFd>,
+        card: SharedCard,
+        on_fatal: impl FnMut(Error) + Send + 'static,
+    ) -> Result<Self, Error> {
         let vectors = card
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .vectors()
             .count();
         Ok(Self {
-            listener: socket.listener().map_err(Error::Accept)?,
+            listener,
             device: Device::new(card, Box::new(on_fatal)),
             layout: layout::layout(vectors),
             control: Control::new().map_err(Error::Control)?,
@@ -82,10 +101,13 @@ impl Session {
     /// Serves one client after another, until it is told to stop or the listener fails. What
     /// clients gave is given back.
     pub fn run(&mut self) -> Result<(), Error> {
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
+        };
         while self.control.request() != Some(Request::Stop) {
-            match self.accept() {
+            match self.accept(&listener) {
                 Ok(Some(socket)) => {
-                    let end = self.serve(&Connection::new(socket), None);
+                    let end = self.serve(&Connection::new(socket, None), None);
                     self.device.disconnect();
                     self.control.client_gone();
                     self.report(&end);
@@ -101,17 +123,41 @@ impl Session {
         Ok(())
     }
 
+    /// Serves a client that outlives the process, which another process may have served before,
+    /// until it is gone. If the session is told to stop, the client stays for the next process.
+    pub fn serve_kept(&mut self, socket: OwnedFd, lifeline: &Lifeline) {
+        let client = Connection::new(socket, Some(lifeline));
+        let end = match client.recover(&self.control) {
+            Ok(Some(negotiated)) => {
+                if negotiated.is_some() {
+                    self.device.recovered();
+                }
+                self.serve(&client, negotiated)
+            }
+            Ok(None) if self.control.request().is_some() => End::HungUp,
+            Ok(None) => End::Left,
+            Err(e) => End::Failed(e.into()),
+        };
+        if self.control.request() == Some(Request::Stop) {
+            return;
+        }
+        self.device.disconnect();
+        self.control.client_gone();
+        lifeline.end();
+        self.report(&end);
+    }
+
     /// Waits for a client. `None`: there is none, or there was something else to look at.
-    fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+    fn accept(&self, listener: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
         let mut fds = [
-            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(listener, PollFlags::IN),
             PollFd::new(&self.control, PollFlags::IN),
         ];
         retry_on_intr(|| poll(&mut fds, None))?;
         if fds[0].revents().is_empty() {
             return Ok(None);
         }
-        match accept_with(&self.listener, SocketFlags::CLOEXEC) {
+        match accept_with(listener, SocketFlags::CLOEXEC) {
             Err(Errno::AGAIN) => Ok(None),
             result => result.map(Some),
         }
@@ -119,7 +165,7 @@ impl Session {
 
     /// Serves one client until it is gone. With `negotiated`, it has talked to another server
     /// before, and goes on from there. What it gave is not given back.
-    fn serve(&mut self, client: &Connection, negotiated: Option<Negotiated>) -> End {
+    fn serve(&mut self, client: &Connection<'_>, negotiated: Option<Negotiated>) -> End {
         let mut protocol = Protocol::new(self.layout.clone(), negotiated);
         let mut inbox = Inbox::default();
         let mut reply = Vec::new();
@@ -130,16 +176,27 @@ impl Session {
                 Ok(false) => return End::Left,
                 Err(e) => return End::Failed(e.into()),
             }
+            let mut before = inbox.position();
             loop {
-                let done = match inbox.next() {
+                let (header, done) = match inbox.next() {
                     Ok(None) => break,
-                    Ok(Some(message)) => protocol.handle(message, &mut self.device, &mut reply),
+                    Ok(Some(message)) => {
+                        let header = message.header;
+                        (
+                            header,
+                            protocol.handle(message, &mut self.device, &mut reply),
+                        )
+                    }
                     Err((header, refusal)) => {
                         Protocol::refuse(header, &refusal, &mut reply);
-                        Err(refusal)
+                        (header, Err(refusal))
                     }
                 };
-                match client.send(&reply, &self.control) {
+                let size = inbox.position() - before;
+                before = inbox.position();
+                client.agree(protocol.negotiated());
+                self.device.caught_up();
+                match client.answer(&header, size, &reply, &self.control) {
                     Ok(true) => {}
                     Ok(false) if self.control.request().is_some() => return End::HungUp,
                     Ok(false) => return End::Left,
@@ -151,11 +208,15 @@ impl Session {
                     Ok(()) => {}
                 }
             }
+            let skipped = inbox.position() - before;
+            if let Err(e) = client.handled(&mut inbox, skipped) {
+                return End::Failed(e.into());
+            }
         }
     }
 
     /// Waits for something to arrive. False: the client is gone, or is to be hung up on.
-    fn receive(&self, client: &Connection, inbox: &mut Inbox) -> Result<bool, Errno> {
+    fn receive(&self, client: &Connection<'_>, inbox: &mut Inbox) -> Result<bool, Errno> {
         // Looked at each time: a client that never stops sending is never waited for.
         while self.control.request().is_none() {
             match client.receive(inbox)? {

@@ -57,7 +57,7 @@ impl Socket {
     }
 
     /// A second descriptor of the listener, which does not wait for clients.
-    pub(crate) fn listener(&self) -> io::Result<OwnedFd> {
+    pub fn listener(&self) -> io::Result<OwnedFd> {
         self.listener.set_nonblocking(true)?;
         self.listener.try_clone().map(OwnedFd::from)
     }

@@ -11,6 +11,9 @@ pub const BLOCKS: usize = 64;
 /// Cells of a block, of which a version may use some. All are zero at first.
 pub const CELLS: usize = 16;
 
+/// The block of the connection to the client, behind those of the queues.
+pub const SESSION: usize = 32;
+
 const WORD: usize = size_of::<u64>();
 pub(crate) const CELLS_SIZE: usize = BLOCKS * CELLS * WORD;
 

@@ -27,6 +27,6 @@ mod memory;
 pub mod records;
 mod snapshot;
 
-pub use cell::{Block, Cell, BLOCKS, CELLS};
+pub use cell::{Block, Cell, BLOCKS, CELLS, SESSION};
 pub use keeper::{Held, Keeper, Token};
 pub use memory::{Error, Memory};
