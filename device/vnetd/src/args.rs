@@ -51,6 +51,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
 
+    /// Outlive the death of the process that serves the card: another one goes on, and the guest
+    /// does not notice. SIGUSR2 has a new version of the program take over
+    #[arg(long)]
+    pub(crate) survive: bool,
+
+    /// Serve the card for a process that outlives this one, which is standard input
+    #[arg(long, hide = true)]
+    pub(crate) worker: bool,
+
     /// What to log on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub(crate) log: LevelFilter,

@@ -18,17 +18,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Event {
     /// A signal asks for it.
     Signal,
+    /// Another process is to go on.
+    HandOver,
     /// The server cannot go on.
     Failed(Error),
     /// The card is at rest.
     AtRest,
 }
 
+/// What a server ends for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It is not wanted any more.
+    Done,
+    /// Another process is to go on.
+    HandOver,
+}
+
 /// Waits for whatever ends the server.
-pub(crate) fn wait(events: &Receiver<Event>) -> Result<(), Error> {
+pub(crate) fn wait(events: &Receiver<Event>) -> Result<Cause, Error> {
     loop {
         match events.recv() {
-            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Signal) => return Ok(Cause::Done),
+            Ok(Event::HandOver) => return Ok(Cause::HandOver),
             Ok(Event::Failed(error)) => return Err(error),
             Ok(Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
@@ -62,7 +74,7 @@ pub(crate) fn rest(
     loop {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Event::AtRest) => return Ok(()),
-            Ok(Event::Failed(_)) => {}
+            Ok(Event::Failed(_) | Event::HandOver) => {}
             Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(Error::Stuck);
             }

@@ -19,6 +19,12 @@ pub(crate) enum Error {
     Session(#[from] vnet_session::Error),
     #[error("signals: {0}")]
     Signals(#[source] io::Error),
+    #[error("keeping the card alive: {0}")]
+    Holder(#[source] io::Error),
+    #[error("the process that serves the card dies as soon as it is started")]
+    Hopeless,
+    #[error(transparent)]
+    State(#[from] vnet_state::Error),
     #[error("starting a thread: {0}")]
     Thread(#[source] io::Error),
     #[error("internal error: the message thread panicked")]

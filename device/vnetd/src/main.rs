@@ -10,11 +10,14 @@ mod args;
 mod end;
 mod error;
 mod faults;
+mod holder;
 mod limits;
+mod line;
 mod log;
 mod mac;
 mod net;
 mod server;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -25,8 +28,13 @@ use crate::args::Args;
 fn main() -> ExitCode {
     let args = Args::parse();
     log::start(args.log);
-    match server::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let result = match (args.worker, args.survive) {
+        (true, _) => worker::run(&args).map(|()| 0),
+        (false, true) => holder::run(&args),
+        (false, false) => server::run(&args).map(|()| 0),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
         Err(e) => {
             eprintln!("vnetd: {e}");
             ExitCode::FAILURE

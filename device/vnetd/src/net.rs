@@ -7,6 +7,7 @@ use std::str::FromStr;
 use vnet_backend::Endpoint;
 use vnet_gateway::Gateway;
 use vnet_loopback::{Loopback, Null};
+use vnet_state::{Held, Keeper, Token};
 use vnet_tap::Tap;
 
 use crate::args::Args;
@@ -44,6 +45,39 @@ What the card is connected to:
             Net::Loopback => Box::new(Loopback::new()),
             Net::Null(null) => Box::new(*null),
         })
+    }
+}
+
+impl Net {
+    /// The same for a card that outlives the process: goes on with descriptors that were kept, and
+    /// has those kept that are opened now.
+    pub(crate) fn open_surviving(
+        &self,
+        args: &Args,
+        keeper: &dyn Keeper,
+        held: &mut Held,
+    ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
+        let Net::Tap { name } = self else {
+            // The others are nothing but memory of this process.
+            return self.open(args);
+        };
+        let config = vnet_tap::Config {
+            name: name.clone(),
+            queues: args.queues,
+        };
+        let tokens = (0..args.queues).map(Token::Backend);
+        let kept: Vec<_> = tokens.clone().filter_map(|t| held.remove(&t)).collect();
+        if kept.len() == usize::from(args.queues) {
+            return Ok(Box::new(Tap::adopt(config, kept)?));
+        }
+        // A process that died while it opened them had not served anybody yet.
+        drop(kept);
+        tokens.clone().for_each(|token| keeper.forget(token));
+        let tap = Tap::open(config)?;
+        for (token, fd) in tokens.zip(tap.descriptors()) {
+            keeper.keep(token, fd);
+        }
+        Ok(Box::new(tap))
     }
 }
 

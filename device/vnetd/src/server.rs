@@ -10,6 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
+use vnet_backend::Endpoint;
 use vnet_card::{Card, Config, Options};
 use vnet_faults::Faulty;
 use vnet_session::{Session, Socket};
@@ -29,32 +30,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     watch_signals(sender.clone(), faults.clone())?;
     limits::raise_descriptors();
 
-    let unusable = |source| Error::Backend {
-        net: args.net.to_string(),
-        source,
-    };
-    let mut endpoint = args.net.open(args).map_err(unusable)?;
-    if let Some(file) = &faults {
-        endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
-    }
-    let mac = args.mac.unwrap_or_else(|| Mac::for_socket(&args.socket));
-    let config = Config {
-        mac: mac.0,
-        queue_pairs: args.queues,
-        max_mtu: args.mtu_max,
-        service: Options {
-            poll: Duration::from_micros(args.poll_us.into()),
-            tx_timer: Duration::from_micros(args.tx_timer_us.into()),
-            ..Options::default()
-        },
-    };
-    let mut card = Card::new(config, endpoint).map_err(|e| match e {
-        vnet_card::Error::Backend(source) => unusable(source),
-        e => Error::Card(e),
-    })?;
-    if let Some(file) = &faults {
-        card.set_faults(&file.faults);
-    }
+    let endpoint = args.net.open(args).map_err(|e| unusable(args, e))?;
+    let card = card(args, endpoint, faults.as_ref())?;
     let card = Arc::new(Mutex::new(card));
 
     // Last: once the socket exists, the server is ready.
@@ -78,9 +55,47 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     result.and(rested)
 }
 
+/// The card that the arguments describe.
+pub(crate) fn card(
+    args: &Args,
+    mut endpoint: Box<dyn Endpoint>,
+    faults: Option<&FaultFile>,
+) -> Result<Card, Error> {
+    if let Some(file) = faults {
+        endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
+    }
+    let mac = args.mac.unwrap_or_else(|| Mac::for_socket(&args.socket));
+    let config = Config {
+        mac: mac.0,
+        queue_pairs: args.queues,
+        max_mtu: args.mtu_max,
+        service: Options {
+            poll: Duration::from_micros(args.poll_us.into()),
+            tx_timer: Duration::from_micros(args.tx_timer_us.into()),
+            ..Options::default()
+        },
+    };
+    let mut card = Card::new(config, endpoint).map_err(|e| match e {
+        vnet_card::Error::Backend(source) => unusable(args, source),
+        e => Error::Card(e),
+    })?;
+    if let Some(file) = faults {
+        card.set_faults(&file.faults);
+    }
+    Ok(card)
+}
+
+/// Names the backend that cannot be used.
+pub(crate) fn unusable(args: &Args, source: vnet_backend::Error) -> Error {
+    Error::Backend {
+        net: args.net.to_string(),
+        source,
+    }
+}
+
 /// Ends the server when a signal asks for it. With a file of faults, SIGHUP asks for that to be read
 /// again.
-fn watch_signals(events: Sender<Event>, faults: Option<FaultFile>) -> Result<(), Error> {
+pub(crate) fn watch_signals(events: Sender<Event>, faults: Option<FaultFile>) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
     thread::Builder::new()
         .name("vnet-signals".into())
@@ -112,7 +127,7 @@ fn serve(mut session: Session, events: Sender<Event>) -> Result<(), Error> {
     Ok(())
 }
 
-fn report(events: &Sender<Event>, event: Event) {
+pub(crate) fn report(events: &Sender<Event>, event: Event) {
     // Fails only when the main thread is on its way out already.
     let _ = events.send(event);
 }

@@ -42,9 +42,9 @@ fn receive(connection: &Connection) -> Vec<(u16, usize, bool)> {
     list
 }
 
-fn pair() -> (UnixStream, Connection) {
+fn pair() -> (UnixStream, Connection<'static>) {
     let (client, server) = UnixStream::pair().unwrap();
-    (client, Connection::new(server.into()))
+    (client, Connection::new(server.into(), None))
 }
 
 #[test]

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The process that serves a card, under a holder that outlives it.
+
+use std::io::stdin;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use rustix::io::Errno;
+use tracing::error;
+use vnet_card::Survival;
+use vnet_session::{Lifeline, Session};
+use vnet_state::{Held, Keeper, Memory, Token};
+
+use crate::args::Args;
+use crate::end::{self, Cause, Event};
+use crate::error::Error;
+use crate::faults::FaultFile;
+use crate::limits;
+use crate::line::{Line, Message};
+use crate::server::{card, report, unusable, watch_signals};
+
+/// Serves until a signal, an error or the holder ends it.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let (sender, events) = channel();
+    let faults = args.faults.clone().map(FaultFile::open).transpose()?;
+    watch_signals(sender.clone(), faults.clone())?;
+    limits::raise_descriptors();
+    // The program that runs has no name if its file was replaced.
+    let _ = rustix::thread::set_name(c"vnetd-worker");
+
+    let line = stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(Error::Holder)?;
+    let line = Arc::new(Line::new(line));
+    let mut held = briefing(&line).map_err(|e| Error::Holder(e.into()))?;
+    let memory = match held.remove(&Token::State) {
+        Some(fd) => Memory::open(fd)?,
+        None => {
+            let memory = Memory::create()?;
+            line.keep(Token::State, memory.as_fd());
+            memory
+        }
+    };
+    let client = held.remove(&Token::Client);
+
+    let endpoint = args.net.open_surviving(args, line.as_ref(), &mut held);
+    let endpoint = endpoint.map_err(|e| unusable(args, e))?;
+    let mut card = card(args, endpoint, faults.as_ref())?;
+    let keeper = Arc::clone(&line) as Arc<dyn Keeper>;
+    let survival = Survival {
+        memory: Arc::clone(&memory),
+        keeper: Arc::clone(&keeper),
+    };
+    card.survive(survival, &mut held).map_err(Error::Card)?;
+    let card = Arc::new(Mutex::new(card));
+
+    let lifeline = Lifeline::new(&memory, keeper, &mut held).map_err(Error::Holder)?;
+    let fatal = sender.clone();
+    let session = Session::without_listener(Arc::clone(&card), move |e| {
+        report(&fatal, Event::Failed(e.into()));
+    })?;
+    let control = session.control();
+    let (clients, queue) = channel();
+    if let Some(client) = client {
+        // The other end is below.
+        let _ = clients.send(client);
+    }
+    let server = serve(session, lifeline, queue, sender.clone())?;
+    listen(Arc::clone(&line), clients, sender.clone())?;
+    line.ready().map_err(|e| Error::Holder(e.into()))?;
+
+    let result = end::wait(&events);
+    control.stop();
+    if matches!(result, Ok(Cause::HandOver)) {
+        // Between two messages; then, when the card is dropped, between two batches.
+        return server.join().map_err(|_| Error::Panicked);
+    }
+    let rested = end::rest(card, sender, &events);
+    if let Some(file) = &faults {
+        file.report();
+    }
+    result.and(rested)
+}
+
+/// What the holder has kept.
+fn briefing(line: &Line) -> Result<Held, Errno> {
+    let mut held = Held::new();
+    loop {
+        match line.receive()? {
+            Some(Message::Descriptor(token, fd)) => {
+                held.insert(token, fd);
+            }
+            Some(Message::Ready) => return Ok(held),
+            Some(_) => return Err(Errno::BADMSG),
+            None => return Err(Errno::PIPE),
+        }
+    }
+}
+
+/// Starts the message thread.
+fn serve(
+    mut session: Session,
+    lifeline: Lifeline,
+    clients: Receiver<OwnedFd>,
+    events: Sender<Event>,
+) -> Result<JoinHandle<()>, Error> {
+    thread::Builder::new()
+        .name("vnet-session".into())
+        .spawn(move || {
+            let control = session.control();
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                while let Ok(client) = clients.recv() {
+                    session.serve_kept(client, &lifeline);
+                    if control.is_stopped() {
+                        return;
+                    }
+                }
+            }));
+            if served.is_err() {
+                // Whatever it was, the next process begins with the same message, but without what
+                // this one has in memory.
+                error!("the message thread panicked");
+                std::process::abort();
+            }
+            drop(events);
+        })
+        .map_err(Error::Thread)
+}
+
+/// Hears what the holder has to say.
+fn listen(line: Arc<Line>, clients: Sender<OwnedFd>, events: Sender<Event>) -> Result<(), Error> {
+    thread::Builder::new()
+        .name("vnet-holder".into())
+        .spawn(move || loop {
+            match line.receive() {
+                Ok(Some(Message::Descriptor(Token::Client, client))) => {
+                    // Fails only when the worker is on its way out.
+                    let _ = clients.send(client);
+                }
+                // With this thread the last sender of clients goes, for which the other one may wait.
+                Ok(Some(Message::HandOver)) => return report(&events, Event::HandOver),
+                Ok(Some(_)) => {}
+                // Without a holder there is no client, either.
+                Ok(None) => return report(&events, Event::Signal),
+                Err(e) => return report(&events, Event::Failed(Error::Holder(e.into()))),
+            }
+        })
+        .map_err(Error::Thread)?;
+    Ok(())
+}
