@@ -15,6 +15,7 @@
 
 mod card;
 mod error;
+mod killer;
 mod memory;
 mod nic;
 mod process;
@@ -26,6 +27,7 @@ mod wire;
 
 pub use card::{Card, Vector};
 pub use error::{Error, Result};
+pub use killer::Killer;
 pub use memory::GuestRam;
 pub use nic::{Nic, Options, Received};
 pub use process::Process;

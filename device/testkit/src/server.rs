@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Card, Error, Nic, Options, Process, Result, LIMIT};
+use crate::killer::{kill_worker, worker_of};
+use crate::{Card, Error, Killer, Nic, Options, Process, Result, LIMIT};
 
 /// A running vnetd.
 #[derive(Debug)]
@@ -62,6 +63,21 @@ impl Server {
     /// Connects to the card and brings it up with these options.
     pub fn nic_with(&self, options: Options) -> Result<Nic> {
         Nic::bring_up(self.card()?, options)
+    }
+
+    /// Process id of the worker of a server with `--survive`, if there is one now.
+    pub fn worker(&self) -> Result<Option<u32>> {
+        worker_of(self.process.id())
+    }
+
+    /// Kills the worker, and waits until there is another one, which may not be ready yet.
+    pub fn kill_worker(&self) -> Result<()> {
+        kill_worker(self.process.id())
+    }
+
+    /// Goes on killing workers, with pauses of this length at most.
+    pub fn kill_workers(&self, seed: u64, longest: Duration) -> Killer {
+        Killer::start(self.process.id(), seed, longest)
     }
 
     /// Ends vnetd as a user does, and returns all that it wrote to standard error.

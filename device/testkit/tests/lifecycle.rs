@@ -6,11 +6,12 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{options, own, round_trip};
 use proptest::prelude::*;
 use vnet_contract::{queue, regs};
-use vnet_testkit::{region, Nic, Options, Server};
+use vnet_testkit::{region, Killer, Nic, Options, Server};
 
 const PAIRS: u16 = 3;
 
@@ -138,30 +139,58 @@ proptest! {
         thread_local! {
             static SERVER: Server = Server::start_with("loopback", &["--queues", "3"]).unwrap();
         }
+        SERVER.with(|server| live(server, list, None));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: common::rounds(15), failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_same_while_the_server_is_killed(
+        list in prop::collection::vec(step(), 1..80),
+        seed in any::<u64>(),
+        longest in 10..100u64,
+    ) {
+        thread_local! {
+            static SERVER: Server =
+                Server::start_with("loopback", &["--queues", "3", "--survive"]).unwrap();
+        }
         SERVER.with(|server| {
-            let three = Options { pairs: PAIRS, ..options() };
-            let mut nic = server.nic_with(three).unwrap();
-            let power = power_control(&mut nic);
-            for step in list {
-                apply(&mut nic, power, step);
-            }
-            // No rule was broken, so no queue may have failed.
-            wake(&mut nic, power);
-            for queue in 0..2 * PAIRS {
-                let error = nic.card.queue_error(queue).unwrap();
-                assert_eq!(error, None, "queue {queue}");
-            }
-            // What was on its way gets there without a reset.
-            nic.card.set_reg(regs::MTU, 1500).unwrap();
-            for pair in 0..PAIRS {
-                nic.drain(pair).unwrap();
-                while nic.receive(pair, std::time::Duration::ZERO).unwrap().is_some() {}
-            }
-            nic.restart().unwrap();
-            for pair in 0..PAIRS {
-                round_trip(&mut nic, pair, 1);
-            }
-            assert_eq!(nic.card.reg(regs::STATUS).unwrap() & regs::STATUS_FAILED, 0);
+            let killer = server.kill_workers(seed, Duration::from_millis(longest));
+            live(server, list, Some(killer));
         });
     }
+}
+
+fn live(server: &Server, list: Vec<Step>, killer: Option<Killer>) {
+    let three = Options {
+        pairs: PAIRS,
+        ..options()
+    };
+    let mut nic = server.nic_with(three).unwrap();
+    let power = power_control(&mut nic);
+    for step in list {
+        apply(&mut nic, power, step);
+    }
+    if let Some(killer) = killer {
+        killer.stop().unwrap();
+    }
+    // No rule was broken, so no queue may have failed.
+    wake(&mut nic, power);
+    for queue in 0..2 * PAIRS {
+        let error = nic.card.queue_error(queue).unwrap();
+        assert_eq!(error, None, "queue {queue}");
+    }
+    // What was on its way gets there without a reset.
+    nic.card.set_reg(regs::MTU, 1500).unwrap();
+    for pair in 0..PAIRS {
+        nic.drain(pair).unwrap();
+        while nic.receive(pair, Duration::ZERO).unwrap().is_some() {}
+    }
+    nic.restart().unwrap();
+    for pair in 0..PAIRS {
+        round_trip(&mut nic, pair, 1);
+    }
+    assert_eq!(nic.card.reg(regs::STATUS).unwrap() & regs::STATUS_FAILED, 0);
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Kills workers of a vnetd that survives that.
+
+use std::fs;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{kill_process, Pid, Signal};
+
+use crate::error::timeout;
+use crate::{Error, Result, LIMIT};
+
+/// The worker of the holder with this process id.
+pub(crate) fn worker_of(holder: u32) -> Result<Option<u32>> {
+    let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"))?;
+    Ok(children
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok()))
+}
+
+/// Kills the worker of a holder, and waits until there is another one.
+pub(crate) fn kill_worker(holder: u32) -> Result<()> {
+    let worker = worker_of(holder)?.ok_or_else(|| Error::Answer("there is no worker".into()))?;
+    let pid = Pid::from_raw(worker as i32).expect("is no zero");
+    kill_process(pid, Signal::KILL)?;
+    let end = Instant::now() + LIMIT;
+    while worker_of(holder)?.is_none_or(|now| now == worker) {
+        if Instant::now() > end {
+            return Err(timeout("no other worker"));
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
+}
+
+/// A thread that kills one worker after the other, at times that are all over the place.
+#[derive(Debug)]
+pub struct Killer {
+    stop: Sender<()>,
+    thread: Option<JoinHandle<Result<u32>>>,
+}
+
+impl Killer {
+    pub(crate) fn start(holder: u32, mut seed: u64, longest: Duration) -> Self {
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut kills = 0;
+            loop {
+                // A linear congruential generator: any will do.
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let pause = longest.mul_f64((seed >> 40) as f64 / (1u64 << 24) as f64);
+                match stopped.recv_timeout(pause) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    _ => return Ok(kills),
+                }
+                kill_worker(holder)?;
+                kills += 1;
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Stops, and returns how many were killed.
+    pub fn stop(mut self) -> Result<u32> {
+        // Fails if it has ended with an error, which is told below.
+        let _ = self.stop.send(());
+        let thread = self.thread.take().expect("is joined once");
+        thread.join().expect("does not panic")
+    }
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
