@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# The process that serves the card is killed 20 times (1000 in a long run) under traffic in both
+# directions, and replaced a few times in order: the guest notices nothing but a pause.
+. "$(dirname "$0")/../lib/check.sh"
+
+own_network "TAP"
+
+host=10.99.0.1
+box=$ROOT/usr/bin/busybox
+kills=${VNET_LONG:+1000}
+kills=${kills:-20}
+
+boot NET=tap:name=vnettest MEM=1G SMP=2 QUEUES=2 VNETD_ARGS="--survive" VNETD_LOG=info
+holder=${VNETD_PIDS[0]}
+# The interface is the server's own: it would go with the last descriptor.
+$box ip link set lo up
+$box ip addr add $host/24 dev vnettest
+$box ip link set vnettest up
+
+worker() {
+  local pids
+  read -r -a pids <"/proc/$holder/task/$holder/children"
+  echo "${pids[0]:-}"
+}
+
+# replaced PID: waits until another worker serves than that one.
+replaced() {
+  local n=0
+  while [ -z "$(worker)" ] || [ "$(worker)" = "$1" ]; do
+    [ $((n += 1)) -le 1000 ] || return 1
+    sleep 0.01
+  done
+}
+
+# kill_workers COUNT: at random moments.
+kill_workers() {
+  local n victim
+  for ((n = 0; n < $1; n++)); do
+    victim=$(worker)
+    kill -KILL "$victim" && replaced "$victim" || return 1
+    sleep "0.$((RANDOM % 25 + 5))"
+  done
+}
+
+hand_over() {
+  local n before
+  for ((n = 0; n < $1; n++)); do
+    before=$(worker)
+    kill -USR2 "$holder" && replaced "$before" || return 1
+    sleep 0.5
+  done
+}
+
+# What the holder holds: descriptors and resident kilobytes.
+holdings() {
+  echo "$(find "/proc/$holder/fd" -mindepth 1 | wc -l) $(sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$holder/status")"
+}
+
+head -c 40000000 /dev/urandom >"$GUEST_DIR/sent"
+child "$box" nc -ll -p 7000 -e cat "$GUEST_DIR/sent" 2>/dev/null
+child "$box" nc -ll -p 7001 -e sha256sum 2>/dev/null
+
+guest_check "traffic in both directions" "
+  ip addr add 10.99.0.2/24 dev vnet0
+  within 10 grep -qx 1 /sys/class/net/vnet0/carrier
+  gateway=$host pings
+  cat /sys/class/net/vnet0/carrier_changes >/tmp/carrier
+  head -c 20000000 /dev/urandom >/tmp/up
+  up=\$(sha256sum </tmp/up)
+  while [ ! -e /tmp/stop ]; do
+    [ \"\$(nc $host 7000 </dev/null | sha256sum)\" = '$(sha256sum <"$GUEST_DIR/sent")' ]
+    echo \$? >>/tmp/down.done
+  done >/dev/null 2>&1 &
+  while [ ! -e /tmp/stop ]; do
+    [ \"\$(nc $host 7001 </tmp/up)\" = \"\$up\" ]
+    echo \$? >>/tmp/up.done
+  done >/dev/null 2>&1 &
+  while [ ! -e /tmp/stop ]; do
+    ping -i 0.02 -c 100 -W 10 $host
+  done >/tmp/pings 2>&1 &
+  sleep 1"
+check "a worker that is killed is replaced" kill_workers 2
+before=$(holdings)
+check "so are $((kills - 2)) more" kill_workers $((kills - 2))
+check "a new version takes over in order" hand_over 3
+after=$(holdings)
+guest_check "all that was transferred arrived as it was sent" '
+  touch /tmp/stop
+  wait_for() { within 60 test -s "$1"; sort "$1" | uniq -c; refused grep -v "^0$" "$1"; }
+  wait_for /tmp/down.done
+  wait_for /tmp/up.done' 150
+guest_check "no ping came back twice, and few were lost" "
+  within 20 sh -c '! pidof ping >/dev/null'
+  grep transmitted /tmp/pings | tail -n 3
+  refused grep -qi dup /tmp/pings
+  awk '/transmitted/ { lost += \$1 - \$4 } END { print lost, \"lost\"; exit lost > $kills }' /tmp/pings"
+guest_check "the guest saw no link go, no queue stuck and no error" '
+  [ "$(cat /sys/class/net/vnet0/carrier_changes)" = "$(cat /tmp/carrier)" ]
+  [ $(counter tx_timeouts) = 0 ]
+  [ $(counter resets) = 0 ]
+  [ $(stat_of tx_errors) = 0 ]
+  [ $(stat_of rx_errors) = 0 ]'
+# shellcheck disable=SC2086 # two words each
+set -- $before $after
+check "the holder keeps as many descriptors as before ($1, $3), and no more memory ($2, $4 kB)" \
+  test "$1" = "$3" -a "$4" -le $(($2 + 256))
+times=$(sed -n 's/.*worker goes on after \([0-9.]*\) ms.*/\1/p' "$GUEST_DIR/vnetd0.log" | sort -n)
+summary=$(awk '{ t[NR] = $1 } END { print NR " times, median " t[int((NR + 1) / 2)] " ms, longest " t[NR] " ms" }' <<<"$times")
+check "another worker was ready after: $summary" test "$(wc -l <<<"$times")" -ge "$kills"
+finish
