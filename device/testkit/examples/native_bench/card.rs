@@ -158,7 +158,13 @@ fn sample(
     card.reset()?;
     let offered = card.reg64(regs::DEVICE_FEATURES_LO)?;
     card.negotiate(offered & (features::QUEUE_STATS | features::MRG_RXBUF))?;
-    let per_frame = u64::from(size) + 3 * 64;
+    // The card asks for room for the longest frame that the TAP may have: short buffers, of which
+    // that would be more than there are in the ring, are not what a driver posts.
+    let room = match feed {
+        Some(_) => size.max(2048),
+        None => size,
+    };
+    let per_frame = u64::from(room) + 3 * 64;
     let bytes = u64::from(2 * queues) * u64::from(RING) * per_frame + (1 << 20);
     let ram = Arc::new(GuestRam::new(RAM_BASE, bytes.next_multiple_of(1 << 21))?);
     card.map(&ram)?;
@@ -170,7 +176,7 @@ fn sample(
     for pair in 0..queues {
         let (rx, tx) = (queue::rx_index(pair), queue::tx_index(pair));
         if direction != Direction::Tx {
-            lanes.push(Lane::new(card, &ram, rx, size)?);
+            lanes.push(Lane::new(card, &ram, rx, room)?);
         }
         if direction != Direction::Rx {
             lanes.push(Lane::new(card, &ram, tx, size)?);
