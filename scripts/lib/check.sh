@@ -11,6 +11,7 @@ set -uo pipefail
 
 FLAVOUR=${VNET_TEST_FLAVOUR:-cloud-amd64}
 KEEP_LOGS=${VNET_TEST_LOGS:-}
+SANITIZE=${VNET_TEST_SANITIZE:-strict} # a test that makes the driver break rules says report
 CHECKS_FAILED=0
 IN_GUEST=$(cat "$REPO/scripts/lib/in-guest.sh")
 LOG_EXPECTED='' # complaint of the kernel that a test is about, as a pattern
@@ -78,6 +79,25 @@ devices_fine() {
   ! grep -H panicked "$GUEST_DIR"/vnetd*.log
 }
 
+# end_servers: ends the device servers that the test left running. SERVERS_UNHAPPY are those that did not
+# end well, which is so if the driver broke a rule and they were told to be strict.
+end_servers() {
+  local n
+  SERVERS_UNHAPPY=()
+  for n in "${!VNETD_PIDS[@]}"; do
+    kill "${VNETD_PIDS[n]}"
+    end_process "${VNETD_PIDS[n]}" 3 || SERVERS_UNHAPPY+=("$n")
+    unset "VNETD_PIDS[n]"
+  done
+}
+no_rule_broken() {
+  local n
+  for n in "${SERVERS_UNHAPPY[@]}"; do
+    grep -e sanitizer: -e vnetd: "$GUEST_DIR/vnetd$n.log"
+  done
+  [ ${#SERVERS_UNHAPPY[@]} = 0 ]
+}
+
 # own_network SUBJECT: runs the script that calls this once more, in a network namespace of its own
 # in which it may make TAP interfaces, or skips it where the machine gives none.
 own_network() {
@@ -111,6 +131,10 @@ finish_guest() {
   fi
   check "kernel log has no WARN, BUG or Oops" kernel_log_clean
   guest_off
+  if [ "$NIC" = vnet ]; then
+    end_servers
+    check "the driver broke no rule of the card" no_rule_broken
+  fi
   guest_stop
 }
 

@@ -16,6 +16,7 @@ FILES=()            # host files to put into the guest's /root
 MTU_MAX=9000        # largest MTU that the device servers offer
 VNETD_LOG=warn      # log level of the device servers
 VNETD_ARGS=()       # more arguments for them
+SANITIZE=off        # what they do about rules that the driver breaks: off, report, strict
 QEMU_EXTRA=()       # more arguments for QEMU
 
 GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
@@ -63,7 +64,7 @@ vnetd_start() {
   local n=$1 tries=0
   child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/nic$n.sock" --net "$(guest_backend "$n")" \
     --mac "$(guest_mac "$n")" --queues "$QUEUES" --mtu-max "$MTU_MAX" --log "$VNETD_LOG" \
-    "${VNETD_ARGS[@]}" \
+    --sanitize "$SANITIZE" "${VNETD_ARGS[@]}" \
     </dev/null >>"$GUEST_DIR/vnetd$n.log" 2>&1
   VNETD_PIDS[n]=$!
   until [ -S "$GUEST_DIR/nic$n.sock" ]; do

@@ -12,6 +12,7 @@ use vnet_dma::{AddressSpace, MapError, Mapping};
 use vnet_faults::Faults;
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
+use vnet_sanitizer::Rule;
 use vnet_worker::{Kind, Pair, Report, Steering};
 
 use crate::config::{is_station_address, Config, Error};
@@ -23,6 +24,7 @@ use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
 use crate::rss::RssRegs;
+use crate::sanitize::Watch;
 use crate::survival::{row, Ledger};
 
 /// Smallest MTU limit that a card may have: less would surprise every driver.
@@ -38,6 +40,7 @@ pub struct Card {
     pub(crate) pairs: Vec<Pair>,
     steering: Steering,
     _monitor: Monitor,
+    pub(crate) watch: Option<Watch>,
     pub(crate) config: Config,
     pub(crate) space: ConfigSpace,
     pub(crate) map: Map,
@@ -110,6 +113,7 @@ impl Card {
             pairs,
             steering,
             _monitor: monitor,
+            watch: None,
             space: ConfigSpace::new(vectors.count()),
             map: Map::new(config.queue_pairs, offered),
             negotiation: Negotiation::new(offered),
@@ -180,10 +184,11 @@ impl Card {
             return;
         }
         self.suffer_access();
+        self.touched();
         self.halt_if_failed();
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
-            self.count_illegal();
+            self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
             return;
         };
         for (at, out) in slots.zip(data.chunks_exact_mut(4)) {
@@ -203,9 +208,10 @@ impl Card {
             return;
         }
         self.suffer_access();
+        self.touched();
         self.halt_if_failed();
         let Some(slots) = decode::split(offset, data.len()) else {
-            self.count_illegal();
+            self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
             return;
         };
         for (at, bytes) in slots.zip(data.chunks_exact(4)) {
@@ -236,6 +242,13 @@ impl Card {
         }
     }
 
+    /// A sign of life of the guest.
+    fn touched(&self) {
+        if let Some(sanitizer) = self.sanitizer() {
+            sanitizer.sign_of_life();
+        }
+    }
+
     /// Adds a range to the DMA address space.
     pub fn map(&mut self, mapping: Mapping) -> Result<(), MapError> {
         if self.has_mapped(&mapping) {
@@ -249,6 +262,9 @@ impl Card {
     /// Removes every range that touches this stretch. When this returns, nothing uses them.
     pub fn unmap(&mut self, address: u64, size: u64) {
         if self.dma.unmap(address, size) != 0 {
+            if let Some(sanitizer) = self.sanitizer() {
+                sanitizer.unmapped(address, size);
+            }
             self.quiesce();
         }
         let last = address.saturating_add(size.saturating_sub(1));
@@ -279,6 +295,9 @@ impl Card {
         self.unmap_all();
         self.detach_all();
         self.vectors.clear_pending();
+        if let Some(watch) = &mut self.watch {
+            watch.end_session();
+        }
     }
 
     /// Resets queues and registers, but not config space: what `CTRL_RESET` does.
@@ -326,10 +345,6 @@ impl Card {
         if self.mischief.as_ref().is_some_and(Mischief::access) {
             self.reset_registers();
         }
-    }
-
-    pub(crate) fn count_illegal(&mut self) {
-        self.illegal = self.illegal.saturating_add(1);
     }
 
     /// Follows whether the card may access memory, which is what an interrupt does too.

@@ -29,6 +29,7 @@ mod negotiation;
 mod queue;
 mod registers;
 mod rss;
+mod sanitize;
 mod survival;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use card::Card;
 pub use config::{Config, Error};
 pub use limit::Limit;
 pub use survival::Survival;
+pub use vnet_sanitizer::Sanitizer;
 pub use vnet_worker::Options;

@@ -22,6 +22,8 @@ pub(crate) struct QueueRegs {
     split: u32,
     /// The driver enabled the queue and has not disabled it since. It may have failed.
     pub(crate) started: bool,
+    /// It was started since the card was reset.
+    pub(crate) started_once: bool,
 }
 
 impl QueueRegs {
@@ -44,6 +46,7 @@ impl QueueRegs {
             moderation: 0,
             split: 0,
             started: false,
+            started_once: false,
         }
     }
 
@@ -70,6 +73,8 @@ impl QueueRegs {
             index: from.u32(),
             moderation: from.u32(),
             started: from.bool(),
+            // It does not say; to think so accuses nobody.
+            started_once: true,
             split: from.u32(),
         }
     }

@@ -4,21 +4,23 @@
 use tracing::debug;
 use vnet_backend::Link;
 use vnet_contract::features::MODERATION;
-use vnet_contract::queue::{size_is_valid, Error as Rule, MAX_SIZE, MIN_SIZE};
+use vnet_contract::queue::{size_is_valid, Error as Broken, MAX_SIZE, MIN_SIZE};
 use vnet_contract::regs::{self, Access};
+use vnet_sanitizer::Rule;
 use vnet_worker::{Fault, Pair, Report};
 
 use crate::card::Card;
-use crate::decode::{pair_of, Slot, Target};
+use crate::decode::{pair_of, Target};
 use crate::filter::{MIN_MTU, TABLE_SIZE};
 use crate::monitor::lock;
 use crate::negotiation::{receive_offloads, Half};
 use crate::queue::QueueRegs;
+use crate::sanitize::defined;
 
 impl Card {
     pub(crate) fn read_slot(&mut self, offset: u64) -> u32 {
         let Some(slot) = self.map.slot(offset) else {
-            self.count_illegal();
+            self.illegal(Rule::RegisterUnknown, offset, 0);
             return 0;
         };
         match slot.target {
@@ -31,29 +33,38 @@ impl Card {
     }
 
     pub(crate) fn write_slot(&mut self, offset: u64, value: u32) {
-        let legal = match self.map.slot(offset) {
-            None
-            | Some(Slot {
-                access: Access::Ro, ..
-            }) => false,
-            Some(slot) => match slot.target {
-                Target::Doorbell { queue } => {
-                    self.doorbell(queue);
-                    true
+        let Some(slot) = self.map.slot(offset) else {
+            self.illegal(Rule::RegisterUnknown, offset, value.into());
+            return;
+        };
+        let legal = match slot.target {
+            _ if slot.access == Access::Ro => {
+                self.illegal(Rule::RegisterReadOnly, offset, value.into());
+                return;
+            }
+            Target::Doorbell { queue } => {
+                self.doorbell(queue, value);
+                true
+            }
+            Target::Global { reg, index } => {
+                self.changed = true;
+                let legal = self.write_global(reg, index, value);
+                if legal {
+                    self.check_reserved(defined(reg), offset, value);
                 }
-                Target::Global { reg, index } => {
-                    self.changed = true;
-                    self.write_global(reg, index, value)
+                legal
+            }
+            Target::Queue { queue, reg } => {
+                if reg == regs::Q_CTRL {
+                    self.check_reserved(regs::Q_CTRL_ENABLE, offset, value);
                 }
-                Target::Queue { queue, reg } => {
-                    self.changed = true;
-                    self.write_queue(queue, reg, value)
-                }
-                Target::Counter { .. } => false,
-            },
+                self.changed = true;
+                self.write_queue(queue, reg, value)
+            }
+            Target::Counter { .. } => false,
         };
         if !legal {
-            self.count_illegal();
+            self.illegal(Rule::RegisterValue, offset, value.into());
         }
     }
 
@@ -170,6 +181,8 @@ impl Card {
                 self.offloads_changed();
                 self.apply_rss();
                 (0..self.queues.len() as u16).for_each(|queue| self.apply_moderation(queue));
+            } else {
+                self.check_commit();
             }
         }
         true
@@ -221,7 +234,8 @@ impl Card {
             self.apply_moderation(queue);
         } else if self.is_running(queue) {
             self.settle(queue);
-            let fault = Fault::new(Rule::ConfigWhileRunning, reg);
+            self.check_running(queue, reg);
+            let fault = Fault::new(Broken::ConfigWhileRunning, reg);
             self.events.queue_failed(queue, fault);
         } else {
             self.settle(queue);
@@ -263,9 +277,16 @@ impl Card {
         self.pairs[pair].announce(kind, &ring);
         self.queues[usize::from(queue)].started = true;
         self.save();
-        if let Err(fault) = self.try_start(queue) {
-            self.queues[usize::from(queue)].started = false;
-            self.events.queue_failed(queue, fault);
+        match self.try_start(queue) {
+            Ok(()) => {
+                self.queues[usize::from(queue)].started_once = true;
+                self.check_start(queue);
+            }
+            Err(fault) => {
+                self.queues[usize::from(queue)].started = false;
+                self.check_refusal(queue, fault);
+                self.events.queue_failed(queue, fault);
+            }
         }
     }
 
@@ -274,19 +295,22 @@ impl Card {
         let features = self
             .negotiation
             .accepted()
-            .ok_or(Fault::new(Rule::NotNegotiated, 0u16))?;
+            .ok_or(Fault::new(Broken::NotNegotiated, 0u16))?;
         if !size_is_valid(programmed.size) {
-            return Err(Fault::new(Rule::Size, programmed.size));
+            return Err(Fault::new(Broken::Size, programmed.size));
         }
         let vector = match programmed.vector() {
             None => None,
             Some(wanted) => {
                 let vector = u16::try_from(wanted).ok().and_then(|v| self.vectors.get(v));
-                Some(vector.ok_or(Fault::new(Rule::Vector, wanted))?.clone())
+                Some(vector.ok_or(Fault::new(Broken::Vector, wanted))?.clone())
             }
         };
         let (pair, kind) = pair_of(queue);
-        self.pairs[pair].start(kind, programmed.ring(features), vector)
+        let ring = programmed.ring(features);
+        let watch = self.watch.as_ref();
+        let observer = watch.map(|watch| watch.shadow(queue, ring, vector.clone()));
+        self.pairs[pair].start_watched(kind, ring, vector, observer)
     }
 
     /// Stops a queue, whether it runs, has failed or was never started, and keeps the indices
@@ -303,9 +327,11 @@ impl Card {
     }
 
     /// A doorbell of a queue that does not run is no mistake: the queue may just have failed.
-    fn doorbell(&self, queue: u16) {
+    fn doorbell(&self, queue: u16, value: u32) {
+        self.check_doorbell(queue, value);
         if self.queues[usize::from(queue)].started {
             let (pair, kind) = pair_of(queue);
+            self.pairs[pair].doorbell_value(kind, value);
             self.pairs[pair].doorbell(kind);
         }
     }

@@ -107,6 +107,11 @@ impl ConfigSpace {
         self.image.get16(COMMAND) & COMMAND_MEMORY != 0 && self.power() == PowerState::D0
     }
 
+    /// Whether interrupts are delivered: MSI-X Enable is set.
+    pub fn msix_enabled(&self) -> bool {
+        self.image.get16(MSIX_FLAGS) & MSIX_FLAGS_ENABLE != 0
+    }
+
     /// The power state now.
     pub fn power(&self) -> PowerState {
         match self.image.get16(PM_CTRL) & PM_CTRL_STATE_MASK {

@@ -36,7 +36,7 @@ pub trait Observer: fmt::Debug + Send {
     /// `at.next_avail` on without returning them.
     fn end(&mut self, mem: &DmaMap, at: Position, lent: u16);
 
-    /// The device asks for a doorbell when the avail index goes beyond `event`.
+    /// The device asked for a doorbell when the avail index goes beyond `event`, where it is.
     fn armed(&mut self, event: u16);
 
     /// An interrupt has come due, for the used entry that the driver's event index names.

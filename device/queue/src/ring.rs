@@ -296,8 +296,11 @@ impl Ring {
         // The event must be visible before the index is read: the driver moves the index and then
         // reads the event, so one of the two sees the other's write.
         fence(Ordering::SeqCst);
-        let event = self.seen;
-        self.tell(|observer, _| observer.armed(event));
-        Ok(self.avail_index(mem, Ordering::Relaxed)? != self.seen)
+        let news = self.avail_index(mem, Ordering::Relaxed)? != self.seen;
+        if !news {
+            let event = self.seen;
+            self.tell(|observer, _| observer.armed(event));
+        }
+        Ok(news)
     }
 }

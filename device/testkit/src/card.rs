@@ -13,6 +13,12 @@ use crate::{Error, GuestRam, Result, Wire, LIMIT};
 
 /// PCI command register.
 const COMMAND: u64 = 0x04;
+/// Start of the list of capabilities.
+const CAPABILITIES: u64 = 0x34;
+/// Id of the MSI-X capability, its control word and the bit that enables it.
+const MSIX: u8 = 0x11;
+const MSIX_CONTROL: u64 = 2;
+const MSIX_ENABLE: u16 = 1 << 15;
 /// `COMMAND`: memory space and bus master.
 const MEMORY_AND_MASTER: u16 = 0x6;
 
@@ -225,6 +231,8 @@ impl Card {
     /// Enables MSI-X and attaches an eventfd to each of the first `count` vectors, in the steps
     /// that QEMU takes.
     pub fn vectors(&mut self, count: u32) -> Result<Vec<Vector>> {
+        let at = self.capability(MSIX)? + MSIX_CONTROL;
+        self.write(region::CONFIG, at, &MSIX_ENABLE.to_le_bytes())?;
         let trigger = irq::DATA_EVENTFD | irq::ACTION_TRIGGER;
         self.set_irqs(irq::MSIX, trigger, 0, 1, None)?;
         (0..count)
@@ -234,6 +242,22 @@ impl Card {
                 Ok(vector)
             })
             .collect()
+    }
+
+    /// Where in config space a capability is.
+    fn capability(&mut self, id: u8) -> Result<u64> {
+        let mut at = [0; 1];
+        self.read(region::CONFIG, CAPABILITIES, &mut at)?;
+        // As many as there is room for.
+        for _ in 0..48 {
+            let mut head = [0; 2];
+            self.read(region::CONFIG, at[0].into(), &mut head)?;
+            if head[0] == id {
+                return Ok(at[0].into());
+            }
+            at[0] = head[1];
+        }
+        Err(Error::Card(format!("no capability {id:#x}")))
     }
 
     /// Sends a `SET_IRQS`.

@@ -45,6 +45,14 @@ impl Server {
         })
     }
 
+    /// Ends vnetd as a user does, whatever it has to say about that: its exit status, and all that
+    /// it wrote to standard error.
+    pub fn finish(&mut self) -> Result<(Option<i32>, String)> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait()?;
+        Ok((status.code(), self.process.stderr()))
+    }
+
     /// The path of the socket.
     pub fn socket(&self) -> &Path {
         &self.socket

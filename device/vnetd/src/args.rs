@@ -9,6 +9,7 @@ use vnet_contract::pci::MAX_QUEUE_PAIRS;
 
 use crate::mac::Mac;
 use crate::net::Net;
+use crate::sanitize::Mode;
 
 /// Serves a vnet network card to a virtual machine.
 #[derive(Debug, Parser)]
@@ -50,6 +51,14 @@ pub(crate) struct Args {
     /// Faults that the card is to have, as docs/faults.md describes; SIGHUP has the file read again
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
+    /// What to do about rules that the driver breaks; docs/rules.md has them all
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Off)]
+    pub(crate) sanitize: Mode,
+
+    /// How long a driver may put off what it must do before it counts as never done, in seconds
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub(crate) sanitize_patience: u16,
 
     /// Outlive the death of the process that serves the card: another one goes on, and the guest
     /// does not notice. SIGUSR2 has a new version of the program take over
@@ -88,6 +97,7 @@ mod tests {
         assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.faults, None);
+        assert_eq!((args.sanitize, args.sanitize_patience), (Mode::Off, 10));
         assert_eq!(args.log, LevelFilter::WARN);
     }
 
@@ -100,6 +110,7 @@ mod tests {
             &["--mtu-max", "65536"],
             &["--poll-us", "1001"],
             &["--log", "loud"],
+            &["--sanitize-patience", "0"],
             &["--mac", "ff:ff:ff:ff:ff:ff"],
             &["--net", "carrier-pigeon"],
         ] {

@@ -29,6 +29,8 @@ pub(crate) enum Error {
     Thread(#[source] io::Error),
     #[error("internal error: the message thread panicked")]
     Panicked,
+    #[error("the driver broke rules {0} times")]
+    Rules(u64),
     #[error("the card does not come to rest; ending all the same")]
     Stuck,
 }

@@ -2,7 +2,7 @@
 //! The vnet device server: one card on one socket.
 //!
 //! What is wrong is said in one line on standard error, and the exit status is 1; for bad
-//! arguments it is 2.
+//! arguments it is 2. It is 3 if all that is wrong is that the driver broke rules.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod line;
 mod log;
 mod mac;
 mod net;
+mod sanitize;
 mod server;
 mod worker;
 
@@ -24,6 +25,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::Args;
+use crate::error::Error;
+
+/// Exit status if the driver broke rules, and that matters.
+const RULES_BROKEN: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -37,7 +42,10 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             eprintln!("vnetd: {e}");
-            ExitCode::FAILURE
+            match e {
+                Error::Rules(_) => ExitCode::from(RULES_BROKEN),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
 use crate::mac::Mac;
+use crate::sanitize;
 
 /// Serves until a signal or an error ends it.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 
     let endpoint = args.net.open(args).map_err(|e| unusable(args, e))?;
     let card = card(args, endpoint, faults.as_ref())?;
+    let sanitizer = card.sanitizer().cloned();
     let card = Arc::new(Mutex::new(card));
 
     // Last: once the socket exists, the server is ready.
@@ -52,7 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if let Some(file) = &faults {
         file.report();
     }
-    result.and(rested)
+    let judged = sanitizer.map_or(Ok(()), |s| sanitize::verdict(args.sanitize, &s));
+    result.and(rested).and(judged)
 }
 
 /// The card that the arguments describe.
@@ -82,7 +85,10 @@ pub(crate) fn card(
     if let Some(file) = faults {
         card.set_faults(&file.faults);
     }
-    Ok(card)
+    match sanitize::sanitizer(args) {
+        Some(sanitizer) => card.sanitized(sanitizer).map_err(Error::Card),
+        None => Ok(card),
+    }
 }
 
 /// Names the backend that cannot be used.

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A chain of descriptors, as it stands in guest memory.
+
+use vm_memory::{Bytes, GuestAddress};
+use vnet_contract::ring::{desc_bytes, Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_SIZE};
+use vnet_dma::DmaMap;
+
+/// A chain as it was found at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// The descriptors of the ring that it takes.
+    pub(crate) indices: Vec<u16>,
+    /// What they hold.
+    descs: Vec<Desc>,
+    /// What its indirect table holds, as far as it is followed.
+    table: Vec<Desc>,
+}
+
+impl Chain {
+    /// Reads the chain that begins with `head`, from a descriptor table of `size` at `table`; `None`
+    /// if it is no chain. That is for the engine to refuse.
+    pub(crate) fn read(mem: &DmaMap, table: u64, size: u16, head: u16) -> Option<Self> {
+        let mut chain = Self::default();
+        follow(mem, table, size, head, |index, desc| {
+            chain.indices.push(index);
+            chain.descs.push(desc);
+        })?;
+        let first = chain.descs[0];
+        if first.flags & DESC_F_INDIRECT != 0 {
+            let len = first.len as usize;
+            if !len.is_multiple_of(DESC_SIZE) || len > desc_bytes(size) {
+                return None;
+            }
+            let entries = (len / DESC_SIZE) as u16;
+            follow(mem, first.addr, entries, 0, |_, desc| {
+                chain.table.push(desc)
+            })?;
+        }
+        Some(chain)
+    }
+
+    /// The buffers, as address and length.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = (u64, usize)> + Clone + '_ {
+        let descs = match self.table.is_empty() {
+            true => &self.descs,
+            false => &self.table,
+        };
+        descs.iter().map(|desc| (desc.addr, desc.len as usize))
+    }
+
+    /// Sum of the lengths.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffers().map(|(_, len)| len).sum()
+    }
+
+    /// Copies the first bytes of the chain out; says how many there were.
+    pub(crate) fn start(&self, mem: &DmaMap, bytes: &mut [u8]) -> usize {
+        let mut done = 0usize;
+        for (addr, len) in self.buffers() {
+            let end = bytes.len().min(done.saturating_add(len));
+            if mem
+                .read_slice(&mut bytes[done..end], GuestAddress(addr))
+                .is_err()
+            {
+                break;
+            }
+            done = end;
+        }
+        done
+    }
+}
+
+/// Follows a chain through a table of `size` descriptors; `None` if it does not end well.
+fn follow(
+    mem: &DmaMap,
+    table: u64,
+    size: u16,
+    head: u16,
+    mut each: impl FnMut(u16, Desc),
+) -> Option<()> {
+    let mut index = head;
+    for _ in 0..size {
+        if index >= size {
+            return None;
+        }
+        let at = table.wrapping_add(u64::from(index) * DESC_SIZE as u64);
+        let words: [u64; 2] = mem.read_obj(GuestAddress(at)).ok()?;
+        let desc = Desc::from_words(words.map(u64::from_le));
+        each(index, desc);
+        if desc.flags & DESC_F_NEXT == 0 {
+            return Some(());
+        }
+        index = desc.next;
+    }
+    None
+}

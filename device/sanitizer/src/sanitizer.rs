@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What is found, and what the watchers of the queues have in common.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vnet_contract::pci::MAX_QUEUE_PAIRS;
+
+use crate::life::Life;
+use crate::{Finding, Rule};
+
+/// Findings of a rule that are kept; more are counted only.
+pub const KEPT: usize = 4;
+
+/// Ranges of memory that were taken from the card and are remembered.
+const UNMAPPED: usize = 256;
+
+/// What one rule's findings are.
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    /// How many there were.
+    pub total: u64,
+    /// The first of them, [`KEPT`] at most.
+    pub first: Vec<Finding>,
+}
+
+/// All findings so far, by rule.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    counts: Vec<(Rule, Count)>,
+}
+
+impl Findings {
+    /// Findings of all rules.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count.total).sum()
+    }
+
+    /// The rules that were broken, in the order in which that was found, with what was found.
+    pub fn by_rule(&self) -> impl Iterator<Item = (Rule, &Count)> {
+        self.counts.iter().map(|(rule, count)| (*rule, count))
+    }
+
+    /// Adds a finding; true if it is one that is kept.
+    fn add(&mut self, finding: &Finding) -> bool {
+        let rule = finding.rule;
+        let index = match self.counts.iter().position(|(r, _)| *r == rule) {
+            Some(index) => index,
+            None => {
+                self.counts.push((rule, Count::default()));
+                self.counts.len() - 1
+            }
+        };
+        let count = &mut self.counts[index].1;
+        count.total += 1;
+        let kept = count.first.len() < KEPT;
+        if kept {
+            count.first.push(finding.clone());
+        }
+        kept
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.total() {
+            0 => return f.write_str("sanitizer: no rule was broken"),
+            total => write!(
+                f,
+                "sanitizer: {} rules were broken, {total} times in all",
+                self.counts.len()
+            )?,
+        }
+        for (rule, count) in self.by_rule() {
+            write!(f, "\nsanitizer: {rule}, {} times", count.total)?;
+            if let Some(first) = count.first.first() {
+                write!(f, ", first: {first}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a card knows of its driver's mistakes. Everybody who finds one holds it: the message
+/// thread and the observers of the queues.
+#[derive(Debug)]
+pub struct Sanitizer {
+    /// How long a driver that is alive may neglect something before it counts as never.
+    patience: Duration,
+    findings: Mutex<Findings>,
+    /// Findings that wait to be logged.
+    news: Mutex<Vec<Finding>>,
+    /// Signs of life: whatever the guest does.
+    signs: AtomicU64,
+    life: Mutex<Life>,
+    unmapped: Mutex<VecDeque<(u64, u64)>>,
+    /// By pair: whoever polls it has gone to sleep, as far as the receive queue tells.
+    asleep: [AtomicBool; MAX_QUEUE_PAIRS as usize],
+}
+
+impl Sanitizer {
+    /// Nothing found yet. `patience`: how long a driver may take over what it must do.
+    pub fn new(patience: Duration, now: Instant) -> Self {
+        Self {
+            patience,
+            findings: Mutex::default(),
+            news: Mutex::default(),
+            signs: AtomicU64::new(0),
+            life: Mutex::new(Life::new(now)),
+            unmapped: Mutex::default(),
+            asleep: [const { AtomicBool::new(true) }; MAX_QUEUE_PAIRS as usize],
+        }
+    }
+
+    /// Adds a finding.
+    pub fn report(&self, finding: Finding) {
+        if lock(&self.findings).add(&finding) {
+            lock(&self.news).push(finding);
+        }
+    }
+
+    /// All findings so far.
+    pub fn findings(&self) -> Findings {
+        lock(&self.findings).clone()
+    }
+
+    /// Findings that nobody was shown yet. There are at most [`KEPT`] for each rule ever.
+    pub fn take_news(&self) -> Vec<Finding> {
+        std::mem::take(&mut *lock(&self.news))
+    }
+
+    /// The guest did something.
+    #[inline]
+    pub fn sign_of_life(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Follows the time.
+    pub fn tick(&self, now: Instant) {
+        let signs = self.signs.load(Ordering::Relaxed);
+        lock(&self.life).tick(now, signs);
+    }
+
+    /// Time that went by while the guest was alive.
+    pub(crate) fn now(&self) -> Duration {
+        lock(&self.life).now()
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The range was taken from the card.
+    pub fn unmapped(&self, address: u64, size: u64) {
+        let Some(beyond_first) = size.checked_sub(1) else {
+            return;
+        };
+        let mut ranges = lock(&self.unmapped);
+        if ranges.len() == UNMAPPED {
+            ranges.pop_front();
+        }
+        ranges.push_back((address, address.saturating_add(beyond_first)));
+    }
+
+    /// What was taken from the card was that of another client.
+    pub fn forget_memory(&self) {
+        lock(&self.unmapped).clear();
+    }
+
+    /// True if memory at `address` was taken from the card at some time.
+    pub(crate) fn was_unmapped(&self, address: u64) -> bool {
+        let ranges = lock(&self.unmapped);
+        ranges.iter().any(|&(a, b)| (a..=b).contains(&address))
+    }
+
+    pub(crate) fn set_asleep(&self, queue: u16, asleep: bool) {
+        if let Some(flag) = self.asleep.get(usize::from(queue / 2)) {
+            flag.store(asleep, Ordering::Relaxed);
+        }
+    }
+
+    /// False if the driver seems to poll the pair of a queue.
+    pub(crate) fn is_asleep(&self, queue: u16) -> bool {
+        let flag = self.asleep.get(usize::from(queue / 2));
+        flag.is_none_or(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each of them is whole between any two statements that hold the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_counted_and_the_first_are_kept() {
+        let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
+        assert!(sanitizer.findings().to_string().contains("no rule"));
+        for n in 0..10 {
+            sanitizer.report(Finding::new(Rule::ChainLoop, format!("{n}"), "an end"));
+        }
+        sanitizer.report(Finding::new(Rule::AvailIndex, "9", "1"));
+        let findings = sanitizer.findings();
+        assert_eq!(findings.total(), 11);
+        let rules: Vec<_> = findings
+            .by_rule()
+            .map(|(rule, c)| (rule, c.total))
+            .collect();
+        assert_eq!(rules, [(Rule::ChainLoop, 10), (Rule::AvailIndex, 1)]);
+        assert_eq!(sanitizer.take_news().len(), KEPT + 1);
+        assert!(sanitizer.take_news().is_empty());
+        let text = findings.to_string();
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("chain-loop, 10 times, first: "), "{text}");
+    }
+
+    #[test]
+    fn what_was_unmapped_is_remembered() {
+        let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
+        sanitizer.unmapped(0x1000, 0x1000);
+        sanitizer.unmapped(u64::MAX, 2);
+        sanitizer.unmapped(5, 0);
+        let known = [0x1000, 0x1fff, u64::MAX];
+        assert!(known.iter().all(|&a| sanitizer.was_unmapped(a)));
+        assert!(![5, 0xfff, 0x2000]
+            .iter()
+            .any(|&a| sanitizer.was_unmapped(a)));
+    }
+}

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The watcher of one running queue.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+use vnet_contract::hdr::{self, NetHdr};
+use vnet_contract::queue::{kind, Error, Kind};
+use vnet_contract::ring;
+use vnet_dma::DmaMap;
+use vnet_irq::Vector;
+use vnet_queue::{Fault, Observer, Position, RingConfig};
+
+use crate::chain::Chain;
+use crate::header::{self, START};
+use crate::owned::{Ledger, Owned};
+use crate::waits::{Look, Waits};
+use crate::{Finding, Rule, Sanitizer};
+
+/// Bytes of a frame to transmit, behind its header, that must not change: no more than the headers
+/// of UDP over IPv4. What follows may be a page of a file, which anybody may write to.
+const STABLE_TX: usize = 42;
+/// Bytes of a receive buffer that must not change.
+const STABLE_RX: usize = 64;
+/// Receive buffers, those that are next, of which that is checked.
+const CHECKED: u16 = 32;
+/// How long memory that the card owns may be out of reach: platforms take it away and give it back
+/// in one go when something is plugged in.
+const LOST: Duration = Duration::from_millis(400);
+
+/// The queue that a shadow watches.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// Its index.
+    pub queue: u16,
+    /// What the driver programmed, which was found good.
+    pub config: RingConfig,
+    /// Where its interrupts go.
+    pub vector: Option<Arc<Vector>>,
+}
+
+/// Watches one running queue.
+#[derive(Debug)]
+pub struct Shadow {
+    sanitizer: Arc<Sanitizer>,
+    ring: Ring,
+    kind: Kind,
+    size: u16,
+    /// Bytes of the per-packet header.
+    header: usize,
+    /// Entries of the avail ring before this were looked at.
+    seen: u16,
+    owned: Ledger,
+    waits: Waits,
+    /// Chains that came lately, for what a doorbell says to be unmistakable: in this second and in
+    /// the one before.
+    rate: [u32; 2],
+    second: Duration,
+}
+
+impl Shadow {
+    /// For a ring that is about to run.
+    pub fn new(sanitizer: Arc<Sanitizer>, ring: Ring) -> Self {
+        let kind = kind(ring.queue);
+        // Valid sizes are small.
+        let size = ring.config.size as u16;
+        let interrupts = ring.vector.is_some();
+        Self {
+            kind,
+            size,
+            header: hdr::size(ring.config.features),
+            seen: ring.config.index_avail,
+            owned: Ledger::new(size, kind == Kind::Rx),
+            waits: Waits::new(kind, size, ring.config.index_used, interrupts),
+            rate: [0; 2],
+            second: Duration::ZERO,
+            sanitizer,
+            ring,
+        }
+    }
+
+    fn report(
+        &self,
+        head: Option<u16>,
+        rule: Rule,
+        seen: impl Into<String>,
+        due: impl Into<String>,
+    ) {
+        let finding = Finding::new(rule, seen, due).queue(self.ring.queue);
+        self.sanitizer.report(match head {
+            Some(head) => finding.descriptor(head),
+            None => finding,
+        });
+    }
+
+    fn load(&self, mem: &DmaMap, address: u64) -> Option<u16> {
+        let value: u16 = mem.load(GuestAddress(address), Ordering::Acquire).ok()?;
+        Some(u16::from_le(value))
+    }
+
+    fn avail_index(&self, mem: &DmaMap) -> Option<u16> {
+        self.load(
+            mem,
+            self.ring.config.avail.wrapping_add(ring::RING_IDX as u64),
+        )
+    }
+
+    fn event(&self, mem: &DmaMap) -> Option<u16> {
+        let offset = ring::used_event_offset(self.size) as u64;
+        self.load(mem, self.ring.config.avail.wrapping_add(offset))
+    }
+
+    /// The chain of an avail entry.
+    fn entry(&self, mem: &DmaMap, index: u16) -> Option<u16> {
+        let offset = ring::RING_ENTRIES + usize::from(index & (self.size - 1)) * 2;
+        self.load(mem, self.ring.config.avail.wrapping_add(offset as u64))
+    }
+
+    fn access(&self) -> Permissions {
+        match self.kind {
+            Kind::Rx => Permissions::Write,
+            Kind::Tx => Permissions::Read,
+        }
+    }
+
+    /// The first buffer of a chain that the card cannot reach.
+    fn unreachable(&self, mem: &DmaMap, chain: &Chain) -> Option<u64> {
+        let access = self.access();
+        let bad = |&(addr, len): &(u64, usize)| !mem.check_range(GuestAddress(addr), len, access);
+        chain.buffers().find(bad).map(|(addr, _)| addr)
+    }
+
+    /// Looks at the entries of the avail ring before `upto` that were not looked at yet. The card
+    /// owns them all.
+    fn look(&mut self, mem: &DmaMap, upto: u16) {
+        // Nothing if more was looked at already.
+        for _ in 0..ahead(upto, self.seen).min(self.size) {
+            let Some(head) = self.entry(mem, self.seen) else {
+                return;
+            };
+            self.seen = self.seen.wrapping_add(1);
+            self.rate[0] = self.rate[0].saturating_add(1);
+            self.sanitizer.sign_of_life();
+            if head < self.size {
+                self.take(mem, head);
+            }
+        }
+    }
+
+    /// A chain was made available.
+    fn take(&mut self, mem: &DmaMap, head: u16) {
+        self.waits.offered(head);
+        let Some(chain) = Chain::read(mem, self.ring.config.desc, self.size, head) else {
+            return;
+        };
+        if let Some((index, taker)) = self.owned.taken(&chain) {
+            let seen = format!("descriptor {index}, which the chain at {taker} takes");
+            let due = "one that was returned";
+            self.report(Some(head), Rule::ChainReused, seen, due);
+            return;
+        }
+        let bad_header = self.kind == Kind::Tx && self.judge_header(mem, head, &chain);
+        let owned = Owned {
+            digest: match self.kind {
+                Kind::Rx => None,
+                Kind::Tx => self.digest(mem, &chain),
+            },
+            reachable: self.unreachable(mem, &chain).is_none(),
+            lost: None,
+            bad_header,
+            chain,
+        };
+        if let Some((address, other)) = self.owned.add(head, owned) {
+            let seen = format!("{address:#x}, which is also of the buffer at descriptor {other}");
+            let due = "memory of its own";
+            self.report(Some(head), Rule::BufferOverlap, seen, due);
+        }
+    }
+
+    /// True if the header is wrong.
+    fn judge_header(&self, mem: &DmaMap, head: u16, chain: &Chain) -> bool {
+        let mut start = [0; header::START + hdr::size(u64::MAX)];
+        let n = chain.start(mem, &mut start);
+        let Some(len) = chain.bytes().checked_sub(self.header) else {
+            return false;
+        };
+        let (Some(bytes), Some(frame)) = (start.first_chunk(), start[..n].get(self.header..))
+        else {
+            return false;
+        };
+        let frame = &frame[..frame.len().min(START)];
+        let header = NetHdr::from_bytes(bytes);
+        match header::judge(&header, frame, len, self.ring.config.features) {
+            Ok(()) => false,
+            Err((rule, seen, due)) => {
+                self.report(Some(head), rule, seen, due);
+                true
+            }
+        }
+    }
+
+    /// A digest of what must not change; `None` if it cannot be read.
+    fn digest(&self, mem: &DmaMap, chain: &Chain) -> Option<u64> {
+        let mut bytes = [0; STABLE_TX + hdr::size(u64::MAX) + STABLE_RX];
+        let most = match self.kind {
+            Kind::Rx => STABLE_RX,
+            Kind::Tx => self.header + STABLE_TX,
+        };
+        let most = most.min(chain.bytes());
+        let bytes = &mut bytes[..most];
+        // FNV-1a.
+        (chain.start(mem, bytes) == most).then(|| {
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        })
+    }
+
+    /// Compares the contents of the receive buffers that are next with what they were, and takes
+    /// note of those that are not known.
+    fn check_posted(&mut self, mem: &DmaMap, at: Position) {
+        if self.kind != Kind::Rx {
+            return;
+        }
+        let posted = ahead(self.seen, at.next_avail);
+        for n in 0..posted.min(CHECKED) {
+            let index = at.next_avail.wrapping_add(n);
+            let Some(head) = self.entry(mem, index) else {
+                return;
+            };
+            let Some(owned) = self.owned.get(head) else {
+                continue;
+            };
+            let known = owned.digest;
+            let chain = std::mem::take(&mut owned.chain);
+            let digest = self.digest(mem, &chain);
+            if let Some(owned) = self.owned.get(head) {
+                owned.chain = chain;
+                owned.digest = digest;
+            }
+            if differ(known, digest) {
+                let seen = "other contents than before";
+                let due = "that the driver leaves it alone";
+                self.report(Some(head), Rule::BufferChanged, seen, due);
+            }
+        }
+    }
+
+    /// A chain is about to be returned. Until now it was the card's.
+    fn give_back(&mut self, mem: &DmaMap, head: u16) {
+        let Some(owned) = self.owned.remove(head) else {
+            return;
+        };
+        let now = Chain::read(mem, self.ring.config.desc, self.size, head);
+        if now.as_ref() != Some(&owned.chain) {
+            let due = "the same as when it was made available";
+            self.report(Some(head), Rule::ChainChanged, "other descriptors", due);
+            return;
+        }
+        if self.kind == Kind::Tx && differ(owned.digest, self.digest(mem, &owned.chain)) {
+            let seen = "another header or start of the frame";
+            let due = "the same as when it was made available";
+            self.report(Some(head), Rule::BufferChanged, seen, due);
+        }
+    }
+
+    /// Looks for memory that was taken away while the card owns it.
+    fn check_reach(&mut self, mem: &DmaMap, now: Duration) {
+        let access = self.access();
+        let mut gone = Vec::new();
+        for (head, owned) in self.owned.iter_mut().filter(|(_, o)| o.reachable) {
+            let bad =
+                |&(addr, len): &(u64, usize)| !mem.check_range(GuestAddress(addr), len, access);
+            let lost = owned.chain.buffers().find(bad);
+            owned.lost = lost.map(|_| owned.lost.unwrap_or(now));
+            if let (Some((address, _)), Some(since)) = (lost, owned.lost) {
+                if now - since >= LOST {
+                    owned.reachable = false;
+                    gone.push((head, address));
+                }
+            }
+        }
+        for (head, address) in gone {
+            self.sanitizer
+                .out_of_reach(self.ring.queue, Some(head), address);
+        }
+    }
+
+    /// The part of the ring that the card cannot reach.
+    fn missing_part(&self, mem: &DmaMap) -> Option<u64> {
+        let config = &self.ring.config;
+        parts(config, self.size)
+            .into_iter()
+            .find(|&(address, bytes, access)| {
+                !mem.check_range(GuestAddress(address), bytes, access)
+            })
+            .map(|part| part.0)
+    }
+
+    fn forget_rate(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.second);
+        if passed >= Duration::from_secs(1) {
+            let before = if passed < Duration::from_secs(2) {
+                self.rate[0]
+            } else {
+                0
+            };
+            self.rate = [0, before];
+            self.second = now;
+        }
+    }
+}
+
+/// By how much an index is ahead of another one; zero if it is behind.
+fn ahead(index: u16, of: u16) -> u16 {
+    match index.wrapping_sub(of) {
+        by @ 0..0x8000 => by,
+        _ => 0,
+    }
+}
+
+/// True if both are known and they differ.
+fn differ(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
+/// The parts of a ring of this size, and how the card uses them.
+pub(crate) fn parts(config: &RingConfig, size: u16) -> [(u64, usize, Permissions); 3] {
+    [
+        (config.desc, ring::desc_bytes(size), Permissions::Read),
+        (config.avail, ring::avail_bytes(size), Permissions::Read),
+        (config.used, ring::used_bytes(size), Permissions::ReadWrite),
+    ]
+}
+
+impl Observer for Shadow {
+    fn begin(&mut self, mem: &DmaMap, at: Position) {
+        self.waits.looked();
+        if let Some(event) = self.event(mem) {
+            self.waits.event(event);
+        }
+        let Some(index) = self.avail_index(mem) else {
+            return;
+        };
+        if index.wrapping_sub(at.next_avail) <= self.size {
+            self.look(mem, index);
+            self.check_posted(mem, at);
+        }
+    }
+
+    fn publish(&mut self, mem: &DmaMap, at: Position, count: u16) {
+        // What came since the batch began.
+        self.look(mem, at.next_avail);
+        let now = self.sanitizer.now();
+        for n in 0..count {
+            let index = at.next_used.wrapping_add(n) & (self.size - 1);
+            let offset = ring::RING_ENTRIES + usize::from(index) * ring::USED_ENTRY_SIZE;
+            let address = self.ring.config.used.wrapping_add(offset as u64);
+            let Ok(id) = mem.load::<u32>(GuestAddress(address), Ordering::Relaxed) else {
+                return;
+            };
+            let head = u32::from_le(id) as u16;
+            self.give_back(mem, head);
+            self.waits.returning(head, now);
+        }
+    }
+
+    fn end(&mut self, mem: &DmaMap, at: Position, lent: u16) {
+        for n in 0..lent {
+            let Some(head) = self.entry(mem, at.next_avail.wrapping_add(n)) else {
+                return;
+            };
+            if let Some(owned) = self.owned.get(head) {
+                owned.digest = None;
+            }
+        }
+        self.check_posted(mem, at);
+    }
+
+    fn armed(&mut self, event: u16) {
+        self.waits.armed(event);
+    }
+
+    fn due(&mut self, event: u16) {
+        self.waits.event(event);
+        if self.waits.due(event) {
+            let seen =
+                format!("one more for used entry {event}, and no buffer was posted since long");
+            self.report(
+                None,
+                Rule::InterruptStorm,
+                seen,
+                "none until the buffers are taken",
+            );
+        }
+    }
+
+    fn fault(&mut self, mem: &DmaMap, at: Position, fault: Fault) {
+        let head = self.entry(mem, at.next_avail);
+        let rule = match fault.error {
+            Error::AvailIndex => Rule::AvailIndex,
+            Error::DescIndex => Rule::ChainIndex,
+            Error::ChainLength => Rule::ChainLoop,
+            Error::Direction => Rule::ChainDirection,
+            Error::BufferLength => Rule::ChainLength,
+            Error::Indirect => Rule::ChainIndirect,
+            Error::Header => {
+                self.look(mem, at.next_avail.wrapping_add(1));
+                let known = head.and_then(|head| self.owned.get(head));
+                if known.is_some_and(|owned| owned.bad_header) {
+                    return;
+                }
+                Rule::HeaderFlags
+            }
+            Error::RingFault | Error::BufferFault => {
+                let chain = head
+                    .filter(|_| fault.error == Error::BufferFault)
+                    .and_then(|head| Chain::read(mem, self.ring.config.desc, self.size, head));
+                let missing = match &chain {
+                    Some(chain) => self.unreachable(mem, chain),
+                    None => self.missing_part(mem),
+                };
+                // A table of indirect descriptors is neither.
+                let address = missing.unwrap_or(fault.info.into());
+                let head = head.filter(|_| chain.is_some());
+                self.sanitizer.out_of_reach(self.ring.queue, head, address);
+                return;
+            }
+            // Of starting or programming a queue: the card reports them.
+            Error::Size
+            | Error::Alignment
+            | Error::NotNegotiated
+            | Error::Vector
+            | Error::ConfigWhileRunning => return,
+        };
+        let head = head.filter(|_| rule != Rule::AvailIndex);
+        self.report(
+            head,
+            rule,
+            fault.to_string(),
+            "a chain as section 7 of the data sheet has it",
+        );
+    }
+
+    fn doorbell(&mut self, mem: &DmaMap, at: Position, value: u32) {
+        self.waits.looked();
+        let Some(index) = self.avail_index(mem) else {
+            return;
+        };
+        // Many entries later the same value would mean another lap.
+        self.forget_rate(self.sanitizer.now());
+        let lately = self.rate[0].saturating_add(self.rate[1]);
+        let ahead = (value as u16).wrapping_sub(index);
+        if (1..=self.size).contains(&ahead) && lately < 1 << 14 {
+            let seen = format!(
+                "avail index {index}, next entry of the card {}",
+                at.next_avail
+            );
+            self.report(
+                None,
+                Rule::DoorbellEarly,
+                seen,
+                format!("{}, as rung", value as u16),
+            );
+        }
+    }
+
+    fn tick(&mut self, mem: &DmaMap, at: Position) {
+        let now = self.sanitizer.now();
+        self.forget_rate(now);
+        let (Some(avail), Some(event)) = (self.avail_index(mem), self.event(mem)) else {
+            return;
+        };
+        if avail.wrapping_sub(at.next_avail) > self.size {
+            return;
+        }
+        self.look(mem, avail);
+        self.check_posted(mem, at);
+        self.check_reach(mem, now);
+        if self.kind == Kind::Rx {
+            self.sanitizer
+                .set_asleep(self.ring.queue, self.waits.is_armed(event));
+        }
+        let look = Look {
+            now,
+            avail,
+            event,
+            pending: self.ring.vector.as_ref().is_some_and(|v| v.is_pending()),
+            asleep: self.sanitizer.is_asleep(self.ring.queue),
+        };
+        for rule in self.waits.tick(look, self.sanitizer.patience()) {
+            let seen = format!(
+                "avail index {avail}, used index {}, used_event {event}",
+                at.next_used
+            );
+            let due = format!("something within {:?}", self.sanitizer.patience());
+            self.report(None, rule, seen, due);
+        }
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        if self.kind == Kind::Rx {
+            self.sanitizer.set_asleep(self.ring.queue, true);
+        }
+    }
+}

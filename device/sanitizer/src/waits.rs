@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! What the driver has to do sooner or later: ring, ask for interrupts, answer them, take back what
+//! the card returned.
+//!
+//! All times here are of the guest, as `life` has it. That a driver took a used entry can be seen
+//! in two ways only: it asks for an interrupt for a later one, or it makes the same chain available
+//! again. A driver may do neither for a while, so what follows from their absence is judged with
+//! care:
+//!
+//! - A driver that polls leaves its event index behind, one before the next entry in the case of
+//!   ours, where it may look like that of one who waits for an entry that came long ago.
+//! - A driver may gather empty buffers before it posts them again, up to half a ring. So receive
+//!   queues are judged when three quarters of the ring are waiting.
+//! - A transmit queue is polled with the receive queue of its pair, and a poll that frees frames
+//!   need not say so. While that other one waits for an interrupt, which cannot be mistaken, nobody
+//!   polls: so transmit queues are judged when that was so for long.
+
+use std::time::Duration;
+
+use vnet_contract::queue::Kind;
+
+use crate::Rule;
+
+/// What the ring looks like at a tick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Time of the guest.
+    pub(crate) now: Duration,
+    /// The avail index in memory.
+    pub(crate) avail: u16,
+    /// Where the driver wants the next interrupt.
+    pub(crate) event: u16,
+    /// The interrupt was raised and has nowhere to go.
+    pub(crate) pending: bool,
+    /// The driver does not seem to poll the pair.
+    pub(crate) asleep: bool,
+}
+
+/// What is owed on one ring.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    kind: Kind,
+    mask: u16,
+    /// The queue has a vector: the driver works by interrupts.
+    interrupts: bool,
+    /// The card asked for a doorbell at this avail index, and has not looked since.
+    armed: Option<u16>,
+    /// Since when entries go beyond that.
+    unheard: Option<Duration>,
+    /// Next used entry.
+    used: u16,
+    /// Entries before this were taken by the driver.
+    taken: u16,
+    /// By used entry: when it was returned.
+    times: Vec<Duration>,
+    /// By chain: the used index behind the entry that last returned it.
+    returned: Vec<Option<u16>>,
+    /// The event index that an interrupt has come due for.
+    due: Option<u16>,
+    /// Interrupts since the driver last made a chain available.
+    idle_interrupts: u16,
+    /// Since when an interrupt waits for its vector.
+    pending: Option<Duration>,
+    /// Since when the driver does not poll the pair.
+    asleep: Option<Duration>,
+    /// What is said already.
+    said: Vec<Rule>,
+}
+
+impl Waits {
+    pub(crate) fn new(kind: Kind, size: u16, used: u16, interrupts: bool) -> Self {
+        Self {
+            kind,
+            mask: size - 1,
+            interrupts,
+            armed: None,
+            unheard: None,
+            used,
+            taken: used,
+            times: vec![Duration::ZERO; usize::from(size)],
+            returned: vec![None; usize::from(size)],
+            due: None,
+            idle_interrupts: 0,
+            pending: None,
+            asleep: None,
+            said: Vec::new(),
+        }
+    }
+
+    /// The card looks at the avail ring.
+    pub(crate) fn looked(&mut self) {
+        self.armed = None;
+        self.unheard = None;
+    }
+
+    /// The card asks for a doorbell.
+    pub(crate) fn armed(&mut self, event: u16) {
+        self.armed = Some(event);
+        self.unheard = None;
+    }
+
+    /// The driver made a chain available, which must be one of the ring.
+    pub(crate) fn offered(&mut self, head: u16) {
+        self.idle_interrupts = 0;
+        if let Some(index) = self.returned[usize::from(head)].take() {
+            self.advance(index);
+        }
+    }
+
+    /// The card is about to return a chain, as the next used entry.
+    pub(crate) fn returning(&mut self, head: u16, now: Duration) {
+        self.times[usize::from(self.used & self.mask)] = now;
+        self.used = self.used.wrapping_add(1);
+        // Entries that were overwritten are nobody's any more.
+        if self.outstanding() > self.mask + 1 {
+            self.taken = self.used.wrapping_sub(self.mask + 1);
+        }
+        if let Some(returned) = self.returned.get_mut(usize::from(head)) {
+            *returned = Some(self.used);
+        }
+    }
+
+    /// The driver's event index, whenever it is read.
+    pub(crate) fn event(&mut self, event: u16) {
+        if self.due.is_some_and(|due| due != event) {
+            self.due = None;
+        }
+        // One that is ahead, by up to a ring, waits for what is to come.
+        let ahead = event.wrapping_sub(self.taken);
+        if ahead <= self.outstanding() + self.mask + 1 {
+            self.advance(event);
+        }
+    }
+
+    /// An interrupt has come due for the entry `event`. True if too many have without any effect.
+    pub(crate) fn due(&mut self, event: u16) -> bool {
+        if self.due != Some(event) {
+            self.due = Some(event);
+            self.idle_interrupts = self.idle_interrupts.saturating_add(1);
+        }
+        let many = u32::from(self.idle_interrupts) * 4 > (u32::from(self.mask) + 1) * 3;
+        many && self.kind == Kind::Rx && self.first(Rule::InterruptStorm)
+    }
+
+    /// Used entries that the driver may not have taken.
+    fn outstanding(&self) -> u16 {
+        self.used.wrapping_sub(self.taken)
+    }
+
+    /// The driver took all entries before `index`, as far as there are so many.
+    fn advance(&mut self, index: u16) {
+        let by = index.wrapping_sub(self.taken);
+        let most = self.outstanding();
+        if by < 1 << 15 && by > 0 {
+            self.taken = self.taken.wrapping_add(by.min(most));
+            self.said.retain(|rule| *rule == Rule::InterruptStorm);
+        }
+    }
+
+    /// True if the driver waits for what is to come.
+    pub(crate) fn is_armed(&self, event: u16) -> bool {
+        event.wrapping_sub(self.used) <= self.mask + 1
+    }
+
+    /// True the first time.
+    fn first(&mut self, rule: Rule) -> bool {
+        let new = !self.said.contains(&rule);
+        if new {
+            self.said.push(rule);
+        }
+        new
+    }
+
+    /// Looks for what was never done, with so much patience. Each is told once, until the driver
+    /// goes on.
+    pub(crate) fn tick(&mut self, look: Look, patience: Duration) -> Vec<Rule> {
+        let late = |since: Option<Duration>| since.is_some_and(|at| look.now - at >= patience);
+        let mut rules = Vec::new();
+        self.event(look.event);
+
+        let unheard = self.armed.is_some_and(|event| event != look.avail);
+        self.unheard = unheard.then(|| self.unheard.unwrap_or(look.now));
+        if late(self.unheard) {
+            rules.push(Rule::DoorbellMissing);
+        }
+        if self.interrupts {
+            self.pending = look.pending.then(|| self.pending.unwrap_or(look.now));
+            if late(self.pending) {
+                rules.push(Rule::VectorMasked);
+            }
+            self.asleep = look.asleep.then(|| self.asleep.unwrap_or(look.now));
+            let many = u32::from(self.outstanding()) * 4 >= (u32::from(self.mask) + 1) * 3;
+            let judged = match self.kind {
+                Kind::Rx => many,
+                Kind::Tx => late(self.asleep),
+            };
+            let oldest = self.times[usize::from(self.taken & self.mask)];
+            let waiting = self.outstanding() > 0 && late(Some(oldest));
+            if judged && waiting && !look.pending {
+                rules.push(self.neglected(look));
+            }
+        }
+        rules.retain(|rule| self.first(*rule));
+        rules
+    }
+
+    /// Why the driver does not take used entries that wait for it.
+    fn neglected(&self, look: Look) -> Rule {
+        let behind = self.used.wrapping_sub(look.event);
+        match self.kind {
+            _ if (1..=self.outstanding()).contains(&behind) => match self.due == Some(look.event) {
+                true => Rule::UsedIgnored,
+                false => Rule::RearmRace,
+            },
+            Kind::Rx => Rule::RearmMissing,
+            Kind::Tx => Rule::TxUnreclaimed,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Drivers that break a rule at a moment that only a test can choose.
+
+use std::time::Duration;
+
+use crate::rig::{Rig, PATIENCE, SIZE};
+
+const LONG: Duration = Duration::from_secs(9);
+
+#[test]
+fn a_frame_that_changes_while_the_card_has_it() {
+    let mut rig = Rig::new(0);
+    rig.offer(3);
+    // The backend takes nothing.
+    rig.serve_tx(false);
+    rig.mem.write(Rig::tx_buffer(3) + 12 + 41, &[1]);
+    rig.backend.takes = 1;
+    rig.serve_tx(true);
+    assert_eq!(rig.tx.used_idx(), 1);
+    assert_eq!(rig.rules(), ["buffer-changed"]);
+}
+
+#[test]
+fn what_lies_behind_the_headers_may_change() {
+    let mut rig = Rig::new(0);
+    rig.offer(3);
+    rig.serve_tx(false);
+    rig.mem.write(Rig::tx_buffer(3) + 12 + 42, &[1]);
+    rig.backend.takes = 1;
+    rig.serve_tx(true);
+    assert_eq!(rig.rules(), [""; 0]);
+}
+
+#[test]
+fn a_descriptor_that_is_written_too_late() {
+    let mut rig = Rig::new(0);
+    rig.offer(3);
+    rig.serve_tx(false);
+    rig.tx.chain(3, &[(Rig::tx_buffer(3), 100)], false);
+    rig.backend.takes = 1;
+    rig.serve_tx(true);
+    assert_eq!(rig.rules(), ["chain-changed"]);
+}
+
+#[test]
+fn two_chains_with_one_descriptor() {
+    let mut rig = Rig::new(0);
+    let at = Rig::tx_buffer(0);
+    rig.tx.chain(3, &[(at, 12), (at, 60)], false);
+    rig.tx.offer(3);
+    rig.tx.chain(4, &[(at, 60)], false);
+    rig.tx.offer(4);
+    rig.serve_tx(false);
+    assert_eq!(rig.rules(), ["chain-reused"]);
+}
+
+/// A doorbell for what is not there; one that is late is none.
+#[test]
+fn doorbells_are_judged_by_their_value() {
+    let mut rig = Rig::new(0xfff0);
+    rig.backend.takes = usize::MAX;
+    for n in 0..40u16 {
+        rig.offer(n % SIZE);
+        rig.serve_tx(true);
+    }
+    for value in [0xfff0, 0xfff1, 0, 0x10, 0x17, 0x18] {
+        rig.doorbell_tx(value);
+    }
+    assert_eq!(rig.rules(), [""; 0]);
+    rig.doorbell_tx(0x19);
+    assert_eq!(rig.rules(), ["doorbell-early"]);
+}
+
+/// After so many entries the same value may be of another lap.
+#[test]
+fn a_doorbell_is_not_judged_when_it_may_be_old() {
+    let mut rig = Rig::new(0);
+    rig.backend.takes = usize::MAX;
+    for n in 0..20_000u32 {
+        rig.offer((n % u32::from(SIZE)) as u16);
+        rig.serve_tx(true);
+        while rig.tx.take_used().is_some() {}
+    }
+    rig.doorbell_tx(20_001);
+    assert_eq!(rig.rules(), [""; 0]);
+    rig.pass(LONG, true);
+    rig.doorbell_tx(20_001);
+    assert!(rig.rules().contains(&"doorbell-early"));
+}
+
+#[test]
+fn a_doorbell_that_never_comes() {
+    let mut rig = Rig::new(0);
+    rig.serve_tx(true);
+    assert!(rig.offer(0));
+    rig.pass(LONG, false);
+    assert_eq!(rig.rules(), [""; 0], "the guest stands still");
+    rig.pass(Duration::from_millis(1000), true);
+    assert_eq!(rig.rules(), [""; 0]);
+    rig.pass(PATIENCE, true);
+    rig.pass(LONG, true);
+    assert_eq!(rig.rules(), ["doorbell-missing"]);
+    assert_eq!(rig.sanitizer.findings().total(), 1, "told once");
+}
+
+#[test]
+fn received_frames_that_nobody_takes() {
+    for index in [0, 0xffe0] {
+        let mut rig = Rig::new(index);
+        for head in 0..SIZE {
+            rig.post(head);
+        }
+        rig.backend.has = 48;
+        rig.serve_rx(false);
+        rig.pass(PATIENCE * 2, true);
+        assert_eq!(rig.rules(), ["used-ignored"]);
+        // It woke up, and took them; then it sleeps again.
+        while let Some((head, _)) = rig.rx.take_used() {
+            rig.post(head as u16);
+        }
+        rig.rx.rearm();
+        rig.pass(LONG, true);
+        rig.backend.has = 48;
+        rig.serve_rx(false);
+        rig.pass(LONG, true);
+        assert_eq!(rig.sanitizer.findings().total(), 2);
+    }
+}
+
+/// Sent frames that nobody takes back: the driver sleeps, as its other queue shows.
+#[test]
+fn sent_frames_that_nobody_takes_back() {
+    let mut rig = Rig::new(0);
+    rig.backend.takes = 3;
+    for head in 0..3 {
+        rig.offer(head);
+    }
+    rig.serve_tx(true);
+    rig.rx.set_used_event(0xffff);
+    rig.pass(LONG, true);
+    assert_eq!(rig.rules(), [""; 0], "it may be polling");
+    rig.rx.set_used_event(0);
+    rig.pass(PATIENCE * 2, true);
+    assert_eq!(rig.rules(), ["used-ignored"]);
+}
+
+#[test]
+fn a_race_that_is_lost() {
+    let mut rig = Rig::new(0);
+    for head in 0..SIZE {
+        rig.post(head);
+    }
+    rig.backend.has = 1;
+    rig.serve_rx(false);
+    // It polls, without interrupts.
+    rig.rx.set_used_event(0xffff);
+    assert!(rig.rx.take_used().is_some());
+    // More come before it asks for an interrupt, and it does not look.
+    rig.backend.has = 50;
+    rig.serve_rx(false);
+    assert!(rig.rx.rearm());
+    rig.pass(PATIENCE * 2, true);
+    assert_eq!(rig.rules(), ["rearm-race"]);
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Drivers that keep to the rules, whatever else they do: nothing may be found.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::rig::{Rig, PATIENCE, SIZE};
+
+/// A driver in the way of ours, and of others: it polls both queues, may go on polling without
+/// end, gathers empty buffers, and asks for late interrupts.
+struct Good {
+    rig: Rig,
+    /// Empty buffers that are not posted yet, and free descriptors of the transmit ring.
+    held: Vec<u16>,
+    free: Vec<u16>,
+    polling: bool,
+    /// Buffers that it may hold.
+    lag: usize,
+    /// Chains that it may let complete before the interrupt of the transmit queue.
+    late: u16,
+    /// Used entries that it took, as its next indices.
+    rx_used: u16,
+    tx_used: u16,
+    /// Chains that the card has.
+    flying: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Frames come, and the card may ask for a doorbell.
+    Receive(usize, bool),
+    /// The driver sends, and the card takes some, and may ask for a doorbell.
+    Send(usize, usize, bool),
+    /// The driver begins to poll.
+    Poll,
+    /// It takes some entries.
+    Take(usize),
+    /// It is done, for now.
+    Sleep,
+    /// Time goes by, more than it may take its time for. Whatever is due is done before.
+    Pass(bool),
+}
+
+impl Good {
+    fn new(index: u16, lag: usize, late: u16) -> Self {
+        Self {
+            rig: Rig::new(index),
+            held: (0..SIZE).collect(),
+            free: (0..SIZE).collect(),
+            polling: false,
+            lag,
+            late,
+            rx_used: index,
+            tx_used: index,
+            flying: 0,
+        }
+    }
+
+    fn refill(&mut self, least: usize) {
+        if self.held.len() < least {
+            return;
+        }
+        let mut rings = false;
+        for head in self.held.drain(..) {
+            rings |= self.rig.post(head);
+        }
+        if rings {
+            self.rig.serve_rx(true);
+        }
+    }
+
+    fn send(&mut self, frames: usize, taken: usize, arm: bool) {
+        let mut rings = false;
+        for _ in 0..frames.min(self.free.len()) {
+            let head = self.free.remove(0);
+            self.flying += 1;
+            rings |= self.rig.offer(head);
+        }
+        self.rig.backend.takes = taken;
+        if rings || arm {
+            self.rig.serve_tx(arm);
+        }
+    }
+
+    fn poll(&mut self) {
+        self.polling = true;
+        self.rig.rx.set_used_event(self.rx_used.wrapping_sub(1));
+        self.rig.tx.set_used_event(self.tx_used.wrapping_sub(1));
+    }
+
+    fn take(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((head, _)) = self.rig.rx.take_used() else {
+                break;
+            };
+            self.rx_used = self.rx_used.wrapping_add(1);
+            self.held.push(head as u16);
+        }
+        for _ in 0..most {
+            let Some((head, _)) = self.rig.tx.take_used() else {
+                break;
+            };
+            self.tx_used = self.tx_used.wrapping_add(1);
+            self.flying -= 1;
+            self.free.push(head as u16);
+        }
+        self.refill(self.lag);
+    }
+
+    fn has_used(&self) -> bool {
+        self.rig.rx.used_idx() != self.rx_used || self.rig.tx.used_idx() != self.tx_used
+    }
+
+    /// Takes everything and asks for interrupts, in the order of our driver.
+    fn sleep(&mut self) {
+        loop {
+            self.take(usize::MAX);
+            self.rig.rx.set_used_event(self.rx_used);
+            let after = self.late.min(self.flying.saturating_sub(1));
+            self.rig.tx.set_used_event(self.tx_used.wrapping_add(after));
+            if !self.has_used() {
+                break;
+            }
+        }
+        self.polling = false;
+    }
+
+    fn pass(&mut self, alive: bool) {
+        // The card is done with what it can do, and the driver with what it must.
+        self.rig.backend.takes = usize::MAX;
+        self.rig.serve_tx(true);
+        self.rig.serve_rx(true);
+        while self.has_used() {
+            match self.polling {
+                true => self.take(usize::MAX),
+                false => self.sleep(),
+            }
+        }
+        self.rig.pass(PATIENCE * 2 + Duration::from_secs(1), alive);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Receive(frames, arm) => {
+                self.rig.backend.has += frames;
+                self.rig.serve_rx(arm);
+            }
+            Step::Send(frames, taken, arm) => self.send(frames, taken, arm),
+            Step::Poll => self.poll(),
+            Step::Take(most) if self.polling => self.take(most),
+            Step::Take(_) => {}
+            Step::Sleep => self.sleep(),
+            Step::Pass(alive) => self.pass(alive),
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..40usize, any::<bool>()).prop_map(|(n, arm)| Step::Receive(n, arm)),
+        (0..40usize, 0..40usize, any::<bool>()).prop_map(|(n, m, arm)| Step::Send(n, m, arm)),
+        Just(Step::Poll),
+        (0..70usize).prop_map(Step::Take),
+        Just(Step::Sleep),
+        any::<bool>().prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_found(
+        index in prop_oneof![Just(0u16), 0xff80..=0xffffu16],
+        lag in 1..=usize::from(SIZE) / 2,
+        late in 0..SIZE,
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut driver = Good::new(index, lag, late);
+        driver.refill(0);
+        for step in steps {
+            driver.step(step);
+            prop_assert_eq!(driver.rig.rules(), [""; 0], "after {:?}", step);
+        }
+    }
+}

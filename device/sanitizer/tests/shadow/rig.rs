@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A queue pair that is watched, and its memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vnet_backend::{Frame, Meta, Offloads, Queue, RxRing};
+use vnet_contract::hdr::NetHdr;
+use vnet_irq::Vector;
+use vnet_queue::mock::{packet, Driver, Memory};
+use vnet_queue::{Budget, Observer, Position, Rx, RxFilter, Tx, Waits};
+use vnet_sanitizer::{Ring, Sanitizer, Shadow};
+
+pub(crate) const SIZE: u16 = 64;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+const RX_RING: u64 = 0x1_0000;
+const TX_RING: u64 = 0x2_0000;
+const BUFFERS: u64 = 0x10_0000;
+
+/// Takes as many frames as it is told to, and has as many to deliver.
+#[derive(Debug, Default)]
+pub(crate) struct Backend {
+    pub(crate) takes: usize,
+    pub(crate) has: usize,
+}
+
+impl Queue for Backend {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        let n = self.takes.min(batch.len());
+        self.takes -= n;
+        n
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::ALL
+    }
+
+    fn receive(&mut self, ring: &mut dyn RxRing) {
+        while self.has > 0 {
+            let Some(room) = ring.room(60) else { return };
+            room.write(&[0x77; 60]);
+            ring.commit(60, Meta::default());
+            self.has -= 1;
+        }
+    }
+
+    fn has_frames(&self) -> bool {
+        self.has > 0
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) mem: Memory,
+    pub(crate) rx: Driver,
+    pub(crate) tx: Driver,
+    pub(crate) backend: Backend,
+    pub(crate) sanitizer: Arc<Sanitizer>,
+    rx_queue: Rx,
+    tx_queue: Tx,
+    now: Instant,
+}
+
+impl Rig {
+    /// Both queues of pair 0 run, from `index` on, with an interrupt asked for the first entry.
+    pub(crate) fn new(index: u16) -> Self {
+        let mem = Memory::new(&[
+            (RX_RING, 0x1_0000),
+            (TX_RING, 0x1_0000),
+            (BUFFERS, 0x20_0000),
+        ]);
+        let now = Instant::now();
+        let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
+        let rx = Driver::new(&mem, RX_RING, SIZE, 0).start_at(index);
+        let tx = Driver::new(&mem, TX_RING, SIZE, 0).start_at(index);
+        let shadow = |queue, config| {
+            let vector = Some(Arc::new(Vector::default()));
+            let ring = Ring {
+                queue,
+                config,
+                vector,
+            };
+            Box::new(Shadow::new(Arc::clone(&sanitizer), ring))
+        };
+        let mut rx_queue = Rx::start(&rx.config, &mem.device()).unwrap();
+        rx_queue.observe(shadow(0, rx.config));
+        let mut tx_queue = Tx::start(&tx.config, &mem.device()).unwrap();
+        tx_queue.observe(shadow(1, tx.config));
+        Self {
+            mem,
+            rx,
+            tx,
+            backend: Backend::default(),
+            sanitizer,
+            rx_queue,
+            tx_queue,
+            now,
+        }
+    }
+
+    pub(crate) fn rx_buffer(head: u16) -> u64 {
+        BUFFERS + u64::from(head) * 0x1000
+    }
+
+    pub(crate) fn tx_buffer(head: u16) -> u64 {
+        Self::rx_buffer(SIZE + head)
+    }
+
+    /// Posts a receive buffer; true if the card wants a doorbell.
+    pub(crate) fn post(&mut self, head: u16) -> bool {
+        self.rx.chain(head, &[(Self::rx_buffer(head), 2048)], true);
+        self.rx.offer(head)
+    }
+
+    /// Makes a frame available; true if the card wants a doorbell.
+    pub(crate) fn offer(&mut self, head: u16) -> bool {
+        let at = Self::tx_buffer(head);
+        self.mem
+            .write(at, &packet(NetHdr::default(), &[head as u8; 60]));
+        self.tx.chain(head, &[(at, 72)], false);
+        self.tx.offer(head)
+    }
+
+    /// The card serves the transmit queue, and may ask for a doorbell before it sleeps.
+    pub(crate) fn serve_tx(&mut self, arm: bool) {
+        let mem = self.mem.device();
+        let (queue, budget) = (&mut self.tx_queue, Budget::default());
+        loop {
+            let outcome = queue.run(&mem, &mut self.backend, budget);
+            assert_eq!(outcome.fault, None);
+            queue.interrupt_due(&mem).unwrap();
+            let arms = arm && outcome.waits == Waits::Driver;
+            if !arms || !queue.rearm(&mem).unwrap() {
+                break;
+            }
+        }
+    }
+
+    /// The card serves the receive queue.
+    pub(crate) fn serve_rx(&mut self, arm: bool) {
+        let filter = RxFilter {
+            promisc: true,
+            mtu: 1500,
+            ..RxFilter::default()
+        };
+        let mem = self.mem.device();
+        let (queue, budget) = (&mut self.rx_queue, Budget::default());
+        loop {
+            let outcome = queue.run(&mem, &mut self.backend, &filter, budget);
+            assert_eq!(outcome.fault, None);
+            queue.interrupt_due(&mem).unwrap();
+            let arms = arm && outcome.waits == Waits::Driver;
+            if !arms || !queue.rearm(&mem).unwrap() {
+                break;
+            }
+        }
+    }
+
+    pub(crate) fn doorbell_tx(&mut self, value: u16) {
+        let mem = self.mem.device();
+        self.tx_queue
+            .tell(|observer, at| observer.doorbell(&mem, at, value.into()));
+    }
+
+    /// Time goes by, in a guest that is alive or not.
+    pub(crate) fn pass(&mut self, time: Duration, alive: bool) {
+        let mem = self.mem.device();
+        let step = Duration::from_millis(200);
+        let tick = |observer: &mut dyn Observer, at: Position| observer.tick(&mem, at);
+        for _ in 0..time.as_millis() / step.as_millis() {
+            if alive {
+                self.sanitizer.sign_of_life();
+            }
+            self.now += step;
+            self.sanitizer.tick(self.now);
+            self.rx_queue.tell(tick);
+            self.tx_queue.tell(tick);
+        }
+    }
+
+    /// The rules that were broken.
+    pub(crate) fn rules(&self) -> Vec<&'static str> {
+        let findings = self.sanitizer.findings();
+        findings.by_rule().map(|(rule, _)| rule.id()).collect()
+    }
+}
