@@ -17,6 +17,7 @@ MTU_MAX=9000        # largest MTU that the device servers offer
 VNETD_LOG=warn      # log level of the device servers
 VNETD_ARGS=()       # more arguments for them
 SANITIZE=off        # what they do about rules that the driver breaks: off, report, strict
+MODULE=''           # the module to load, if not that of scripts/build-module
 QEMU_EXTRA=()       # more arguments for QEMU
 
 GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
@@ -81,7 +82,7 @@ guest_initrd() {
   local extra=$GUEST_DIR/extra file
   mkdir -p "$extra/root"
   case " $NIC ${KINDS[*]} " in
-    *' vnet '*) cp "$CACHE/module-$FLAVOUR/vnet.ko" "$extra/vnet.ko" ;;
+    *' vnet '*) cp "${MODULE:-$CACHE/module-$FLAVOUR/vnet.ko}" "$extra/vnet.ko" ;;
   esac
   for file in "${FILES[@]}"; do
     cp -RL "$file" "$extra/root/" || die "cannot read $file"
