@@ -288,6 +288,9 @@ impl Pair {
                 // A receive doorbell may end a lack of buffers.
                 let due = kind == Kind::Rx;
                 let round = self.shared.serve(&mut state, due, sleep.is_some());
+                if sleep.is_some() && round.progress && !self.options.poll.is_zero() {
+                    state.served_asleep = Some(Instant::now());
+                }
                 self.shared.remind(&mut state, &round, Instant::now);
                 self.shared.report(&round);
                 drop(state);

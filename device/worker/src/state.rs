@@ -45,6 +45,8 @@ pub(crate) struct State {
     /// What the worker sleeps on, or will when it has let go of the lock; `None`: it comes back by
     /// itself.
     pub(crate) sleep: Option<Sleep>,
+    /// When somebody else last moved frames while the worker slept.
+    pub(crate) served_asleep: Option<Instant>,
     /// When the worker's alarm goes off.
     pub(crate) reminder: Reminder,
     /// What is to go wrong, in a card that has faults.
@@ -119,6 +121,7 @@ impl State {
             starved: false,
             lost: 0,
             sleep: None,
+            served_asleep: None,
             reminder: Reminder::default(),
             mischief: None,
         }

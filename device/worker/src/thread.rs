@@ -59,8 +59,8 @@ impl Wiring {
 /// Serves the pair until it is told to stop.
 pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
     let mut idle = 0;
-    // How long the worker slept before this round, if it did.
-    let mut slept = None;
+    // How long the worker slept before this round, if it did, and when it woke.
+    let mut slept: Option<(Duration, Instant)> = None;
     let (mut arm, mut look) = (true, 0u32);
     while !shared.stop.load(Ordering::Acquire) {
         let (sleep, now, receiving) = {
@@ -81,7 +81,13 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
             if round.bulk {
                 polling.bulk();
             }
-            if let Some(time) = slept.take() {
+            if let Some((time, woken)) = slept.take() {
+                // A request that a doorbell brought: what counts is how soon after it the
+                // response came, for a worker that had been looking would have seen both.
+                let time = match state.served_asleep.take() {
+                    Some(at) => time.min(woken.saturating_duration_since(at)),
+                    None => time,
+                };
                 polling.slept(time, round.progress && !round.bulk);
             }
             let sleep = if more {
@@ -114,13 +120,14 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
             continue;
         };
         let called = wait(shared, wiring.readiness.as_ref(), sleep, now);
-        let time = now.elapsed();
+        let woken = Instant::now();
+        let time = woken.saturating_duration_since(now);
         if called || time >= SHORT && idle < PATIENCE {
             idle = 0;
         } else {
             idle = idle.saturating_add(1);
         }
-        slept = Some(time);
+        slept = Some((time, woken));
     }
 }
 
