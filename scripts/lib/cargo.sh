@@ -40,3 +40,15 @@ in_cargo() {
     ' sh "$ROOT_RUST" "$@"
   fi
 }
+
+# Prints the flag that builds with AddressSanitizer, if this host's rustc has what it needs. The flag
+# is unstable, so RUSTC_BOOTSTRAP=1 goes with it.
+asan_flag() {
+  local runtime
+  runtime=("$(rustc --print sysroot)/lib/rustlib/$(host_triple)/lib"/librustc*_rt.asan.a)
+  [ ! -e "${runtime[0]}" ] || echo -Zsanitizer=address
+}
+
+host_triple() {
+  rustc -vV | sed -n 's/^host: //p'
+}

@@ -11,6 +11,9 @@
 #![forbid(unsafe_code)]
 
 mod eventfd;
+#[cfg(all(loom, test))]
+mod model;
+mod sync;
 mod vector;
 
 pub use eventfd::EventFd;

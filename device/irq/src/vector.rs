@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! One MSI-X vector.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::EventFd;
 
 /// One MSI-X vector: where its interrupt goes, and whether one waits.
@@ -86,7 +86,7 @@ impl Vector {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::eventfd::tests::{count, eventfd};

@@ -3,51 +3,76 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{eventfd, EventfdFlags};
 
-/// An eventfd that is written once, however often it is kicked before the worker looks.
+use crate::sync::{AtomicBool, Ordering};
+
+/// What a worker sleeps on: an eventfd, but for the model of it.
+pub(crate) trait Event {
+    /// Wakes the worker, now or when it is about to sleep.
+    fn set(&self);
+    /// Lets it sleep again.
+    fn reset(&self);
+}
+
+impl Event for OwnedFd {
+    fn set(&self) {
+        // Fails only if the counter is full, and then the eventfd is readable as it should be.
+        let _ = rustix::io::write(self, &1u64.to_ne_bytes());
+    }
+
+    fn reset(&self) {
+        let _ = rustix::io::read(self, &mut [0; 8]);
+    }
+}
+
+/// An event that is set once, however often it is kicked before the worker looks.
 #[derive(Debug)]
-pub(crate) struct Kick {
-    fd: OwnedFd,
+pub(crate) struct Kick<E = OwnedFd> {
+    event: E,
     pending: AtomicBool,
 }
 
 impl Kick {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        eventfd(0, flags).map(Self::on).map_err(Into::into)
+    }
+}
+
+impl<E: Event> Kick<E> {
+    pub(crate) fn on(event: E) -> Self {
+        Self {
+            event,
             pending: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Makes the worker run a round that begins after this call.
     pub(crate) fn kick(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
-            // Fails only if the counter is full, and then the eventfd is readable as it should be.
-            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+            self.event.set();
         }
     }
 
-    /// Called by the worker when the eventfd is readable, before it looks for work.
+    /// Called by the worker when the event is set, before it looks for work.
     pub(crate) fn clear(&self) {
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.fd, &mut count);
-        // After the read: the other way round, a kick between the two would write an eventfd
-        // that is then read empty, and leave `pending` set for ever. A kick that comes before
-        // this swap writes nothing, and its cause is visible to the round that follows.
+        self.event.reset();
+        // After the reset: the other way round, a kick between the two would set an event that is
+        // then reset, and leave `pending` set for ever. A kick that comes before this swap sets
+        // nothing, and its cause is visible to the round that follows.
         self.pending.swap(false, Ordering::AcqRel);
     }
 }
 
 impl AsFd for Kick {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.event.as_fd()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use rustix::event::{poll, PollFd, PollFlags, Timespec};

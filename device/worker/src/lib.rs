@@ -28,9 +28,12 @@
 mod alarm;
 mod counters;
 mod gate;
+mod handover;
 mod kick;
 mod legacy;
 mod mischief;
+#[cfg(all(loom, test))]
+mod model;
 mod moderation;
 mod pace;
 mod pair;
@@ -41,6 +44,7 @@ mod shared;
 mod slot;
 mod state;
 mod steering;
+mod sync;
 mod thread;
 
 pub use counters::Counters;

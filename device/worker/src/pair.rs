@@ -19,6 +19,7 @@ use vnet_queue::{Fault, Observer, RingConfig, Rx, RxFilter, Tx};
 use crate::alarm::Alarm;
 use crate::counters::{Counters, Tally};
 use crate::gate::Gate;
+use crate::handover::{serve_or_kick, Rest};
 use crate::kick::Kick;
 use crate::legacy::Legacy;
 use crate::mischief::Mischief;
@@ -282,26 +283,26 @@ impl Pair {
     pub fn doorbell(&self, kind: Kind) {
         self.tally(kind).doorbell();
         if self.options.inline_doorbells {
-            if let Some(mut state) = self.shared.gate.try_lock() {
+            let shared = &self.shared;
+            return serve_or_kick(&shared.gate, &shared.kick, |state| {
                 // A worker that comes back by itself needs no doorbells, and no waking.
                 let sleep = state.sleep;
                 // A receive doorbell may end a lack of buffers.
                 let due = kind == Kind::Rx;
-                let round = self.shared.serve(&mut state, due, sleep.is_some());
+                let round = shared.serve(state, due, sleep.is_some());
                 if sleep.is_some() && round.progress && !self.options.poll.is_zero() {
                     state.served_asleep = Some(Instant::now());
                 }
-                self.shared.remind(&mut state, &round, Instant::now);
-                self.shared.report(&round);
-                drop(state);
+                shared.remind(state, &round, Instant::now);
+                shared.report(&round);
                 let covered = sleep.is_none_or(|sleep| {
                     !round.again && round.rx_fault.is_none() && sleep.covers(&round.sleep)
                 });
-                if !covered {
-                    self.wake();
+                match covered {
+                    true => Rest::Nothing,
+                    false => Rest::Work,
                 }
-                return;
-            }
+            });
         }
         // The worker may be past its last look at the ring, so it has to look again.
         self.wake();

@@ -12,6 +12,7 @@ use vnet_queue::{Observer, Position};
 
 use crate::alarm::Alarm;
 use crate::gate::Gate;
+use crate::handover::{serve_or_kick, Rest};
 use crate::kick::Kick;
 use crate::parcel::{Inbox, Parcel, Slit};
 use crate::state::{Round, State, Tallies};
@@ -107,19 +108,16 @@ impl Shared {
             self.tallies.rx.lost(refused.len() as u64);
             return;
         }
-        let Some(mut state) = self.gate.try_lock() else {
-            // Whoever has the lock may be past its look at the inbox.
-            self.kick.kick();
-            return;
-        };
-        let round = self.unpack(&mut state);
-        self.remind(&mut state, &round, Instant::now);
-        self.report(&round);
-        drop(state);
-        // A queue that has failed is the worker's to detach.
-        if round.again || round.rx_fault.is_some() {
-            self.kick.kick();
-        }
+        serve_or_kick(&self.gate, &self.kick, |state| {
+            let round = self.unpack(state);
+            self.remind(state, &round, Instant::now);
+            self.report(&round);
+            // A queue that has failed is the worker's to detach.
+            match round.again || round.rx_fault.is_some() {
+                true => Rest::Work,
+                false => Rest::Nothing,
+            }
+        });
     }
 
     /// Serves a round of frames from other pairs, and nothing else.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The memory orderings, under every interleaving and every store that a weak machine may show.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p vnet-ring --test loom`
+//! `RUSTFLAGS="--cfg loom" cargo test --profile checked -p vnet-ring --test loom`
 //!
 //! The card's side is written out here step by step, as section 2.7 of virtio 1.2 has it. Models
 //! named `…_fails` leave one barrier or ordering out and must find the error: they prove that the
