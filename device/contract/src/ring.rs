@@ -166,20 +166,26 @@ mod tests {
         assert_eq!(used_bytes(256), 6 + 8 * 256);
     }
 
+    /// From every start with steps of typical lengths, and with a step of every length from some.
     #[test]
     fn need_event_is_membership_of_the_half_open_range() {
-        for old in [0u16, 1, 0x7fff, 0xfff0, 0xffff] {
-            for moved in 0..40u16 {
-                let new = old.wrapping_add(moved);
-                for at in 0..60u16 {
-                    let event = old.wrapping_add(at).wrapping_sub(10);
-                    let member = (0..moved).any(|i| old.wrapping_add(i) == event);
-                    assert_eq!(
-                        need_event(event, new, old),
-                        member,
-                        "{event} in {old}..{new}"
-                    );
-                }
+        let check = |old: u16, moved: u16| {
+            let edges = [moved.wrapping_sub(1), moved, moved.wrapping_add(1)];
+            for at in [0, 1, 0x7fff, 0x8000, 0xffff].into_iter().chain(edges) {
+                let (event, new) = (old.wrapping_add(at), old.wrapping_add(moved));
+                assert_eq!(
+                    need_event(event, new, old),
+                    at < moved,
+                    "{event} in {old}..{new}"
+                );
+            }
+        };
+        for any in 0..=u16::MAX {
+            for moved in [0, 1, 2, 64, 4096, 0x7fff, 0x8000, 0xffff] {
+                check(any, moved);
+            }
+            for old in [0, 1, 0x7fff, 0xffff] {
+                check(old, any);
             }
         }
     }

@@ -12,3 +12,4 @@ mod rx;
 mod split;
 mod steer;
 mod tx;
+mod wrap;
