@@ -19,12 +19,15 @@ mod frames;
 mod gateway;
 mod guest;
 mod input;
+mod plan;
 mod registers;
 mod rss;
 mod rx;
 mod segment;
 mod session;
+mod state;
 mod tx;
+mod witness;
 
 /// A name and what it stands for.
 pub type Target = (&'static str, fn(&[u8]));
@@ -33,19 +36,23 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("config", config::config),
     ("gateway", gateway::gateway),
+    ("plan", plan::plan),
     ("registers", registers::registers),
     ("rss", rss::rss),
     ("rx", rx::rx),
     ("segment", segment::segment),
     ("session", session::session),
+    ("state", state::state),
     ("tx", tx::tx),
 ];
 
 pub use config::config;
 pub use gateway::gateway;
+pub use plan::plan;
 pub use registers::registers;
 pub use rss::rss;
 pub use rx::rx;
 pub use segment::segment;
 pub use session::session;
+pub use state::state;
 pub use tx::tx;

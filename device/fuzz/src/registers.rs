@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
 use vnet_backend::Endpoint;
@@ -14,6 +16,7 @@ use vnet_dma::Mapping;
 use vnet_irq::EventFd;
 use vnet_loopback::{Loopback, Null};
 use vnet_queue::mock::memfd;
+use vnet_sanitizer::Sanitizer;
 
 use crate::input::{bytes, mostly, rarely};
 
@@ -42,7 +45,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         true => Box::new(Loopback::new()),
         false => Box::new(Null::new()),
     };
-    let mut bench = Bench::new(endpoint);
+    let mut bench = Bench::new(endpoint, rarely(u, 3)?);
     while !u.is_empty() {
         bench.step(u)?;
         // Awake, whatever config space holds now.
@@ -61,14 +64,18 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(endpoint: Box<dyn Endpoint>) -> Self {
+    fn new(endpoint: Box<dyn Endpoint>, sanitized: bool) -> Self {
         let config = Config {
             mac: [0x52, 0x54, 0, 1, 2, 3],
             queue_pairs: PAIRS,
             max_mtu: 9000,
             service: Options::default(),
         };
-        let card = Card::new(config, endpoint).expect("a good configuration");
+        let mut card = Card::new(config, endpoint).expect("a good configuration");
+        if sanitized {
+            let sanitizer = Sanitizer::new(Duration::ZERO, Instant::now());
+            card = card.sanitized(Arc::new(sanitizer)).expect("a thread");
+        }
         let mut bench = Self {
             card,
             memory: memfd(MEMORY_SIZE),

@@ -14,13 +14,15 @@ use crate::frames;
 use crate::guest::{ring, Driver, Guest};
 use crate::input::{mostly, rarely};
 use crate::tx::{budget, view, writes};
+use crate::witness::{Will, Witness};
 
 thread_local! {
     static GUEST: RefCell<Guest> = RefCell::new(Guest::new());
+    static WILL: Will = Will::new();
 }
 
-/// Steps of a driver, and frames for it from the backend, or from another queue. The device writes
-/// to nothing that it must not write to, and no frame counts twice.
+/// Steps of a driver, and frames for it from the backend, or from another queue; the device may die
+/// and be replaced. It writes to nothing that it must not write to, and no frame counts twice.
 pub fn rx(data: &[u8]) {
     GUEST.with_borrow_mut(|guest| {
         guest.clear();
@@ -44,9 +46,32 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
         },
         ..RxFilter::default()
     };
+    let mut witness = Witness::maybe(u)?;
+    if let Some(witness) = &witness {
+        rx.observe(witness.shadow(0, &config));
+    }
+    let will = WILL.with(Will::progress);
+    will.begin(config.index_used);
+    rx.track(will.clone());
     let mut frames = VecDeque::new();
     while !u.is_empty() {
-        match u.int_in_range(0..=7)? {
+        match u.int_in_range(0..=9)? {
+            9 => {
+                let Ok((next, _)) = Rx::resume(&config, &guest.view(0), will.clone()) else {
+                    return Ok(());
+                };
+                guest.accept(None);
+                rx = next;
+                witness = None;
+            }
+            8 => {
+                if let Some(witness) = &mut witness {
+                    let (memory, value) = (guest.view(view(u)?), u.arbitrary()?);
+                    rx.tell(|observer, at| observer.doorbell(&memory, at, value));
+                    witness.tick();
+                    rx.tell(|observer, at| observer.tick(&memory, at));
+                }
+            }
             0..=3 => driver.step(guest, u)?,
             4 => frames.push_back(frames::frame(u)?),
             5 => {

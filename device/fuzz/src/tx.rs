@@ -12,13 +12,15 @@ use crate::backend::Backend;
 use crate::frames;
 use crate::guest::{address, ring, used_ring, Driver, Guest};
 use crate::input::{bytes, mostly, rarely};
+use crate::witness::{Will, Witness};
 
 thread_local! {
     static GUEST: RefCell<Guest> = RefCell::new(Guest::new());
+    static WILL: Will = Will::new();
 }
 
-/// Steps of a driver and rounds of the device. Each round keeps to its budget, and changes nothing
-/// but the used ring.
+/// Steps of a driver and rounds of the device, which may die and be replaced. Each round keeps to
+/// its budget, and changes nothing but the used ring.
 pub fn tx(data: &[u8]) {
     GUEST.with_borrow_mut(|guest| {
         guest.clear();
@@ -35,8 +37,33 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
     };
     let allowed = Some(used_ring(&config));
     let offloads = offloads(u)?;
+    let mut witness = Witness::maybe(u)?;
+    if let Some(witness) = &witness {
+        tx.observe(witness.shadow(1, &config));
+    }
+    let will = WILL.with(Will::progress);
+    will.begin(config.index_used);
+    tx.track(will.clone());
     while !u.is_empty() {
-        match u.int_in_range(0..=7)? {
+        match u.int_in_range(0..=9)? {
+            9 => {
+                let Ok((next, recovered)) = Tx::resume(&config, &guest.view(0), will.clone())
+                else {
+                    return Ok(());
+                };
+                guest.accept(allowed);
+                assert!(recovered.dropped <= recovered.shown.min(1));
+                tx = next;
+                witness = None;
+            }
+            8 => {
+                if let Some(witness) = &mut witness {
+                    let (memory, value) = (guest.view(view(u)?), u.arbitrary()?);
+                    tx.tell(|observer, at| observer.doorbell(&memory, at, value));
+                    witness.tick();
+                    tx.tell(|observer, at| observer.tick(&memory, at));
+                }
+            }
             0 | 1 => driver.step(guest, u)?,
             2..=4 => offer(guest, u, &mut driver)?,
             5 => {

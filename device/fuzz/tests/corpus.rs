@@ -51,4 +51,4 @@ macro_rules! replay {
     };
 }
 
-replay!(config, gateway, registers, rss, rx, segment, session, tx);
+replay!(config, gateway, plan, registers, rss, rx, segment, session, state, tx);
