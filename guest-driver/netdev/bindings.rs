@@ -31,7 +31,8 @@
 use kernel::ffi;
 use pin_init::{MaybeZeroable, Zeroable};
 
-// Types on the block list of bindgen_parameters.
+// Types on the block list of bindgen_parameters. Not every configuration of the kernel uses them all.
+#[allow(unused_imports)]
 pub use kernel::bindings::{
     cpumask,
     delayed_work,

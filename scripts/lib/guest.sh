@@ -29,6 +29,11 @@ child() {
   setpriv --pdeathsig KILL "$@" &
 }
 
+# slowness: how many times as long the kernel may take.
+slowness() {
+  if [ "$FLAVOUR" = debug ]; then echo 8; else echo 1; fi
+}
+
 guest_backend() {
   local last=$((${#NET[@]} - 1))
   echo "${NET[$(($1 < last ? $1 : last))]}"
@@ -94,7 +99,9 @@ guest_initrd() {
 
 # guest_start: returns when the guest takes commands. No driver is loaded yet.
 guest_start() {
-  local n nic pipe
+  local n nic pipe quiet=''
+  # The checker of kobjects tells of each, and the console is slow.
+  [ "$FLAVOUR" != debug ] || quiet=loglevel=6
   GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
   QEMU_ARGS=()
   args_from guest.args
@@ -131,7 +138,7 @@ guest_start() {
     -device "virtserialport,chardev=out,name=vnet.out"
     -device "virtserialport,chardev=err,name=vnet.err"
     -kernel "$CACHE/linux-$FLAVOUR/vmlinuz" -initrd "$GUEST_DIR/initrd"
-    -append "console=ttyS0 panic=-1 ${APPEND:-}"
+    -append "console=ttyS0 panic=-1 $quiet ${APPEND:-}"
   )
   # Opened for both directions a FIFO does not make its opener wait for the other side.
   exec {CONTROL_IN}<>"$GUEST_DIR/control.in" {control_both}<>"$GUEST_DIR/control.out"
@@ -139,7 +146,7 @@ guest_start() {
   child "$REPO/scripts/qemu" "${QEMU_ARGS[@]}" </dev/null >"$GUEST_DIR/qemu.log" 2>&1
   QEMU_PID=$!
   CONTROL_OUT=$control_both
-  if ! guest_answer "${BOOT_TIMEOUT:-90}" || [ "$ANSWER" != ready ]; then
+  if ! guest_answer "$((${BOOT_TIMEOUT:-90} * $(slowness)))" || [ "$ANSWER" != ready ]; then
     cat "$GUEST_DIR/qemu.log" >&2
     tail -n 20 "$GUEST_DIR/console.log" >&2
     die "the guest did not come up"
@@ -171,9 +178,10 @@ guest_send() {
 }
 
 # guest CMD [SECONDS]: runs a shell script in the guest; its output here, its status returned.
-# 124 when it took longer than SECONDS (default 60), 125 when the guest is gone.
+# 124 when it took longer than SECONDS (default 60; more with a slow kernel), 125 when the guest is
+# gone.
 guest() {
-  local status out err limit=${2:-60}
+  local status out err limit=$((${2:-60} * $(slowness)))
   guest_send run "$1" "$limit"
   if ! guest_answer "$((limit + 30))"; then
     echo "guest does not answer" >&2
