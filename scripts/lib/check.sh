@@ -123,12 +123,25 @@ host_listens() {
   exit 1
 }
 
+# The debug kernel must know of nothing that was allocated by the driver, which is gone, and that no
+# pointer leads to. It says so when an object has been like that for five seconds and two scans.
+nothing_leaked() {
+  local leaks
+  leaks=$(guest '
+    sleep 6
+    for i in 1 2; do echo scan >/sys/kernel/debug/kmemleak; done
+    cat /sys/kernel/debug/kmemleak') || return
+  printf '%s\n' "$leaks"
+  [ -z "$leaks" ]
+}
+
 # finish_guest: unloads the driver, checks what holds at the end of every guest, and ends it.
 finish_guest() {
   if [ "$NIC" = vnet ]; then
     check "rmmod at the end" guest 'if [ -e /sys/module/vnet ]; then rmmod vnet; fi'
     check "device server is alive, no panic" devices_fine
   fi
+  [ "$FLAVOUR" != debug ] || check "kmemleak finds nothing" nothing_leaked
   check "kernel log has no WARN, BUG or Oops" kernel_log_clean
   guest_off
   if [ "$NIC" = vnet ]; then

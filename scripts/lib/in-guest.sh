@@ -4,6 +4,9 @@
 # are described in device/gateway/src/lib.rs.
 gateway=10.77.0.1 gateway6=fd76:6e65:7400::1 guest=10.77.0.2
 
+# As in guest.sh: the debug kernel takes its time.
+if [ -e /sys/kernel/debug/kmemleak ]; then slowness=8; else slowness=1; fi
+
 # Some pings, every one answered.
 pings() {
   ping -c 3 -i 0.2 -W 5 "$@" "$gateway"
@@ -11,7 +14,7 @@ pings() {
 
 # within SECONDS COMMAND...: it succeeds before that time is up.
 within() {
-  for _ in $(seq $(($1 * 10))); do
+  for _ in $(seq $(($1 * 10 * slowness))); do
     ( shift && "$@" ) && return
     usleep 100000
   done
