@@ -90,7 +90,7 @@ kinds! {
 
     /// A queue does nothing for a while.
     Stall, "stall", Queue, delay(Duration::from_millis(500), MINUTE);
-    /// A queue fetches nothing any more until it is started anew.
+    /// A queue fetches nothing any more until it is started anew, or the plan ends.
     StopFetching, "stop-fetching", Queue, None;
     /// A queue cannot reach guest memory, and stops with an error.
     DmaError, "dma-error", Queue, None;

@@ -14,7 +14,7 @@ use vnet_contract::features::INDIRECT_DESC;
 use vnet_contract::queue::{self, Error};
 use vnet_contract::ring::{self, Desc};
 use vnet_dma::{DmaMap, Finder};
-use vnet_faults::Site;
+use vnet_faults::{Kind, Site};
 
 use crate::indirect::{Indirect, Table};
 use crate::mischief::spoil;
@@ -99,6 +99,12 @@ impl Ring {
     /// Lets used entries go wrong.
     pub(crate) fn set_faults(&mut self, site: Site) {
         self.faults = Some(site);
+    }
+
+    /// True if frames may come with metadata that the driver did not accept.
+    pub(crate) fn lies(&self) -> bool {
+        const LIES: &[Kind] = &[Kind::BadChecksum, Kind::BadSegments];
+        self.faults.as_ref().is_some_and(|site| site.may(LIES))
     }
 
     /// Number of descriptors.

@@ -154,11 +154,16 @@ impl Rx {
         work: impl FnOnce(&mut Batch<'_>),
     ) -> Outcome {
         self.chains.clear();
+        let told = match self.ring.lies() {
+            true => u64::MAX,
+            false => self.features & !filter.withheld,
+        };
         let mut batch = Batch {
             view: self.ring.view(mem),
             ring: &mut self.ring,
             mergeable: self.features & MRG_RXBUF != 0,
             features: self.features,
+            told,
             header_len: self.header_len,
             filter,
             steer: steer.map(|s| s as _),
@@ -240,6 +245,8 @@ struct Batch<'b> {
     view: View<'b>,
     mergeable: bool,
     features: u64,
+    /// Features that a frame may make use of.
+    told: u64,
     header_len: usize,
     filter: &'b RxFilter,
     steer: Option<&'b mut dyn Steer>,
@@ -565,7 +572,7 @@ impl RxRing for Batch<'_> {
             .first_chunk()
             .is_some_and(|start| self.filter.accepts(start, len, meta.gso.is_some()));
         let hdr = match wanted {
-            true => header::build(&meta, self.features & !self.filter.withheld),
+            true => header::build(&meta, self.told),
             false => None,
         };
         // So they do if the frame is dropped.

@@ -2,12 +2,15 @@
 //! Queues that stand still and interrupts that do not come as they should: see [`vnet_faults`].
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vnet_contract::queue::{rx_index, tx_index, Error};
 use vnet_faults::{Faults, Kind, Site};
 use vnet_irq::Vector;
 use vnet_queue::{Fault, Rx, RxFilter, Tx};
+
+/// Time between looks of a queue that stands still whether the plan is over.
+const PLAN_LOOK: Duration = Duration::from_millis(50);
 
 /// What goes wrong in a pair.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(crate) struct Lane {
     site: Site,
     /// It stands still until then.
     stalled: Option<Instant>,
-    /// It stands still until it is started anew.
+    /// It stands still until it is started anew or the plan ends.
     dead: bool,
     /// An interrupt that is yet to be raised.
     late: Option<Instant>,
@@ -33,8 +36,8 @@ pub(crate) struct Lane {
 pub(crate) enum Service {
     /// It is.
     Given,
-    /// Not before this time, if it is ever.
-    Withheld(Option<Instant>),
+    /// Not before this time, at which to ask again.
+    Withheld(Instant),
     /// It stops with an error.
     Failed(Fault),
 }
@@ -96,18 +99,21 @@ impl Lane {
     pub(crate) fn service(&mut self, now: impl Fn() -> Instant) -> Service {
         if let Some(until) = self.stalled {
             if now() < until {
-                return Service::Withheld(Some(until));
+                return Service::Withheld(until);
             }
             self.stalled = None;
         }
-        self.dead |= self.site.hit(Kind::StopFetching).is_some();
+        self.dead = match self.dead {
+            true => self.site.may(&[Kind::StopFetching]),
+            false => self.site.hit(Kind::StopFetching).is_some(),
+        };
         if self.dead {
-            return Service::Withheld(None);
+            return Service::Withheld(now() + PLAN_LOOK);
         }
         if let Some(hit) = self.site.hit(Kind::Stall) {
             let until = now() + hit.delay;
             self.stalled = Some(until);
-            return Service::Withheld(Some(until));
+            return Service::Withheld(until);
         }
         match self.site.hit(Kind::DmaError) {
             Some(hit) => Service::Failed(Fault::new(Error::BufferFault, hit.random as u8)),
@@ -162,30 +168,49 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use vnet_faults::Plan;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn lane(plan: &str) -> Lane {
+    fn planned(plan: &str) -> (Lane, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
         faults.load(&plan.parse().unwrap());
-        Mischief::new(0, &faults).rx
+        (Mischief::new(0, &faults).rx, faults)
+    }
+
+    fn lane(plan: &str) -> Lane {
+        planned(plan).0
     }
 
     #[test]
-    fn a_stall_ends_by_itself_and_a_dead_queue_when_it_is_started() {
+    fn a_stall_ends_by_itself() {
         let start = Instant::now();
-        let mut lane = lane("stall at=2 delay=5ms\nstop-fetching at=4");
+        let mut lane = lane("stall at=2 delay=5ms");
         let mut service = |at: u32| lane.service(|| start + at * MS);
-        let held = Service::Withheld(Some(start + 5 * MS));
+        let held = Service::Withheld(start + 5 * MS);
         assert_eq!(service(0), Service::Given);
         assert_eq!((service(0), service(4)), (held, held));
-        assert_eq!(service(5), Service::Given);
-        let never = Service::Withheld(None);
-        assert_eq!((service(6), service(99)), (never, never));
+        assert_eq!((service(5), service(6)), (Service::Given, Service::Given));
+    }
+
+    #[test]
+    fn a_dead_queue_lives_again_when_it_is_started_or_the_plan_ends() {
+        let start = Instant::now();
+        let (mut lane, faults) = planned("stop-fetching count=2");
+        let held = Service::Withheld(start + PLAN_LOOK);
+        for _ in 0..3 {
+            assert_eq!(lane.service(|| start), held);
+        }
         assert!(lane.is_held(|| start));
         lane.begin();
         assert!(!lane.is_held(|| start));
+        assert_eq!(lane.service(|| start), held, "twice");
+        lane.begin();
+        assert_eq!(lane.service(|| start), Service::Given);
+
+        faults.load(&"stop-fetching".parse().unwrap());
+        assert_eq!(lane.service(|| start), held);
+        faults.load(&Plan::default());
         assert_eq!(lane.service(|| start), Service::Given);
     }
 

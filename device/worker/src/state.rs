@@ -235,7 +235,7 @@ impl State {
             match service {
                 Service::Given => true,
                 Service::Withheld(until) => {
-                    round.interrupt = round.interrupt.into_iter().chain(until).min();
+                    round.interrupt = round.interrupt.into_iter().chain([until]).min();
                     false
                 }
                 Service::Failed(error) => {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use vnet_backend::{Gso, GsoKind};
 use vnet_contract::hdr::NetHdr;
 use vnet_faults::{Faults, Site};
 use vnet_queue::mock::packet;
@@ -79,6 +80,32 @@ fn lengths_are_long_short_and_zero() {
     assert!(lengths("used-len-long").all(|len| len > 1 << 20));
     assert!(lengths("used-len-short").all(|len| len < LEN));
     assert!(lengths("used-len-zero").all(|len| len == 0));
+}
+
+#[test]
+fn metadata_that_was_not_accepted_is_passed_on() {
+    for (plan, passed) in [("bad-segments at=99", 1), ("used-order", 0)] {
+        let mem = memory();
+        let mut driver = driver(&mem, SIZE, 0);
+        let mut rx = Rx::start(&driver.config, &mem.device()).unwrap();
+        rx.set_faults(site(plan));
+        driver.chain(0, &[(BUFFERS, 2048)], true);
+        driver.offer(0);
+        let mut backend = Backend::with_frames([frame(60, 0)]);
+        backend.waiting[0].1.gso = Some(Gso {
+            kind: GsoKind::Udp,
+            ecn: false,
+            size: 1,
+            hdr_len: 7,
+        });
+        let outcome = rx.run(
+            &mem.device(),
+            &mut backend,
+            &everything(),
+            Budget::default(),
+        );
+        assert_eq!((outcome.frames, outcome.drops), (passed, 1 - passed));
+    }
 }
 
 #[test]

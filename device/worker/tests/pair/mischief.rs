@@ -34,7 +34,7 @@ fn a_stalled_queue_goes_on_by_itself() {
 
 #[test]
 fn a_dead_queue_needs_a_start() {
-    let (mut rig, wire, faults) = rig("stop-fetching queue=tx", true);
+    let (mut rig, wire, _) = rig("stop-fetching queue=tx count=1", true);
     rig.send(0, &[0; 60]);
     rig.pair.wake();
     std::thread::sleep(Duration::from_millis(20));
@@ -43,12 +43,18 @@ fn a_dead_queue_needs_a_start() {
     rig.post(0);
     wire.deliver(vec![5; 60]);
     eventually("receive goes on", || rig.rx.used_idx() == 1);
-    faults.load(&Plan::default());
-    rig.pair.doorbell(Kind::Tx);
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(wire.sent(), 0, "still dead");
     assert_eq!(rig.pair.stop(Kind::Tx), Some((0, 0)));
     rig.start(Kind::Tx);
+    eventually("sent", || wire.sent() == 1);
+}
+
+#[test]
+fn a_dead_queue_notices_the_end_of_the_plan() {
+    let (mut rig, wire, faults) = rig("stop-fetching", false);
+    rig.send(0, &[0; 60]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(wire.sent(), 0);
+    faults.load(&Plan::default());
     eventually("sent", || wire.sent() == 1);
 }
 
