@@ -50,6 +50,11 @@ where
         self.split.in_flight()
     }
 
+    /// Chains taken back so far, modulo 2^16: it tells one look at the ring from another.
+    pub fn taken(&self) -> u16 {
+        self.split.taken()
+    }
+
     /// The rule that the card broke, if the ring is broken.
     pub fn broken(&self) -> Option<Violation> {
         self.split.broken()

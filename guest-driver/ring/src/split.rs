@@ -133,6 +133,11 @@ where
         self.next_avail.wrapping_sub(self.next_used)
     }
 
+    /// Chains that were taken back, modulo 2^16.
+    pub(crate) fn taken(&self) -> u16 {
+        self.next_used
+    }
+
     /// Chains that the card was shown and that are not yet taken back.
     pub(crate) fn published_in_flight(&self) -> u16 {
         self.published.wrapping_sub(self.next_used)

@@ -45,6 +45,11 @@ where
         self.0.in_flight()
     }
 
+    /// Chains taken back so far, modulo 2^16: it tells one look at the ring from another.
+    pub fn taken(&self) -> u16 {
+        self.0.taken()
+    }
+
     /// The rule that the card broke, if the ring is broken.
     pub fn broken(&self) -> Option<Violation> {
         self.0.broken()

@@ -177,8 +177,9 @@ fn buffers_in_tables_live_as_long_as_others() {
     memory.0.write_used(0, u32::from(second), 0);
     memory.0.set_used_index(1);
     assert!(log.borrow().is_empty());
+    assert_eq!(ring.taken(), 0);
     assert_eq!(ring.reclaim(), Ok(Some(2)));
-    assert_eq!(log.take(), ["b", "b"]);
+    assert_eq!((ring.taken(), log.take()), (1, vec!["b", "b"]));
 
     add(&mut ring, "c", Some(3));
     let mut cookies = Vec::new();
@@ -236,8 +237,10 @@ fn a_receive_buffer_is_one_writable_descriptor() {
     assert_eq!((chain.len(), chain[0].flags), (1, DESC_F_WRITE));
     memory.0.write_used(0, u32::from(head), 100);
     memory.0.set_used_index(1);
+    assert_eq!(ring.taken(), 0);
     assert_eq!(ring.take(), Ok(Some(((0x9000, 2048), 100))));
     assert_eq!(ring.take(), Ok(None));
+    assert_eq!(ring.taken(), 1);
 }
 
 #[test]
