@@ -50,6 +50,8 @@ pub enum Polled {
     Again(u32),
     /// All done.
     Idle(u32),
+    /// Nothing was done, and interrupts are still asked for since the last poll.
+    Waits,
 }
 
 /// A channel in the private data of a device.
@@ -454,6 +456,12 @@ impl<T: Operations> Channel<T> {
         let polled = dev.ops().poll(dev, &napi_ref, rx, budget);
         let done = match polled {
             Polled::Idle(done) if done < budget => done,
+            Polled::Waits => {
+                // An interrupt that came meanwhile has the core poll again.
+                // SAFETY: called by the poll callback.
+                unsafe { b::napi_complete_done(napi, 0) };
+                return 0;
+            }
             Polled::Idle(done) | Polled::Again(done) => {
                 trace::poll(dev, channel.index, done, budget, false);
                 // SAFETY: this call has set `polling`.

@@ -378,6 +378,24 @@ impl<T: Operations> NetDevice<T> {
         }
     }
 
+    /// Has the stack give no frames to the transmit queues in use, until they are started again.
+    pub fn stop_tx(&self) {
+        for i in 0..self.active_channels() {
+            if let Some(queue) = self.tx_queue(i) {
+                queue.stop();
+            }
+        }
+    }
+
+    /// Has the poll of every running channel called once. Not for hard interrupt context.
+    pub fn schedule_all(&self) {
+        for i in 0..self.channels() {
+            if let Some(channel) = self.channel(i) {
+                channel.schedule();
+            }
+        }
+    }
+
     /// Has [`Operations::work`] called with these bits set. Not for hard interrupt context.
     pub fn schedule_work(&self, events: usize) {
         // SAFETY: the device is valid; the function does nothing unless it is registered.
@@ -572,15 +590,6 @@ impl<'a, T: Operations> Locked<'a, T> {
         for i in 0..self.active_channels() {
             if let Some(queue) = self.tx_queue(i) {
                 queue.start();
-            }
-        }
-    }
-
-    /// Has the poll of every running channel called once.
-    pub fn schedule_all(&self) {
-        for i in 0..self.channels() {
-            if let Some(channel) = self.channel(i) {
-                channel.schedule();
             }
         }
     }

@@ -95,12 +95,18 @@ fn as_raw(dev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
     unsafe { container_of!(crate::dma::as_raw(dev), bindings::pci_dev, dev) }
 }
 
-/// Takes the device's access to memory and its interrupts away, until the driver is bound anew.
+/// Takes the device's access to memory and its interrupts away, until [`set_master`].
 ///
 /// For a device that cannot be made to stop otherwise. Process context.
 pub fn clear_master(dev: &pci::Device<Bound>) {
     // SAFETY: the device is bound.
     unsafe { bindings::pci_clear_master(as_raw(dev)) }
+}
+
+/// Gives back what [`clear_master`] took, or the device lost by itself. Process context.
+pub fn set_master(dev: &pci::Device<Bound>) {
+    // SAFETY: the device is bound.
+    unsafe { bindings::pci_set_master(as_raw(dev)) }
 }
 
 /// What the PCI core keeps for a bound device: dropped top to bottom.

@@ -2,9 +2,11 @@
 
 //! Control interrupt, errors and what is done about them.
 //!
-//! A queue that fails stays stopped, and the card is reset in process context. A card that fails
-//! again soon after a reset, or cannot be started again, is given up until the interface is set
-//! down and up: it stays up, without carrier. A card that does not answer is given up for good.
+//! A queue that fails stays stopped, and the card is reset in process context. If it fails again soon
+//! after, or cannot be started, the queues stay stopped until the next attempt, which comes by itself:
+//! meanwhile the interface is up, without carrier. So it is with a card that does not answer.
+//!
+//! Interrupts of the card may get lost, and its state with them: a look now and then finds out.
 //!
 //! How much is said does not depend on the card: each queue's failure once per start, and changes of
 //! the link so many at a time. Counters count the rest.
@@ -31,20 +33,25 @@ use vnet_contract::{
     regs, //
 };
 
-use crate::{
-    nic::Nic,
-    probe, //
-};
+use crate::{nic::Nic, probe, recovery::Recovery};
 
-pub(crate) type Time = Instant<Monotonic>;
+type Time = Instant<Monotonic>;
 
-/// Work: find out whether the card still answers.
+/// Work: find out whether the card still answers and is as it was left. An attempt to bring it back
+/// is part of this.
 pub(crate) const WORK_CHECK: usize = 1 << 0;
 /// Work: reset the card and start the queues anew.
 pub(crate) const WORK_RESET: usize = 1 << 1;
 
-/// A failure so soon after a reset means that resetting does not help.
-const RESET_INTERVAL: Delta = Delta::from_secs(5);
+/// Ticks from one check to the next. A check reads two registers.
+pub(crate) const TICKS_PER_CHECK: u32 = 4;
+
+/// Checks after which a transmit queue that has done nothing is stuck: a little later than the stack
+/// says so of one that it may not send to.
+const STUCK_CHECKS: u32 = 7;
+
+/// What `STATUS` shows while the card is in service.
+const IN_SERVICE: u32 = regs::STATUS_READY | regs::STATUS_FEATURES_OK;
 
 /// So many messages about the link are printed in this time.
 const LINK_MESSAGES: u32 = 10;
@@ -58,8 +65,8 @@ pub(crate) struct Control {
     reported: u32,
     /// That the card failed was reported.
     failed: bool,
-    /// When the driver last reset the card because something failed.
-    last_reset: Option<Time>,
+    /// When the driver reset the card because something failed.
+    recovery: Recovery,
     /// Messages about the link since this time.
     link_messages: Option<(Time, u32)>,
 }
@@ -137,7 +144,7 @@ impl<'a> Nic<'a> {
                 netdev::info!(dev, "link {}\n", if up { "up" } else { "down" });
             }
         }
-        dev.set_carrier(up && !self.given_up.load(Relaxed));
+        dev.set_carrier(up && self.runs());
         if !self.present() {
             // Found out meanwhile, by someone else.
             dev.set_carrier(false);
@@ -159,7 +166,7 @@ impl<'a> Nic<'a> {
                 let status = self.regs.read_queue(index, regs::Q_STATUS);
                 self.report_queue(dev, index, status);
                 if index == tx_index {
-                    dev.with_tx(pair, |queue, tx| tx.fail(queue));
+                    dev.with_tx(pair, |queue, tx| tx.fail(queue, None));
                 }
                 dev.schedule_work(WORK_RESET);
             }
@@ -183,42 +190,88 @@ impl<'a> Nic<'a> {
         dev.schedule_work(WORK_RESET);
     }
 
-    /// The card does not answer: nothing is expected of it any more. Said once.
+    /// A transmit queue makes no progress.
+    pub(crate) fn tx_stuck(&self, dev: &NetDevice<Self>, queue: u16) {
+        self.counters.tx_timeouts.add(1);
+        netdev::err!(dev, "transmit queue {queue} is stuck\n");
+        dev.schedule_work(WORK_RESET);
+    }
+
+    /// The card does not answer: nothing is expected of it until it does. Said once.
     pub(crate) fn card_gone(&self, dev: &NetDevice<Self>) {
         if !self.gone.xchg(true, Full) {
-            netdev::err!(dev, "card does not answer, giving it up\n");
+            netdev::err!(dev, "card does not answer\n");
+            self.counters.lost_cards.add(1);
             dev.set_carrier(false);
-            dev.detach();
+            dev.stop_tx();
         }
     }
 
     /// Deferred work.
     pub(crate) fn handle_work(&self, dev: &Locked<'_, Self>, events: usize) {
-        if !self.present() {
-            return;
+        if events & WORK_CHECK != 0 {
+            self.check(dev);
         }
-        if events & (WORK_CHECK | WORK_RESET) != 0 && !self.regs.alive() {
-            self.card_gone(dev);
+        if !self.runs() {
             return;
         }
         if self.starved.xchg(false, Full) {
             dev.schedule_all();
         }
         // When the interface is down, bringing it up sees to the card.
-        if events & WORK_RESET != 0 && dev.is_running() && !self.given_up.load(Relaxed) {
-            self.restart(dev);
+        if events & WORK_RESET != 0 && dev.is_running() {
+            if self.regs.alive() {
+                self.restart(dev);
+            } else {
+                self.card_gone(dev);
+            }
         }
     }
 
-    /// Resets the card because something failed.
-    fn restart(&self, dev: &Locked<'_, Self>) {
-        let now = Time::now();
-        let last = self.control.lock().last_reset.replace(now);
-        if last.is_some_and(|last| now - last < RESET_INTERVAL) {
-            self.stop_queues(dev);
-            self.give_up(dev, "failed again right after a reset");
+    /// Sees whether the card is there and as it was left, or could be brought back.
+    fn check(&self, dev: &Locked<'_, Self>) {
+        if !self.runs() {
+            if dev.is_running() && self.control.lock().recovery.attempt() && self.regs.alive() {
+                self.bring_back(dev);
+            }
             return;
         }
+        let status = self.regs.read(regs::STATUS);
+        if status == u32::MAX && !self.regs.alive() {
+            self.card_gone(dev);
+            return;
+        }
+        // Once may be chance.
+        if dev.is_running() && status & IN_SERVICE != IN_SERVICE && !self.is_set_up() {
+            netdev::err!(dev, "card has lost its state, status {status:#x}\n");
+            self.counters.lost_states.add(1);
+            self.restart(dev);
+            return;
+        }
+        for pair in 0..dev.active_channels() {
+            if dev.with_tx(pair, |_, tx| tx.is_stuck(STUCK_CHECKS)) == Some(true) {
+                self.tx_stuck(dev, pair);
+            }
+        }
+        let cause = self.regs.read(regs::EVENT_CAUSE);
+        if cause & regs::EVENT_MASK != 0 {
+            // If its interrupt is on its way, that finds nothing to do.
+            self.handle_events(dev);
+        }
+    }
+
+    /// Resets the card because something failed: now, or if that has just been tried, later.
+    fn restart(&self, dev: &Locked<'_, Self>) {
+        if self.control.lock().recovery.attempt() {
+            self.bring_back(dev);
+        } else {
+            self.stop_queues(dev);
+            self.give_up(dev, "failed again right after a reset");
+        }
+    }
+
+    /// Brings the card back into service, or leaves that to a later attempt.
+    fn bring_back(&self, dev: &Locked<'_, Self>) {
         netdev::info!(dev, "resetting the card\n");
         self.counters.resets.add(1);
         dev.detach();
@@ -231,23 +284,19 @@ impl<'a> Nic<'a> {
         self.reattach(dev);
     }
 
-    /// Puts the device back into service, unless the card is gone.
+    /// Puts the device back into service.
     pub(crate) fn reattach(&self, dev: &Locked<'_, Self>) {
         dev.attach();
-        if !self.present() {
-            // Attaching undid what was done about it.
-            dev.set_carrier(false);
-            dev.detach();
+        if !self.runs() {
+            // Attaching let the stack send.
+            dev.stop_tx();
         }
     }
 
-    /// Leaves the interface, whose queues are stopped, without carrier until it is set down and up.
+    /// Leaves the interface, whose queues are stopped, without carrier until the next attempt.
     pub(crate) fn give_up(&self, dev: &Locked<'_, Self>, why: &str) {
         if self.present() {
-            netdev::err!(
-                dev,
-                "{why}: stopped until the interface is set down and up\n"
-            );
+            netdev::err!(dev, "{why}: will try again\n");
         }
         let _control = self.control.lock();
         self.given_up.store(true, Relaxed);
@@ -258,6 +307,12 @@ impl<'a> Nic<'a> {
     /// no longer counts.
     pub(crate) fn set_up(&self, dev: &Locked<'_, Self>) -> Result {
         let mut control = self.control.lock();
+        if !self.present() && !self.regs.alive() {
+            return Err(EIO);
+        }
+        self.gone.store(false, Relaxed);
+        // A card that did not answer was cut off, and one that was reset has forgotten.
+        netdev::pci::set_master(self.dev);
         let wanted = self.identity.features;
         if probe::negotiate(self.dev, &self.regs, wanted)? != wanted {
             dev_err!(self.dev, "card offers less than before\n");
@@ -277,8 +332,7 @@ impl<'a> Nic<'a> {
 
     /// True if the card is set up and has not failed.
     pub(crate) fn is_set_up(&self) -> bool {
-        const READY: u32 = regs::STATUS_READY | regs::STATUS_FEATURES_OK;
         let status = self.regs.read(regs::STATUS);
-        status & (READY | regs::STATUS_FAILED) == READY && !self.given_up.load(Relaxed)
+        status & (IN_SERVICE | regs::STATUS_FAILED) == IN_SERVICE && self.runs()
     }
 }

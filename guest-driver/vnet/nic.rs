@@ -94,9 +94,13 @@ pub(crate) struct Nic<'a> {
     pub(crate) filter: Pin<KBox<Mutex<Filter>>>,
     /// Set when a receive queue could not get memory and has no interrupt to hope for.
     pub(crate) starved: AtomicFlag,
-    /// Set while the queues stay stopped, for resetting the card did not help. Written with the
-    /// lock of `control` held.
+    /// Set while the queues stay stopped after a failure, until the next attempt. Written with the lock of
+    /// `control` held.
     pub(crate) given_up: AtomicFlag,
+    /// Channels whose next poll is to look for a lost interrupt.
+    pub(crate) looks: KVec<AtomicFlag>,
+    /// Ticks so far.
+    ticks: Atomic<u32>,
     /// What handling events needs to know. Ordered after the RTNL lock.
     pub(crate) control: Pin<KBox<Mutex<Control>>>,
 }
@@ -110,6 +114,10 @@ impl<'a> Nic<'a> {
         rss: Option<Rss>,
         queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     ) -> Result<Self> {
+        let mut looks = KVec::with_capacity(queue_stats.len(), GFP_KERNEL)?;
+        for _ in 0..queue_stats.len() {
+            looks.push(AtomicFlag::new(false), GFP_KERNEL)?;
+        }
         Ok(Self {
             dev,
             regs,
@@ -131,6 +139,8 @@ impl<'a> Nic<'a> {
             filter: KBox::pin_init(new_mutex!(Filter::default()), GFP_KERNEL)?,
             starved: AtomicFlag::new(false),
             given_up: AtomicFlag::new(false),
+            looks,
+            ticks: Atomic::new(0),
             control: KBox::pin_init(new_mutex!(Control::default()), GFP_KERNEL)?,
         })
     }
@@ -220,17 +230,20 @@ impl<'a> Operations for Nic<'a> {
     }
 
     fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16) {
-        if !self.present() || self.given_up.load(Relaxed) {
-            return;
+        if self.runs() {
+            self.tx_stuck(dev, queue);
         }
-        self.counters.tx_timeouts.add(1);
-        netdev::err!(dev, "transmit queue {queue} is stuck\n");
-        dev.schedule_work(events::WORK_RESET);
     }
 
     fn tick(&self, dev: &NetDevice<Self>) {
-        if self.present() {
+        // One tick runs at a time.
+        let ticks = self.ticks.load(Relaxed);
+        self.ticks.store(ticks.wrapping_add(1), Relaxed);
+        if ticks % events::TICKS_PER_CHECK == 0 {
             dev.schedule_work(events::WORK_CHECK);
+        }
+        if self.runs() {
+            self.look_for_lost(dev);
         }
     }
 
@@ -256,7 +269,9 @@ impl<'a> Operations for Nic<'a> {
         if !self.shape().carries(mtu) {
             return Err(EINVAL);
         }
-        self.regs.write(regs::MTU, mtu);
+        if self.present() {
+            self.regs.write(regs::MTU, mtu);
+        }
         Ok(())
     }
 

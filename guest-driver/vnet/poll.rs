@@ -29,13 +29,17 @@ pub(crate) fn poll<'a>(
     rx: &mut Rx,
     budget: u32,
 ) -> Polled {
+    if nic.waits(dev, napi, rx) {
+        return Polled::Waits;
+    }
+    rx.watch.poll(dev.interrupts(napi.index()));
     rx.stats().queue.polls.add(1);
 
     if let Some(mut guard) = napi.lock_tx() {
         let (queue, tx) = guard.split();
         tx.disable_interrupts();
         if let Err(violation) = tx.reclaim(dev, queue, Some(napi)) {
-            if tx.fail(queue) {
+            if tx.fail(queue, Some(violation)) {
                 nic.queue_broken(dev, tx.index(), format_args!("{violation}"));
             }
         }
@@ -44,7 +48,7 @@ pub(crate) fn poll<'a>(
     rx.disable_interrupts();
     let mut done = 0;
     if let Err(failure) = rx.receive(napi, budget, &mut done) {
-        if rx.fail() {
+        if rx.fail(&failure) {
             nic.queue_broken(dev, rx.index, format_args!("{failure}"));
         }
     }
@@ -72,8 +76,12 @@ pub(crate) fn poll<'a>(
 /// Asks the card for interrupts of both queues. False if there is something to poll for.
 #[inline]
 pub(crate) fn arm<'a>(channel: &Arming<'_, Nic<'a>>, rx: &mut Rx) -> bool {
-    rx.enable_interrupts()
+    let armed = rx.enable_interrupts()
         && channel
             .lock_tx()
-            .is_none_or(|mut tx| tx.enable_interrupts())
+            .is_none_or(|mut tx| tx.enable_interrupts());
+    if armed {
+        rx.watch.arm();
+    }
+    armed
 }

@@ -25,7 +25,7 @@ impl Power for Nic<'_> {
     }
 
     fn recover(&self, dev: &Locked<'_, Self>) -> Result {
-        if !self.present() || !self.regs.alive() {
+        if !self.regs.alive() {
             self.card_gone(dev);
             return Err(ENODEV);
         }

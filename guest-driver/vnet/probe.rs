@@ -67,8 +67,9 @@ const MAX_MTU: u32 = queue::MAX_FRAME as u32 - 18;
 /// Time without progress after which a transmit queue counts as stuck, in milliseconds.
 const WATCHDOG: u32 = 5000;
 
-/// Time between looks whether the card still answers, in milliseconds. A look is one register read.
-const TICK: u32 = 1000;
+/// Time between looks for lost interrupts, in milliseconds. While nothing is lost, a look is a few reads of
+/// memory for each channel.
+const TICK: u32 = 250;
 
 /// What a card said of itself, checked.
 #[derive(Clone, Copy)]

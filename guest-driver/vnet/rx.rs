@@ -49,6 +49,7 @@ use crate::{
     nic::Nic,
     shape::Shape,
     stats::RxStats,
+    watch::Watch,
     xdp, //
 };
 
@@ -218,6 +219,8 @@ pub(crate) struct Rx {
     program: bool,
     /// Frames that it sends.
     pub(crate) pending: KVec<XdpFrame>,
+    /// What is known of the interrupt that the channel waits for.
+    pub(crate) watch: Watch,
     /// Headers have buffers of their own, of which these wait for a page to be posted with.
     pub(crate) heads: Option<KVec<RxBuffer>>,
 }
@@ -245,6 +248,7 @@ impl Rx {
             failed: false,
             program: shape.program.is_some(),
             pending: xdp::pending(shape.program)?,
+            watch: Watch::default(),
             heads: if shape.split {
                 Some(KVec::with_capacity(usize::from(size / 2), GFP_KERNEL)?)
             } else {
@@ -528,9 +532,19 @@ impl Rx {
     }
 
     /// Notes that the queue failed. True the first time.
-    pub(crate) fn fail(&mut self) -> bool {
+    pub(crate) fn fail(&mut self, why: &Failure) -> bool {
         if !self.failed {
-            self.stats.queue.errors.add(1);
+            let stats = &self.stats.queue;
+            stats.errors.add(1);
+            match why {
+                Failure::Ring(Violation::UsedIndex { .. }) => &stats.bad_index,
+                Failure::Ring(Violation::IdRange(_) | Violation::IdNotHeld(_)) => &stats.bad_id,
+                Failure::Ring(Violation::Length { .. }) => &stats.bad_length,
+                Failure::BufferCount(_) | Failure::Incomplete | Failure::Empty | Failure::Split => {
+                    &stats.bad_buffers
+                }
+            }
+            .add(1);
         }
         !core::mem::replace(&mut self.failed, true)
     }

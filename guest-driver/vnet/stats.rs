@@ -82,8 +82,11 @@ counters! {
         xdp_xmit,
         xdp_full,
         wakes,
-        /// Times that the queue failed.
+        /// Times that the queue failed, and why: the used index, an id or a length.
         errors,
+        bad_index,
+        bad_id,
+        bad_length,
     }
 }
 
@@ -118,8 +121,15 @@ counters! {
         xdp_errors,
         doorbells,
         polls,
-        /// Times that the queue failed.
+        /// Times that frames lay there, or completed transmissions, and no interrupt came.
+        lost_interrupts,
+        /// Times that the queue failed, and why: the used index, an id, a length, or the buffers of a
+        /// frame.
         errors,
+        bad_index,
+        bad_id,
+        bad_length,
+        bad_buffers,
     }
 }
 
@@ -168,6 +178,9 @@ counters! {
         queue_errors,
         /// Transmit queues found stuck.
         tx_timeouts,
+        /// Times that the card had lost its state, and times that it did not answer.
+        lost_states,
+        lost_cards,
         link_changes,
     }
 }

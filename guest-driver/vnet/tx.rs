@@ -136,6 +136,8 @@ pub(crate) struct Tx<'a> {
     programs: u32,
     /// The card broke a rule; said once.
     failed: bool,
+    /// Chains taken back when that was last checked, and checks since that changed.
+    checked: (u16, u32),
 }
 
 impl<'a> Tx<'a> {
@@ -165,6 +167,7 @@ impl<'a> Tx<'a> {
             armed: false,
             programs: 0,
             failed: false,
+            checked: (0, 0),
         })
     }
 
@@ -515,13 +518,38 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Notes that the queue failed. True the first time.
-    pub(crate) fn fail(&mut self, queue: &TxQueue<'_>) -> bool {
+    /// Notes that the queue failed: that the card broke a rule, or else that it says so itself. True
+    /// the first time.
+    pub(crate) fn fail(&mut self, queue: &TxQueue<'_>, why: Option<Violation>) -> bool {
         queue.stop();
         if !self.failed {
-            self.stats.queue.errors.add(1);
+            let stats = &self.stats.queue;
+            stats.errors.add(1);
+            match why {
+                Some(Violation::UsedIndex { .. }) => stats.bad_index.add(1),
+                Some(Violation::IdRange(_) | Violation::IdNotHeld(_)) => stats.bad_id.add(1),
+                Some(Violation::Length { .. }) => stats.bad_length.add(1),
+                None => {}
+            }
         }
         !core::mem::replace(&mut self.failed, true)
+    }
+
+    /// Called in equal intervals: true if the card has had frames for so many of them, and is done
+    /// with none. The stack's watchdog looks only at queues that it may not send to.
+    pub(crate) fn is_stuck(&mut self, intervals: u32) -> bool {
+        let (taken, idle) = &mut self.checked;
+        if *taken != self.ring.taken() || self.ring.in_flight() == 0 {
+            (*taken, *idle) = (self.ring.taken(), 0);
+        } else {
+            *idle = idle.saturating_add(1);
+        }
+        *idle >= intervals && !self.ring.has_used() && !self.failed
+    }
+
+    /// Chains taken back so far, and whether there are more.
+    pub(crate) fn look(&self) -> (u16, bool) {
+        (self.ring.taken(), self.ring.has_used())
     }
 
     /// Asks the card not to interrupt for completed frames.

@@ -19,7 +19,9 @@
 //! | `split.rs` | received frames whose headers are apart from payload |
 //! | `xdp.rs` | XDP programs and their frames |
 //! | `poll.rs` | the NAPI poll that serves both |
+//! | `watch.rs` | interrupts that get lost |
 //! | `memory.rs` | ring memory |
+//! | `recovery.rs` | when to try again |
 //! | `events.rs` | control interrupt, errors and reset |
 //! | `power.rs` | sleep, function level reset, shutdown |
 //! | `filter.rs` | receive mode and MAC filters |
@@ -40,6 +42,7 @@ mod poll;
 mod power;
 mod probe;
 mod queues;
+mod recovery;
 mod regs;
 mod rss;
 mod rx;
@@ -47,6 +50,7 @@ mod shape;
 mod split;
 mod stats;
 mod tx;
+mod watch;
 mod xdp;
 
 /// The driver.
