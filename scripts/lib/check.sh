@@ -64,6 +64,29 @@ boot() {
   fi
 }
 
+# faults [LINE...]: has the cards misbehave like this from now on, in a guest that was booted with
+# FAULTS=yes VNETD_LOG=info; without lines they behave again. docs/faults.md has the lines.
+faults() {
+  local n told
+  printf '%s\n' "$@" >"$GUEST_DIR/faults"
+  for n in "${!VNETD_PIDS[@]}"; do
+    told=$(faults_read "$n")
+    kill -HUP "${VNETD_PIDS[n]}" || return
+    for _ in $(seq 100); do
+      [ "$(faults_read "$n")" = "$told" ] || break
+      sleep 0.05
+    done
+  done
+}
+faults_read() {
+  grep -c 'faults: read again' "$GUEST_DIR/vnetd$1.log"
+}
+
+# faults_done: how often the first fault that ended last came to pass.
+faults_done() {
+  sed -n 's/.*fault in line 1, .*: \([0-9]*\) of [0-9]* events.*/\1/p' "$GUEST_DIR/vnetd0.log" | tail -n 1
+}
+
 # Succeeds if the kernel had nothing to complain about.
 kernel_log_clean() {
   ! grep -avE -- "${LOG_EXPECTED:-^$}" "$GUEST_DIR/console.log" |

@@ -18,6 +18,7 @@ VNETD_LOG=warn      # log level of the device servers
 VNETD_ARGS=()       # more arguments for them
 SANITIZE=off        # what they do about rules that the driver breaks: off, report, strict
 MODULE=''           # the module to load, if not that of scripts/build-module
+FAULTS=no           # yes: the cards can be told to misbehave, see faults in check.sh
 QEMU_EXTRA=()       # more arguments for QEMU
 
 GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
@@ -67,10 +68,14 @@ guest_netdev() {
 
 # vnetd_start N: starts the device server of NIC N and waits until it listens.
 vnetd_start() {
-  local n=$1 tries=0
+  local n=$1 tries=0 more=()
+  if [ "$FAULTS" = yes ]; then
+    touch "$GUEST_DIR/faults"
+    more=(--faults "$GUEST_DIR/faults")
+  fi
   child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/nic$n.sock" --net "$(guest_backend "$n")" \
     --mac "$(guest_mac "$n")" --queues "$QUEUES" --mtu-max "$MTU_MAX" --log "$VNETD_LOG" \
-    --sanitize "$SANITIZE" "${VNETD_ARGS[@]}" \
+    --sanitize "$SANITIZE" "${VNETD_ARGS[@]}" "${more[@]}" \
     </dev/null >>"$GUEST_DIR/vnetd$n.log" 2>&1
   VNETD_PIDS[n]=$!
   until [ -S "$GUEST_DIR/nic$n.sock" ]; do

@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# The card misbehaves in every way that docs/faults.md knows, one after the other, under load: each
+# time traffic flows again by itself when that ends, the driver has counted what it saw, and the
+# kernel has nothing to complain about. A long run tries every fault with every kind of traffic.
+# "--long" does so here, "--only PATTERN" takes a part of the table.
+. "$(dirname "$0")/../lib/check.sh"
+. "$REPO/scripts/lib/xdp.sh"
+
+long=${VNET_LONG:-} only='*'
+while [ $# -gt 0 ]; do
+  case $1 in
+    --long) long=1 ;;
+    --only) only=${2:?} && shift ;;
+    *) die "usage: ${0##*/} [--long] [--only PATTERN]" ;;
+  esac
+  shift
+done
+
+# Fault, kind of traffic in a short run, and the counters of "ethtool -S" of which one must move.
+table="\
+lost-interrupt rate=1/4           | ping    | rx[0-9]_lost_interrupts
+late-interrupt every=2 delay=20ms | tcp-in  |
+duplicate-interrupt               | udp     |
+spurious-interrupt                | xdp     |
+used-id-range every=10            | tcp-in  | [rt]x[0-9]_bad_id
+used-id-repeated every=10         | tcp-out | [rt]x[0-9]_bad_id
+used-order                        | udp     |
+used-len-long every=10            | tcp-in  | [rt]x[0-9]_bad_length
+used-len-short rate=1/10          | udp     |
+used-len-zero rate=1/10           | tcp-in  | rx[0-9]_bad_(frames|buffers)
+used-index every=10               | gso     | [rt]x[0-9]_bad_index
+stall rate=1/50 delay=300ms       | tcp-out |
+stop-fetching queue=tx            | gso     |
+stop-fetching queue=rx            | tcp-in  |
+dma-error rate=1/50               | udp     | queue_errors
+frame-lost rate=1/10              | tcp-in  |
+frame-corrupt rate=1/10           | tcp-out |
+frame-truncated rate=1/10         | udp     |
+frame-oversized rate=1/10         | xdp     |
+frame-duplicated                  | tcp-in  |
+frame-reordered                   | tcp-out |
+bad-checksum rate=1/10            | tcp-in  | rx[0-9]_bad_frames
+bad-segments rate=1/10            | xdp     | rx[0-9]_bad_frames
+link-down                         | ping    | link_changes
+register-ones                     | tcp-out | lost_cards
+register-flip rate=1/3            | udp     |
+config-ones                       | ping    |
+reset every=20                    | tcp-in  | lost_states|queue_errors|resets
+slow-mmio delay=2ms               | tcp-out |"
+cpus=$([ -n "$long" ] && echo 2 || echo 1)
+kinds=(ping tcp-in tcp-out udp gso xdp)
+
+IN_GUEST+='
+counters() {
+  ethtool -S vnet0 2>/dev/null | sed -nE "s/^ *($1): //p" | awk "{ n += \$1 } END { print n + 0 }"
+}
+
+# load KIND: traffic until /tmp/stop is there, whatever becomes of it; and looks at registers and
+# config space.
+load() {
+  while [ ! -e /tmp/stop ]; do
+    hexdump -n 64 /sys/class/net/vnet0/device/config
+    ethtool -S vnet0
+    usleep 100000
+  done &
+  [ $1 != xdp ] || ip link set vnet0 xdpdrv obj /root/programs.o section xdp.frags 2>/tmp/xdp ||
+    ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags
+  while [ ! -e /tmp/stop ]; do
+    case $1 in
+      ping) timeout 1 ping -f -w 1 -s 1400 $gateway ;;
+      tcp-in | xdp) echo "8000000 9" | timeout 1 nc $gateway 5002 ;;
+      tcp-out) head -c 4000000 /dev/zero | timeout 1 nc $gateway 5001 ;;
+      udp) timeout 1 bash -c "exec 3<>/dev/udp/$gateway/7; dd if=/dev/zero bs=1200 count=500 >&3 & cat <&3" ;;
+      gso)
+        echo "8000000 9" | timeout 1 nc $gateway 5002 &
+        head -c 4000000 /dev/zero | timeout 1 nc $gateway 5001
+        kill $! ;;
+    esac || usleep 10000
+  done
+  wait
+}
+# begin KIND PATTERN: says what the counters were.
+begin() {
+  echo $(counters resets) $([ -z "$2" ] || counters "$2")
+  rm -f /tmp/stop /tmp/ping
+  ping -i 0.02 -W 1 $gateway >/tmp/ping 2>&1 &
+  load $1 >/dev/null 2>&1 &
+  echo $! >/tmp/load.pid
+}
+hundredths() {
+  sed "s/ .*//; s/\.//" /proc/uptime
+}
+# recovered PATTERN RESETS BEFORE: how long it took until there was an answer, what was lost, and that all is well.
+recovered() {
+  since=$(hundredths)
+  within 15 ping -c 1 -W 1 $gateway >/dev/null 2>&1
+  took=$(($(hundredths) - since))
+  touch /tmp/stop
+  killall -q nc dd cat head bash || true
+  killall -INT ping
+  within 5 [ ! -e /proc/$(cat /tmp/load.pid) ]
+  [ -z "$(ip link show vnet0 | grep xdp)" ] || ip link set vnet0 xdpdrv off
+  sed -nE "s/([0-9]+) packets transmitted, ([0-9]+) received.*/\1 \2/p" /tmp/ping >/tmp/pings
+  read sent got </tmp/pings
+  echo "$took $((sent - got)) $sent $(($(counters resets) - $2))"
+  from_card 300000 5 >&2
+  to_card 300000 >&2
+  if [ "$1" ]; then
+    echo "$1: $3 before, $(counters "$1") now" >&2
+    [ $(counters "$1") -gt $3 ]
+  fi
+}
+'
+
+# row FAULT TRAFFIC COUNTERS
+row() {
+  local before output status times took lost sent resets
+  before=$(in_guest "begin $2 '$3'")
+  sleep 0.2
+  faults "$1"
+  sleep "$([ -n "$long" ] && echo 2 || echo 1)"
+  faults
+  times=$(faults_done)
+  output=$(in_guest "recovered '$3' $before" 2>&1)
+  status=$?
+  read -r took lost sent resets < <(grep -E '^[0-9]+ [0-9]+ [0-9]+ [0-9]+$' <<<"$output")
+  if [ $status = 0 ] && [ "${times:-0}" -gt 0 ]; then
+    ok "$(printf '%-34s %-7s: %5s times, back after %3d.%02d s, %4s of %4s pings lost, %s resets' \
+      "$1" "$2" "$times" $((took / 100)) $((took % 100)) "$lost" "$sent" "$resets")"
+  else
+    not_ok "$1, $2: status $status, came to pass ${times:-0} times"
+    printf '%s\n' "$output" | sed 's/^/    /'
+    tail -n 5 "$GUEST_DIR/vnetd0.log" | sed 's/^/    /'
+    guest 'dmesg | tail -n 20; ethtool -S vnet0 | grep -v ": 0$"; ip link show vnet0' | sed 's/^/    /'
+  fi
+}
+in_guest() {
+  guest "set -e
+$IN_GUEST
+$1" 60
+}
+
+check "XDP programs compile" xdp_programs
+FILES=("$XDP_PROGRAMS")
+# The sanitizer takes the card's word for what happened, and would blame the driver.
+boot FAULTS=yes VNETD_LOG=info SMP="$cpus" QUEUES="$cpus" SANITIZE=off
+while IFS='|' read -r fault traffic counters; do
+  # The blanks that make it a table.
+  read -r fault <<<"$fault"
+  read -r traffic <<<"$traffic"
+  read -r counters <<<"$counters"
+  # shellcheck disable=SC2053 # a pattern
+  [[ $fault == $only ]] || continue
+  if [ -n "$long" ]; then
+    for traffic in "${kinds[@]}"; do row "$fault" "$traffic" "$counters" </dev/null; done
+  else
+    row "$fault" "$traffic" "$counters" </dev/null
+  fi
+done <<<"$table"
+# shellcheck disable=SC2053 # a pattern
+if [[ register-ones == $only ]]; then
+  faults register-ones
+  guest_check "without registers the interface goes down, and the module out and in" '
+    ip link set vnet0 down
+    refused ip link set vnet0 up
+    rmmod vnet
+    insmod /vnet.ko
+    [ ! -e /sys/class/net/vnet0 ]
+    dmesg | grep "card does not answer"'
+  faults
+  guest_check "with registers, it is a card as any other" '
+    rmmod vnet
+    insmod /vnet.ko
+    readdress
+    pings'
+  faults register-ones
+  guest_check "an interface that is set down meanwhile comes up afterwards" '
+    within 5 eval "[ \$(counter lost_cards) = 1 ]"
+    ip link set vnet0 down'
+  faults
+  guest_check "... at once" 'readdress; pings; from_card 300000 5'
+fi
+guest_check "no transmit queue needed the watchdog" '[ $(counter tx_timeouts) = 0 ]'
+finish
