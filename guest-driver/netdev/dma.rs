@@ -60,9 +60,8 @@ impl Segment<'_> {
         skb: NonNull<b::sk_buff>,
     ) -> Option<Self> {
         // SAFETY: the skb is valid.
-        let len = header
-            .len()
-            .checked_add(unsafe { skb.as_ref().len } as usize)?;
+        let frame = unsafe { skb.as_ref().len } as usize;
+        let len = header.len().checked_add(frame)?;
         let segment = Self::shared(memory, offset, u32::try_from(len).ok()?)?;
         let to = memory.memory.as_mut_ptr().cast::<u8>().wrapping_add(offset);
         // SAFETY: the skb is valid, and so many bytes lie inside the memory, which nobody holds
