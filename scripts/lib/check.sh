@@ -116,8 +116,10 @@ end_servers() {
 no_rule_broken() {
   local n
   for n in "${SERVERS_UNHAPPY[@]}"; do
-    grep -e sanitizer: -e vnetd: "$GUEST_DIR/vnetd$n.log"
+    tail -n 20 "$GUEST_DIR/vnetd$n.log"
   done
+  # One that had others before it speaks for itself only.
+  [ "$SANITIZE" != strict ] || ! grep -h 'sanitizer: .*docs/rules.md' "$GUEST_DIR"/vnetd*.log || return
   [ ${#SERVERS_UNHAPPY[@]} = 0 ]
 }
 

@@ -308,9 +308,8 @@ impl Card {
         };
         let (pair, kind) = pair_of(queue);
         let ring = programmed.ring(features);
-        let watch = self.watch.as_ref();
-        let observer = watch.map(|watch| watch.shadow(queue, ring, vector.clone()));
-        self.pairs[pair].start_watched(kind, ring, vector, observer)
+        self.watch_queue(queue, ring, vector.as_ref());
+        self.pairs[pair].start(kind, ring, vector)
     }
 
     /// Stops a queue, whether it runs, has failed or was never started, and keeps the indices

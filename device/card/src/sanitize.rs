@@ -11,10 +11,11 @@ use tracing::warn;
 use vnet_contract::regs;
 use vnet_irq::Vector;
 use vnet_sanitizer::{Finding, Ring, Rule, Sanitizer, Shadow};
-use vnet_worker::{Clock, Fault, Observer, RingConfig};
+use vnet_worker::{Clock, Fault, RingConfig};
 
 use crate::card::Card;
 use crate::config::Error;
+use crate::decode::pair_of;
 
 /// How often the rings are looked at when nothing happens.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -44,21 +45,6 @@ impl Watch {
         })
     }
 
-    /// A watcher for a queue that is about to run.
-    pub(crate) fn shadow(
-        &self,
-        queue: u16,
-        config: RingConfig,
-        vector: Option<Arc<Vector>>,
-    ) -> Box<dyn Observer> {
-        let ring = Ring {
-            queue,
-            config,
-            vector,
-        };
-        Box::new(Shadow::new(Arc::clone(&self.sanitizer), ring))
-    }
-
     /// The client is gone.
     pub(crate) fn end_session(&mut self) {
         self.sanitizer.forget_memory();
@@ -78,6 +64,7 @@ impl Drop for Watch {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        log(&self.sanitizer);
     }
 }
 
@@ -102,6 +89,20 @@ impl Card {
         let clocks = self.pairs.iter().map(|pair| pair.clock()).collect();
         self.watch = Some(Watch::spawn(sanitizer, clocks).map_err(Error::Thread)?);
         Ok(self)
+    }
+
+    /// Has the queue watched that is about to run, if anybody looks.
+    pub(crate) fn watch_queue(&self, queue: u16, config: RingConfig, vector: Option<&Arc<Vector>>) {
+        if let Some(sanitizer) = self.sanitizer() {
+            let ring = Ring {
+                queue,
+                config,
+                vector: vector.cloned(),
+            };
+            let shadow = Shadow::new(Arc::clone(sanitizer), ring);
+            let (pair, kind) = pair_of(queue);
+            self.pairs[pair].watch(kind, Box::new(shadow));
+        }
     }
 
     /// What was found so far, if anybody looks.

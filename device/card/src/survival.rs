@@ -379,6 +379,7 @@ impl Card {
             let vector = vector.and_then(|v| self.vectors.get(v)).cloned();
             let (pair, kind) = pair_of(queue);
             let ring = registers.ring(features);
+            self.watch_queue(queue, ring, vector.as_ref());
             if let Err(fault) = self.pairs[pair].resume(kind, ring, vector, &memory) {
                 self.events.queue_failed(queue, fault);
             }

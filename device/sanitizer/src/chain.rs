@@ -48,6 +48,11 @@ impl Chain {
         descs.iter().map(|desc| (desc.addr, desc.len as usize))
     }
 
+    /// Number of descriptors, those of a table included.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.descs.len() + self.table.len()
+    }
+
     /// Sum of the lengths.
     pub(crate) fn bytes(&self) -> usize {
         self.buffers().map(|(_, len)| len).sum()

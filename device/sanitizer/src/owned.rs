@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The chains that the card owns.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::chain::Chain;
+
+/// Descriptors that are remembered, those of indirect tables included: enough for a full ring of
+/// the largest size whose chains are of usual length. A guest can name far more, all in one table;
+/// chains beyond are not judged.
+const MOST: usize = 1 << 16;
 
 /// A chain that the card owns.
 #[derive(Debug)]
@@ -26,18 +30,17 @@ pub(crate) struct Ledger {
     chains: Vec<Option<Owned>>,
     /// For each descriptor of the ring, the chain that takes it.
     takers: Vec<Option<u16>>,
-    /// Buffers, by address: last byte and chain. Not kept for transmit queues, whose buffers may
-    /// well be the same.
-    buffers: Option<BTreeMap<u64, (u64, u16)>>,
+    /// Descriptors of all chains.
+    descriptors: usize,
 }
 
 impl Ledger {
-    pub(crate) fn new(size: u16, exclusive: bool) -> Self {
+    pub(crate) fn new(size: u16) -> Self {
         let size = usize::from(size);
         Self {
             chains: (0..size).map(|_| None).collect(),
             takers: vec![None; size],
-            buffers: exclusive.then(BTreeMap::new),
+            descriptors: 0,
         }
     }
 
@@ -56,30 +59,18 @@ impl Ledger {
         chain.indices.iter().find_map(taker)
     }
 
-    /// Adds a chain none of whose descriptors is taken. Returns an address that it shares with
-    /// another one, if buffers are to be exclusive.
-    pub(crate) fn add(&mut self, head: u16, owned: Owned) -> Option<(u64, u16)> {
+    /// True if there is room to remember a chain.
+    pub(crate) fn has_room(&self, chain: &Chain) -> bool {
+        self.descriptors + chain.descriptors() <= MOST
+    }
+
+    /// Adds a chain none of whose descriptors is taken.
+    pub(crate) fn add(&mut self, head: u16, owned: Owned) {
         for &index in &owned.chain.indices {
             self.takers[usize::from(index)] = Some(head);
         }
-        let mut shared = None;
-        if let Some(buffers) = &mut self.buffers {
-            for (first, len) in owned.chain.buffers().filter(|b| b.1 != 0) {
-                let last = first.saturating_add(len as u64 - 1);
-                // Those that are there do not overlap, so that only the last that begins before
-                // the end of this one can reach into it.
-                match buffers.range(..=last).next_back() {
-                    Some((&at, &(end, other))) if end >= first => {
-                        shared = Some((at.max(first), other));
-                    }
-                    _ => {
-                        buffers.insert(first, (last, head));
-                    }
-                }
-            }
-        }
+        self.descriptors += owned.chain.descriptors();
         self.chains[usize::from(head)] = Some(owned);
-        shared
     }
 
     /// Removes a chain: it is about to be returned.
@@ -88,13 +79,43 @@ impl Ledger {
         for &index in &owned.chain.indices {
             self.takers[usize::from(index)] = None;
         }
-        if let Some(buffers) = &mut self.buffers {
-            for (first, _) in owned.chain.buffers() {
-                if buffers.get(&first).is_some_and(|b| b.1 == head) {
-                    buffers.remove(&first);
-                }
-            }
-        }
+        self.descriptors -= owned.chain.descriptors();
         Some(owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vnet_contract::features::INDIRECT_DESC;
+    use vnet_queue::mock::{chain, Driver, Memory};
+
+    #[test]
+    fn a_guest_cannot_have_more_remembered_than_there_is_room_for() {
+        const SIZE: u16 = 64;
+        let mem = Memory::new(&[(0, 0x1_0000)]);
+        let driver = Driver::new(&mem, 0, SIZE, INDIRECT_DESC);
+        let buffers = [(0x8000, 1); SIZE as usize];
+        driver.indirect(3, 0x4000, &chain(0, &buffers, false));
+        let table = driver.config.desc;
+        let read = || Chain::read(&mem.device(), table, SIZE, 3).unwrap();
+        assert_eq!((read().descriptors(), read().bytes()), (65, 64));
+
+        let mut ledger = Ledger::new(4096);
+        let mut heads = 0;
+        while ledger.has_room(&read()) {
+            let owned = Owned {
+                chain: read(),
+                digest: None,
+                reachable: true,
+                lost: None,
+                bad_header: false,
+            };
+            ledger.add(heads, owned);
+            heads += 1;
+        }
+        assert_eq!(usize::from(heads), MOST / 65);
+        assert!(ledger.remove(0).is_some());
+        assert!(ledger.has_room(&read()));
     }
 }

@@ -90,7 +90,7 @@ rules! {
     ChainChanged = "chain-changed", Error,
         "A descriptor was changed while the card owned it.";
     BufferOverlap = "buffer-overlap", Error,
-        "Two receive buffers that the card owns share memory.";
+        "A receive buffer that the card owns shares memory with another buffer that it owns.";
     BufferChanged = "buffer-changed", Error,
         "A buffer was changed while the card owned it.";
     DmaUnreachable = "dma-unreachable", Error,

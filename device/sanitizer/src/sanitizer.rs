@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 
+use crate::buffers::Buffers;
 use crate::life::Life;
 use crate::{Finding, Rule};
 
@@ -97,6 +98,7 @@ pub struct Sanitizer {
     signs: AtomicU64,
     life: Mutex<Life>,
     unmapped: Mutex<VecDeque<(u64, u64)>>,
+    buffers: Mutex<Buffers>,
     /// By pair: whoever polls it has gone to sleep, as far as the receive queue tells.
     asleep: [AtomicBool; MAX_QUEUE_PAIRS as usize],
 }
@@ -111,6 +113,7 @@ impl Sanitizer {
             signs: AtomicU64::new(0),
             life: Mutex::new(Life::new(now)),
             unmapped: Mutex::default(),
+            buffers: Mutex::default(),
             asleep: [const { AtomicBool::new(true) }; MAX_QUEUE_PAIRS as usize],
         }
     }
@@ -147,6 +150,11 @@ impl Sanitizer {
     /// Time that went by while the guest was alive.
     pub(crate) fn now(&self) -> Duration {
         lock(&self.life).now()
+    }
+
+    /// The receive buffers of all queues.
+    pub(crate) fn buffers(&self) -> MutexGuard<'_, Buffers> {
+        lock(&self.buffers)
     }
 
     pub(crate) fn patience(&self) -> Duration {

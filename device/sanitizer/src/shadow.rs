@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 use vnet_contract::hdr::{self, NetHdr};
-use vnet_contract::queue::{kind, Error, Kind};
+use vnet_contract::queue::{self, kind, Error, Kind};
 use vnet_contract::ring;
 use vnet_dma::DmaMap;
 use vnet_irq::Vector;
@@ -26,6 +26,9 @@ const STABLE_TX: usize = 42;
 const STABLE_RX: usize = 64;
 /// Receive buffers, those that are next, of which that is checked.
 const CHECKED: u16 = 32;
+/// Descriptors that are looked at in one go, beyond which the rest waits for the next time: the
+/// queue pair is locked meanwhile.
+const DESCRIPTORS: usize = 2 * queue::MAX_SIZE as usize;
 /// How long memory that the card owns may be out of reach: platforms take it away and give it back
 /// in one go when something is plugged in.
 const LOST: Duration = Duration::from_millis(400);
@@ -50,6 +53,8 @@ pub struct Shadow {
     size: u16,
     /// Bytes of the per-packet header.
     header: usize,
+    /// Where the ring stood is known: a ring that is resumed goes on where it was.
+    placed: bool,
     /// Entries of the avail ring before this were looked at.
     seen: u16,
     owned: Ledger,
@@ -71,9 +76,10 @@ impl Shadow {
             kind,
             size,
             header: hdr::size(ring.config.features),
-            seen: ring.config.index_avail,
-            owned: Ledger::new(size, kind == Kind::Rx),
-            waits: Waits::new(kind, size, ring.config.index_used, interrupts),
+            placed: false,
+            seen: 0,
+            owned: Ledger::new(size),
+            waits: Waits::new(kind, size, interrupts),
             rate: [0; 2],
             second: Duration::ZERO,
             sanitizer,
@@ -132,48 +138,85 @@ impl Shadow {
         chain.buffers().find(bad).map(|(addr, _)| addr)
     }
 
-    /// Looks at the entries of the avail ring before `upto` that were not looked at yet. The card
-    /// owns them all.
-    fn look(&mut self, mem: &DmaMap, upto: u16) {
+    /// Begins where the ring stands when it is first heard of.
+    fn place(&mut self, at: Position) {
+        if !self.placed {
+            self.placed = true;
+            self.seen = at.next_avail;
+            self.waits.place(at.next_used);
+        }
+    }
+
+    /// Looks at the entries of the avail ring before `upto` that were not looked at yet, as far as
+    /// `descriptors` go. The card owns them all.
+    fn look(&mut self, mem: &DmaMap, upto: u16, mut descriptors: usize) {
         // Nothing if more was looked at already.
         for _ in 0..ahead(upto, self.seen).min(self.size) {
             let Some(head) = self.entry(mem, self.seen) else {
                 return;
             };
+            if descriptors == 0 {
+                return;
+            }
             self.seen = self.seen.wrapping_add(1);
             self.rate[0] = self.rate[0].saturating_add(1);
             self.sanitizer.sign_of_life();
             if head < self.size {
-                self.take(mem, head);
+                descriptors = descriptors.saturating_sub(self.take(mem, head));
             }
         }
     }
 
-    /// A chain was made available.
-    fn take(&mut self, mem: &DmaMap, head: u16) {
+    /// A chain was made available. Returns the descriptors that were looked at.
+    fn take(&mut self, mem: &DmaMap, head: u16) -> usize {
         self.waits.offered(head);
         let Some(chain) = Chain::read(mem, self.ring.config.desc, self.size, head) else {
-            return;
+            return self.size.into();
         };
+        let descriptors = chain.descriptors();
         if let Some((index, taker)) = self.owned.taken(&chain) {
             let seen = format!("descriptor {index}, which the chain at {taker} takes");
             let due = "one that was returned";
             self.report(Some(head), Rule::ChainReused, seen, due);
-            return;
+            return descriptors;
         }
         let bad_header = self.kind == Kind::Tx && self.judge_header(mem, head, &chain);
-        let owned = Owned {
-            digest: match self.kind {
-                Kind::Rx => None,
-                Kind::Tx => self.digest(mem, &chain),
-            },
-            reachable: self.unreachable(mem, &chain).is_none(),
-            lost: None,
-            bad_header,
-            chain,
-        };
-        if let Some((address, other)) = self.owned.add(head, owned) {
-            let seen = format!("{address:#x}, which is also of the buffer at descriptor {other}");
+        self.check_overlap(head, &chain);
+        if self.owned.has_room(&chain) {
+            let owned = Owned {
+                digest: match self.kind {
+                    Kind::Rx => None,
+                    Kind::Tx => self.digest(mem, &chain),
+                },
+                reachable: self.unreachable(mem, &chain).is_none(),
+                lost: None,
+                bad_header,
+                chain,
+            };
+            self.owned.add(head, owned);
+        }
+        descriptors
+    }
+
+    /// Looks for a receive buffer in which this chain has a part. Frames to transmit may well share
+    /// memory with each other.
+    fn check_overlap(&self, head: u16, chain: &Chain) {
+        let queue = self.ring.queue;
+        let receives = self.kind == Kind::Rx && self.owned.has_room(chain);
+        let mut buffers = self.sanitizer.buffers();
+        let shared = chain.buffers().fold(None, |found, (first, len)| {
+            let shared = match receives {
+                true => buffers.add(first, len, queue, head),
+                false => buffers.find(first, len),
+            };
+            found.or(shared)
+        });
+        drop(buffers);
+        if let Some(shared) = shared {
+            let seen = format!(
+                "{:#x}, which is also of the buffer at descriptor {} of queue {}",
+                shared.address, shared.head, shared.queue
+            );
             let due = "memory of its own";
             self.report(Some(head), Rule::BufferOverlap, seen, due);
         }
@@ -253,6 +296,12 @@ impl Shadow {
         let Some(owned) = self.owned.remove(head) else {
             return;
         };
+        if self.kind == Kind::Rx {
+            let mut buffers = self.sanitizer.buffers();
+            for (first, _) in owned.chain.buffers() {
+                buffers.remove(first, self.ring.queue, head);
+            }
+        }
         let now = Chain::read(mem, self.ring.config.desc, self.size, head);
         if now.as_ref() != Some(&owned.chain) {
             let due = "the same as when it was made available";
@@ -337,6 +386,7 @@ pub(crate) fn parts(config: &RingConfig, size: u16) -> [(u64, usize, Permissions
 
 impl Observer for Shadow {
     fn begin(&mut self, mem: &DmaMap, at: Position) {
+        self.place(at);
         self.waits.looked();
         if let Some(event) = self.event(mem) {
             self.waits.event(event);
@@ -345,14 +395,14 @@ impl Observer for Shadow {
             return;
         };
         if index.wrapping_sub(at.next_avail) <= self.size {
-            self.look(mem, index);
+            self.look(mem, index, DESCRIPTORS);
             self.check_posted(mem, at);
         }
     }
 
     fn publish(&mut self, mem: &DmaMap, at: Position, count: u16) {
-        // What came since the batch began.
-        self.look(mem, at.next_avail);
+        // What came since the batch began: the engine has looked at it, so it is bounded.
+        self.look(mem, at.next_avail, usize::MAX);
         let now = self.sanitizer.now();
         for n in 0..count {
             let index = at.next_used.wrapping_add(n) & (self.size - 1);
@@ -398,6 +448,7 @@ impl Observer for Shadow {
     }
 
     fn fault(&mut self, mem: &DmaMap, at: Position, fault: Fault) {
+        self.place(at);
         let head = self.entry(mem, at.next_avail);
         let rule = match fault.error {
             Error::AvailIndex => Rule::AvailIndex,
@@ -407,7 +458,7 @@ impl Observer for Shadow {
             Error::BufferLength => Rule::ChainLength,
             Error::Indirect => Rule::ChainIndirect,
             Error::Header => {
-                self.look(mem, at.next_avail.wrapping_add(1));
+                self.look(mem, at.next_avail.wrapping_add(1), DESCRIPTORS);
                 let known = head.and_then(|head| self.owned.get(head));
                 if known.is_some_and(|owned| owned.bad_header) {
                     return;
@@ -445,6 +496,7 @@ impl Observer for Shadow {
     }
 
     fn doorbell(&mut self, mem: &DmaMap, at: Position, value: u32) {
+        self.place(at);
         self.waits.looked();
         let Some(index) = self.avail_index(mem) else {
             return;
@@ -468,6 +520,7 @@ impl Observer for Shadow {
     }
 
     fn tick(&mut self, mem: &DmaMap, at: Position) {
+        self.place(at);
         let now = self.sanitizer.now();
         self.forget_rate(now);
         let (Some(avail), Some(event)) = (self.avail_index(mem), self.event(mem)) else {
@@ -476,7 +529,7 @@ impl Observer for Shadow {
         if avail.wrapping_sub(at.next_avail) > self.size {
             return;
         }
-        self.look(mem, avail);
+        self.look(mem, avail, DESCRIPTORS);
         self.check_posted(mem, at);
         self.check_reach(mem, now);
         if self.kind == Kind::Rx {
@@ -505,6 +558,7 @@ impl Drop for Shadow {
     fn drop(&mut self) {
         if self.kind == Kind::Rx {
             self.sanitizer.set_asleep(self.ring.queue, true);
+            self.sanitizer.buffers().remove_queue(self.ring.queue);
         }
     }
 }

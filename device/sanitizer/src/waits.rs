@@ -68,15 +68,15 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    pub(crate) fn new(kind: Kind, size: u16, used: u16, interrupts: bool) -> Self {
+    pub(crate) fn new(kind: Kind, size: u16, interrupts: bool) -> Self {
         Self {
             kind,
             mask: size - 1,
             interrupts,
             armed: None,
             unheard: None,
-            used,
-            taken: used,
+            used: 0,
+            taken: 0,
             times: vec![Duration::ZERO; usize::from(size)],
             returned: vec![None; usize::from(size)],
             due: None,
@@ -85,6 +85,12 @@ impl Waits {
             asleep: None,
             said: Vec::new(),
         }
+    }
+
+    /// The next used entry, to begin with.
+    pub(crate) fn place(&mut self, used: u16) {
+        self.used = used;
+        self.taken = used;
     }
 
     /// The card looks at the avail ring.

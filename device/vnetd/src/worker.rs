@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
 use crate::line::{Line, Message};
+use crate::sanitize;
 use crate::server::{card, report, unusable, watch_signals};
 
 /// Serves until a signal, an error or the holder ends it.
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let endpoint = args.net.open_surviving(args, line.as_ref(), &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
     let mut card = card(args, endpoint, faults.as_ref())?;
+    let sanitizer = card.sanitizer().cloned();
     let keeper = Arc::clone(&line) as Arc<dyn Keeper>;
     let survival = Survival {
         memory: Arc::clone(&memory),
@@ -83,7 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if let Some(file) = &faults {
         file.report();
     }
-    result.and(rested)
+    let judged = sanitizer.map_or(Ok(()), |s| sanitize::verdict(args.sanitize, &s));
+    result.and(rested).and(judged)
 }
 
 /// What the holder has kept.

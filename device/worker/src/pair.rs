@@ -155,21 +155,8 @@ impl Pair {
         ring: RingConfig,
         vector: Option<Arc<Vector>>,
     ) -> Result<(), Fault> {
-        self.start_watched(kind, ring, vector, None)
-    }
-
-    /// The same, with somebody who watches the queue.
-    pub fn start_watched(
-        &self,
-        kind: Kind,
-        ring: RingConfig,
-        vector: Option<Arc<Vector>>,
-        observer: Option<Box<dyn Observer>>,
-    ) -> Result<(), Fault> {
-        if observer.is_some() {
-            self.shared.watched.store(true, Ordering::Relaxed);
-        }
         let mut state = self.shared.gate.lock();
+        let observer = state.observer(kind).take();
         // Without bus mastering no ring is within reach.
         let mem = self
             .shared
@@ -215,6 +202,12 @@ impl Pair {
         Ok(())
     }
 
+    /// Has somebody watch the queue of this kind that is started, or resumed, next.
+    pub fn watch(&self, kind: Kind, observer: Box<dyn Observer>) {
+        self.shared.watched.store(true, Ordering::Relaxed);
+        *self.shared.gate.lock().observer(kind) = Some(observer);
+    }
+
     /// Goes on with a queue that the last process started with this configuration, and raises its
     /// interrupt: nobody knows whether the driver has seen the last one. `mem` is guest memory, also
     /// without bus mastering.
@@ -226,6 +219,7 @@ impl Pair {
         mem: &DmaMap,
     ) -> Result<(), Fault> {
         let mut state = self.shared.gate.lock();
+        let observer = state.observer(kind).take();
         let tally = self.tally(kind);
         let Some(legacy) = tally.legacy() else {
             return Ok(());
@@ -234,6 +228,9 @@ impl Pair {
         let recovered = match kind {
             Kind::Rx => {
                 let (mut rx, recovered) = Rx::resume(&ring, mem, legacy.progress())?;
+                if let Some(observer) = observer {
+                    rx.observe(observer);
+                }
                 if let Some(mischief) = &mut state.mischief {
                     mischief.start_rx(&mut rx);
                 }
@@ -242,6 +239,9 @@ impl Pair {
             }
             Kind::Tx => {
                 let (mut tx, recovered) = Tx::resume(&ring, mem, legacy.progress())?;
+                if let Some(observer) = observer {
+                    tx.observe(observer);
+                }
                 if let Some(mischief) = &mut state.mischief {
                     mischief.start_tx(&mut tx);
                 }

@@ -51,6 +51,9 @@ pub(crate) struct State {
     pub(crate) reminder: Reminder,
     /// What is to go wrong, in a card that has faults.
     pub(crate) mischief: Option<Box<Mischief>>,
+    /// Those who are to watch the next queues.
+    rx_observer: Option<Box<dyn Observer>>,
+    tx_observer: Option<Box<dyn Observer>>,
 }
 
 /// What ends the sleep of a worker, other than a kick and its alarm.
@@ -124,6 +127,8 @@ impl State {
             served_asleep: None,
             reminder: Reminder::default(),
             mischief: None,
+            rx_observer: None,
+            tx_observer: None,
         }
     }
 
@@ -354,6 +359,14 @@ impl State {
                     Err(fault) => round.rx_fault = Some(fault),
                 }
             }
+        }
+    }
+
+    /// Who is to watch the next queue of this kind.
+    pub(crate) fn observer(&mut self, kind: Kind) -> &mut Option<Box<dyn Observer>> {
+        match kind {
+            Kind::Rx => &mut self.rx_observer,
+            Kind::Tx => &mut self.tx_observer,
         }
     }
 

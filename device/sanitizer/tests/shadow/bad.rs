@@ -54,6 +54,20 @@ fn two_chains_with_one_descriptor() {
     assert_eq!(rig.rules(), ["chain-reused"]);
 }
 
+/// A frame that is sent from a buffer which the card may write a received one to.
+#[test]
+fn a_buffer_on_both_queues() {
+    let mut rig = Rig::new(0);
+    rig.post(0);
+    rig.pass(Duration::from_millis(200), true);
+    let at = Rig::rx_buffer(0);
+    rig.mem.write(at + 100, &[0; 72]);
+    rig.tx.chain(0, &[(at + 100, 72)], false);
+    rig.tx.offer(0);
+    rig.serve_tx(false);
+    assert_eq!(rig.rules(), ["buffer-overlap"]);
+}
+
 /// A doorbell for what is not there; one that is late is none.
 #[test]
 fn doorbells_are_judged_by_their_value() {

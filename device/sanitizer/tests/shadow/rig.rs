@@ -8,7 +8,7 @@ use vnet_backend::{Frame, Meta, Offloads, Queue, RxRing};
 use vnet_contract::hdr::NetHdr;
 use vnet_irq::Vector;
 use vnet_queue::mock::{packet, Driver, Memory};
-use vnet_queue::{Budget, Observer, Position, Rx, RxFilter, Tx, Waits};
+use vnet_queue::{Budget, Observer, Position, RingConfig, Rx, RxFilter, Tx, Waits};
 use vnet_sanitizer::{Ring, Sanitizer, Shadow};
 
 pub(crate) const SIZE: u16 = 64;
@@ -72,7 +72,9 @@ impl Rig {
         let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
         let rx = Driver::new(&mem, RX_RING, SIZE, 0).start_at(index);
         let tx = Driver::new(&mem, TX_RING, SIZE, 0).start_at(index);
-        let shadow = |queue, config| {
+        let shadow = |queue, mut config: RingConfig| {
+            // Where the ring stands is for the engine to tell: it may be resumed.
+            (config.index_avail, config.index_used) = (0, 0);
             let vector = Some(Arc::new(Vector::default()));
             let ring = Ring {
                 queue,
