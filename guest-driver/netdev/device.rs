@@ -166,6 +166,11 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// Statistics of the transmit queue of a channel, whether in use or not.
     fn tx_queue_stats(&self, channel: u16) -> TxQueueStats;
 
+    /// Of the offloads that the user wants, those that can be on as the device is now.
+    ///
+    /// Process context, RTNL held; asked anew when a program comes or goes.
+    fn fix_features(&self, features: Features) -> Features;
+
     /// Switches offloads on and off, so that these are on. The core's copy is updated on success.
     ///
     /// Process context, RTNL held.
@@ -225,6 +230,11 @@ impl Features {
     /// The features of both.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The features that are not among the others.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// True if all of the others are among these.

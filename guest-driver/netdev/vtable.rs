@@ -45,6 +45,7 @@ impl<T: Operations> Callbacks<T> {
         ndo_set_mac_address: Some(Self::set_mac_address),
         ndo_set_rx_mode_async: Some(Self::set_rx_mode),
         ndo_change_mtu: Some(Self::change_mtu),
+        ndo_fix_features: Some(Self::fix_features),
         ndo_set_features: Some(Self::set_features),
         ndo_tx_timeout: Some(Self::tx_timeout),
         ndo_get_stats64: Some(Self::get_stats64),
@@ -203,6 +204,22 @@ impl<T: Operations> Callbacks<T> {
             unsafe { (&raw mut (*dev.as_raw()).mtu).write_volatile(mtu) };
             Ok(0)
         })
+    }
+
+    /// `ndo_fix_features`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` was registered for `T`, and the RTNL lock is held.
+    unsafe extern "C" fn fix_features(
+        dev: *mut b::net_device,
+        features: b::netdev_features_t,
+    ) -> b::netdev_features_t {
+        // SAFETY: see the module.
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        dev.ops()
+            .fix_features(Features::from_raw(features))
+            .as_raw()
     }
 
     /// `ndo_set_features`.

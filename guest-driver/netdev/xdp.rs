@@ -146,15 +146,18 @@ pub(crate) unsafe fn set_program<T: Operations>(
             dev.ops().set_xdp(dev, Some(Program { frags }))?;
             // SAFETY: passed on by the caller.
             unsafe { slot.set(program) };
-            Ok(())
         }
         None => {
             // Frames that come from here on go past it.
             // SAFETY: null.
             unsafe { slot.set(core::ptr::null_mut()) };
-            dev.ops().set_xdp(dev, None)
+            dev.ops().set_xdp(dev, None)?;
         }
     }
+    // A program may exclude offloads, which are on again when it is gone.
+    // SAFETY: the device is valid, and the RTNL lock held.
+    unsafe { b::netdev_update_features(dev.as_raw()) };
+    Ok(())
 }
 
 /// What programs are told of a receive queue: `struct xdp_rxq_info`, registered with its page pool.

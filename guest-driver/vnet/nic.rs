@@ -308,6 +308,14 @@ impl<'a> Operations for Nic<'a> {
             .map_or_else(TxQueueStats::default, |(tx, _)| tx.queue.told())
     }
 
+    fn fix_features(&self, features: Features) -> Features {
+        match self.shape().program {
+            None => features,
+            // It is shown frames as they were on the wire.
+            Some(_) => features.without(Features::RX_CHECKSUM.with(Features::RX_GRO)),
+        }
+    }
+
     fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result {
         // A card that is being reset or gone gets to know when its queues are started again.
         if dev.is_running() && self.present() && !self.given_up.load(Relaxed) {

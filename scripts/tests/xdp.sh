@@ -75,7 +75,17 @@ check "redirect to where nothing is" verdict nowhere xdp_errors 0
 check "transmit: a program answers" verdict answer xdp_tx 10
 guest_check "the answers went by the transmit ring" "$xdp"'[ $(total xdp_xmit) -ge 10 ]; [ $(total xdp_full) = 0 ]'
 check "there is as much headroom as the kernel promises" verdict move xdp_pass 10
+guest_check "offloads that a program excludes are off, and remembered" '
+  ethtool -k vnet0 >/tmp/features
+  cat /tmp/features
+  grep -x "rx-checksumming: off \[requested on\]" /tmp/features
+  grep -x "rx-gro-hw: off \[requested on\]" /tmp/features'
 check "the program leaves, traffic stays" verdict off packets 10
+guest_check "the offloads are on again" '
+  ethtool -k vnet0 >/tmp/features
+  cat /tmp/features
+  grep -x "rx-checksumming: on" /tmp/features
+  grep -x "rx-gro-hw: on" /tmp/features'
 
 guest_check "a program for frames of one buffer and a large MTU exclude each other" "$xdp"'
   ip link set vnet0 mtu 3502

@@ -173,7 +173,11 @@ impl<'a> Connection<'a> {
             PollFd::new(&self.socket, events),
             PollFd::new(control, PollFlags::IN),
         ];
-        retry_on_intr(|| poll(&mut fds, None)).map(drop)
+        retry_on_intr(|| poll(&mut fds, None))?;
+        if !fds[1].revents().is_empty() {
+            control.clear();
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,8 @@ pub struct Control(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Readable when there is something to look at. The message thread sleeps on it.
+    /// Readable when there is something to look at. The message thread sleeps on it, after it has
+    /// looked.
     event: OwnedFd,
     stop: AtomicBool,
     hang_up: AtomicBool,
@@ -73,14 +74,15 @@ impl Control {
             .then_some(Request::HangUp)
     }
 
+    /// The event has ended a sleep. What was asked for is looked at after this; the event itself
+    /// may be late, and about a client that is gone.
+    pub(crate) fn clear(&self) {
+        let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
+    }
+
     /// The client is gone: what was asked for about it is done.
     pub(crate) fn client_gone(&self) {
-        // First the event. What is asked for after that sets it again.
-        let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
         self.0.hang_up.store(false, Ordering::Release);
-        if self.0.stop.load(Ordering::Acquire) {
-            self.notify();
-        }
     }
 }
 

@@ -154,6 +154,9 @@ impl Session {
             PollFd::new(&self.control, PollFlags::IN),
         ];
         retry_on_intr(|| poll(&mut fds, None))?;
+        if !fds[1].revents().is_empty() {
+            self.control.clear();
+        }
         if fds[0].revents().is_empty() {
             return Ok(None);
         }

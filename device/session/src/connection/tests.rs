@@ -76,6 +76,26 @@ fn descriptors_beyond_the_limit_are_known_to_be_lost() {
     assert_eq!(lost, expected);
 }
 
+/// What was asked for about the last client may be heard of only when the next one is there.
+#[test]
+fn an_event_without_a_request_does_not_keep_the_thread_awake() {
+    let (mut client, connection) = pair();
+    let control = Control::new().unwrap();
+    control.hang_up();
+    control.client_gone();
+    connection.wait_for_data(&control).unwrap();
+    assert_eq!(control.request(), None);
+    let asleep = std::thread::scope(|s| {
+        let sleeper = s.spawn(|| connection.wait_for_data(&control));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let asleep = !sleeper.is_finished();
+        client.write_all(&[0]).unwrap();
+        sleeper.join().unwrap().unwrap();
+        asleep
+    });
+    assert!(asleep);
+}
+
 #[test]
 fn many_messages_come_with_one_read() {
     let (mut client, connection) = pair();
