@@ -169,14 +169,19 @@ impl NetHdr {
     /// Reads back what [`Self::to_bytes`] gives. Any bytes are accepted; the values are unchecked.
     #[inline]
     pub const fn from_bytes(b: &[u8; SIZE]) -> Self {
+        // In the two words that the bytes were copied in. Loads that straddle these would wait until
+        // the copies are in the cache, for each frame.
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11] = *b;
+        let first = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+        let second = u32::from_le_bytes([b8, b9, b10, b11]);
         Self {
-            flags: b[0],
-            gso_type: b[1],
-            hdr_len: u16::from_le_bytes([b[2], b[3]]),
-            gso_size: u16::from_le_bytes([b[4], b[5]]),
-            csum_start: u16::from_le_bytes([b[6], b[7]]),
-            csum_offset: u16::from_le_bytes([b[8], b[9]]),
-            num_buffers: u16::from_le_bytes([b[10], b[11]]),
+            flags: first as u8,
+            gso_type: (first >> 8) as u8,
+            hdr_len: (first >> 16) as u16,
+            gso_size: (first >> 32) as u16,
+            csum_start: (first >> 48) as u16,
+            csum_offset: second as u16,
+            num_buffers: (second >> 16) as u16,
         }
     }
 }
