@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use tracing::{error, info, warn};
+use tracing::{error, info, warn, Span};
 use vnet_backend::Endpoint;
 use vnet_contract::queue::{kind, Kind};
 use vnet_worker::Fault;
@@ -52,9 +52,14 @@ impl Monitor {
         notes: SyncSender<Note>,
         inbox: Receiver<Note>,
     ) -> io::Result<Self> {
+        // The log says which card it is about where the one who made it does.
+        let span = Span::current();
         let thread = thread::Builder::new()
             .name("vnet-monitor".into())
-            .spawn(move || run(&endpoint, &events, &inbox))?;
+            .spawn(move || {
+                let _span = span.entered();
+                run(&endpoint, &events, &inbox);
+            })?;
         Ok(Self {
             notes,
             thread: Some(thread),

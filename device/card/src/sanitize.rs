@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use tracing::warn;
+use tracing::{warn, Span};
 use vnet_contract::regs;
 use vnet_irq::Vector;
 use vnet_sanitizer::{Finding, Ring, Rule, Sanitizer, Shadow};
@@ -34,9 +34,13 @@ impl Watch {
     fn spawn(sanitizer: Arc<Sanitizer>, clocks: Vec<Clock>) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let shared = Arc::clone(&sanitizer);
+        let span = Span::current();
         let thread = thread::Builder::new()
             .name("vnet-sanitizer".into())
-            .spawn(move || run(&shared, &clocks, &stopped))?;
+            .spawn(move || {
+                let _span = span.entered();
+                run(&shared, &clocks, &stopped);
+            })?;
         Ok(Self {
             sanitizer,
             stop,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Everything that a test needs in place of a guest.
 //!
-//! From the outside in: [`Server`] runs vnetd with a socket of its own; [`Wire`] speaks vfio-user
+//! From the outside in: [`Server`] runs vnetd with a socket of its own, [`Cards`] with many; [`Wire`] speaks vfio-user
 //! to it, message by message, and can say what no well-behaved client would; [`Card`] makes
 //! registers, DMA mappings and interrupts of those messages; [`Nic`] is a driver on top, with the
 //! same ring code as the kernel module (`vnet-ring`). [`RawQueue`] is a ring without a driver, for
@@ -34,7 +34,7 @@ pub use process::Process;
 pub use qemu::{Function, Qemu};
 pub use qtest::Qtest;
 pub use ring::{DmaRing, RawQueue};
-pub use server::Server;
+pub use server::{Cards, Server};
 pub use wire::{command, irq, region, Reply, Wire, NO_REPLY};
 
 use std::time::Duration;

@@ -108,6 +108,43 @@ impl Server {
     }
 }
 
+/// A running vnetd with the cards of a configuration.
+#[derive(Debug)]
+pub struct Cards {
+    /// The process.
+    pub process: Process,
+    // Dropped last: takes the sockets' directory away.
+    dir: TempDir,
+}
+
+impl Cards {
+    /// Starts vnetd with this configuration, in which `@DIR@` stands for a directory of its own, and
+    /// waits until it listens on these sockets in it.
+    pub fn start(config: &str, sockets: &[&str]) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let file = dir.path().join("vnetd.toml");
+        let place = dir.path().display().to_string();
+        std::fs::write(&file, config.replace("@DIR@", &place))?;
+        let mut command = Server::command();
+        command.arg("--config").arg(&file);
+        let mut process = Process::start(&mut command)?;
+        for socket in sockets {
+            wait_for(&dir.path().join(socket), &mut process)?;
+        }
+        Ok(Self { process, dir })
+    }
+
+    /// The path of a file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Connects to the card on this socket and brings it up with these options.
+    pub fn nic(&self, socket: &str, options: Options) -> Result<Nic> {
+        Nic::bring_up(Card::connect(&self.path(socket))?, options)
+    }
+}
+
 /// Builds vnetd where the running test was built, and returns its path. Cargo builds a program by
 /// itself only for the tests of its own package.
 fn build() -> PathBuf {

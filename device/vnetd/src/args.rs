@@ -3,20 +3,72 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 
 use crate::mac::Mac;
+use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize::Mode;
 
-/// Serves a vnet network card to a virtual machine.
+/// Serves vnet network cards to virtual machines.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) card: Option<Args>,
+
+    /// File that describes any number of cards, instead of one by arguments; see docs/vnetd.md
+    #[arg(long, value_name = "FILE", conflicts_with = "Args")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Outlive the death of the process that serves the card: another one goes on, and the guest
+    /// does not notice. SIGUSR2 has a new version of the program take over. For one card that is
+    /// described by arguments
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) survive: bool,
+
+    /// Serve the card for a process that outlives this one, which is standard input
+    #[arg(long, hide = true, conflicts_with = "config")]
+    pub(crate) worker: bool,
+
+    /// What to log on standard error: off, error, warn, info, debug or trace [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<LevelFilter>,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Reads a configuration, says what is wrong with it, and serves nothing
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+}
+
+/// One card: arguments of the program, or a table of a configuration.
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Name of the card in the log and for vnetctl [default: that of the socket]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+
     /// Socket to listen on; the virtual machine's vfio-user device connects to it
-    #[arg(long, value_name = "PATH")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        required = false,
+        required_unless_present = "config"
+    )]
     pub(crate) socket: PathBuf,
 
     /// What the card is connected to
@@ -59,19 +111,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) sanitize_patience: u16,
+}
 
-    /// Outlive the death of the process that serves the card: another one goes on, and the guest
-    /// does not notice. SIGUSR2 has a new version of the program take over
-    #[arg(long)]
-    pub(crate) survive: bool,
-
-    /// Serve the card for a process that outlives this one, which is standard input
-    #[arg(long, hide = true)]
-    pub(crate) worker: bool,
-
-    /// What to log on standard error: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "warn")]
-    pub(crate) log: LevelFilter,
+impl Args {
+    /// What the card is called.
+    pub(crate) fn name(&self) -> Name {
+        self.name
+            .clone()
+            .unwrap_or_else(|| Name::for_socket(&self.socket))
+    }
 }
 
 #[cfg(test)]
@@ -80,25 +128,27 @@ mod tests {
     use clap::error::ErrorKind;
     use clap::CommandFactory;
 
-    fn parse(args: &[&str]) -> Result<Args, ErrorKind> {
+    fn parse(args: &[&str]) -> Result<Cli, ErrorKind> {
         let all = ["vnetd", "--socket", "s"].iter().chain(args);
-        Args::try_parse_from(all).map_err(|e| e.kind())
+        Cli::try_parse_from(all).map_err(|e| e.kind())
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Args::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn defaults() {
-        let args = parse(&[]).unwrap();
+        let cli = parse(&[]).unwrap();
+        assert!(cli.log.is_none() && cli.config.is_none());
+        let args = cli.card.unwrap();
+        assert_eq!(args.name().as_str(), "s");
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
         assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.faults, None);
         assert_eq!((args.sanitize, args.sanitize_patience), (Mode::Off, 10));
-        assert_eq!(args.log, LevelFilter::WARN);
     }
 
     #[test]
@@ -120,7 +170,22 @@ mod tests {
                 "{bad:?}"
             );
         }
-        let no_socket = Args::try_parse_from(["vnetd"]).unwrap_err();
-        assert_eq!(no_socket.kind(), ErrorKind::MissingRequiredArgument);
+        for no_socket in [&["vnetd"][..], &["vnetd", "--net", "null"]] {
+            let refused = Cli::try_parse_from(no_socket).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::MissingRequiredArgument);
+        }
+    }
+
+    #[test]
+    fn one_card_or_a_file() {
+        let cli = Cli::try_parse_from(["vnetd", "--config", "f", "--log", "info"]).unwrap();
+        assert!(cli.card.is_none() && cli.config.is_some());
+        for both in [&["--config", "f"][..], &["--config", "f", "--survive"]] {
+            assert_eq!(parse(both).unwrap_err(), ErrorKind::ArgumentConflict);
+        }
+        let survive = Cli::try_parse_from(["vnetd", "--config", "f", "--survive"]).unwrap_err();
+        assert_eq!(survive.kind(), ErrorKind::ArgumentConflict);
+        let check = Cli::try_parse_from(["vnetd", "check", "f"]).unwrap();
+        assert!(check.command.is_some() && check.card.is_none());
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use vnet_session::SharedCard;
 
+use crate::card::Id;
 use crate::error::Error;
 
 /// How long the card may take to come to rest. It takes far less unless a thread hangs.
@@ -22,8 +23,17 @@ pub(crate) enum Event {
     HandOver,
     /// The server cannot go on.
     Failed(Error),
-    /// The card is at rest.
+    /// Nobody serves this card any more.
+    Ended { id: Id, error: Error },
+    /// The client of this card cannot work.
+    Useless { id: Id, error: Error },
+    /// A card is at rest.
     AtRest,
+}
+
+pub(crate) fn report(events: &Sender<Event>, event: Event) {
+    // Fails only when the main thread is on its way out already.
+    let _ = events.send(event);
 }
 
 /// What a server ends for.
@@ -35,13 +45,15 @@ pub(crate) enum Cause {
     HandOver,
 }
 
-/// Waits for whatever ends the server.
+/// Waits for whatever ends the server of one card.
 pub(crate) fn wait(events: &Receiver<Event>) -> Result<Cause, Error> {
     loop {
         match events.recv() {
             Ok(Event::Signal) => return Ok(Cause::Done),
             Ok(Event::HandOver) => return Ok(Cause::HandOver),
-            Ok(Event::Failed(error)) => return Err(error),
+            Ok(
+                Event::Failed(error) | Event::Ended { error, .. } | Event::Useless { error, .. },
+            ) => return Err(error),
             Ok(Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
             Err(_) => return Err(Error::Panicked),
@@ -49,37 +61,41 @@ pub(crate) fn wait(events: &Receiver<Event>) -> Result<Cause, Error> {
     }
 }
 
-/// Brings the card to rest and out of the client's memory, and keeps the message thread from it
+/// Brings cards to rest and out of their clients' memory, and keeps the message threads from them
 /// after that. Gives up after a while, or at once when another signal comes: the thread that holds
-/// the card, or a worker, may hang.
+/// a card, or a worker, may hang.
 pub(crate) fn rest(
-    card: SharedCard,
+    cards: Vec<SharedCard>,
     sender: Sender<Event>,
     events: &Receiver<Event>,
 ) -> Result<(), Error> {
     let end = Instant::now() + PATIENCE;
-    thread::Builder::new()
-        .name("vnet-end".into())
-        .spawn(move || {
-            let mut locked = card.lock().unwrap_or_else(PoisonError::into_inner);
-            locked.disconnect();
-            // Fails only when nobody waits any more.
-            let _ = sender.send(Event::AtRest);
-            // The message thread must not touch the card again before the process is gone.
-            loop {
-                thread::park();
-            }
-        })
-        .map_err(Error::Thread)?;
-    loop {
+    let mut left = cards.len();
+    for card in cards {
+        let sender = sender.clone();
+        thread::Builder::new()
+            .name("vnet-end".into())
+            .spawn(move || {
+                let mut locked = card.lock().unwrap_or_else(PoisonError::into_inner);
+                locked.disconnect();
+                report(&sender, Event::AtRest);
+                // The message thread must not touch the card again before the process is gone.
+                loop {
+                    thread::park();
+                }
+            })
+            .map_err(Error::Thread)?;
+    }
+    while left > 0 {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(Event::AtRest) => return Ok(()),
-            Ok(Event::Failed(_) | Event::HandOver) => {}
+            Ok(Event::AtRest) => left -= 1,
             Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(Error::Stuck);
             }
+            Ok(_) => {}
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -108,7 +124,7 @@ mod tests {
         let (sender, events) = channel();
         // What is reported on the way does not matter any more.
         sender.send(Event::Failed(Error::Panicked)).unwrap();
-        rest(Arc::clone(&card), sender, &events).unwrap();
+        rest(vec![Arc::clone(&card)], sender, &events).unwrap();
         assert!(card.try_lock().is_err());
     }
 
@@ -118,13 +134,13 @@ mod tests {
         let _held = card.lock().unwrap();
         let (sender, events) = channel();
         let start = Instant::now();
-        let end = rest(Arc::clone(&card), sender.clone(), &events);
+        let end = rest(vec![Arc::clone(&card)], sender.clone(), &events);
         assert!(matches!(end, Err(Error::Stuck)));
         assert!(start.elapsed() >= PATIENCE);
 
         sender.send(Event::Signal).unwrap();
         let start = Instant::now();
-        let end = rest(Arc::clone(&card), sender, &events);
+        let end = rest(vec![Arc::clone(&card)], sender, &events);
         assert!(matches!(end, Err(Error::Stuck)));
         assert!(start.elapsed() < PATIENCE);
     }

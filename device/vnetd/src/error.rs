@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::name::Name;
+
 /// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -12,7 +14,15 @@ pub(crate) enum Error {
         source: vnet_backend::Error,
     },
     #[error("card: {0}")]
-    Card(vnet_card::Error),
+    Unmade(vnet_card::Error),
+    #[error("card {name}: {error}")]
+    Card { name: Name, error: Box<Error> },
+    #[error("there is a card {0} already")]
+    Exists(Name),
+    #[error("there are as many cards as there can be, {most}", most = crate::config::MAX_CARDS)]
+    TooMany,
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
     #[error(transparent)]
     Faults(#[from] crate::faults::Error),
     #[error(transparent)]

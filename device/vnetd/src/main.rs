@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! The vnet device server: one card on one socket.
+//! The vnet device server: any number of cards, each on a socket of its own.
 //!
 //! What is wrong is said in one line on standard error, and the exit status is 1; for bad
 //! arguments it is 2. It is 3 if all that is wrong is that the driver broke rules.
@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod card;
+mod cards;
+mod config;
 mod end;
 mod error;
 mod faults;
@@ -15,30 +18,27 @@ mod limits;
 mod line;
 mod log;
 mod mac;
+mod name;
 mod net;
 mod sanitize;
 mod server;
+mod settings;
 mod worker;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Args;
+use crate::args::{Cli, Command};
+use crate::config::Config;
 use crate::error::Error;
 
 /// Exit status if the driver broke rules, and that matters.
 const RULES_BROKEN: u8 = 3;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    log::start(args.log);
-    let result = match (args.worker, args.survive) {
-        (true, _) => worker::run(&args).map(|()| 0),
-        (false, true) => holder::run(&args),
-        (false, false) => server::run(&args).map(|()| 0),
-    };
-    match result {
+    match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             eprintln!("vnetd: {e}");
@@ -47,5 +47,34 @@ fn main() -> ExitCode {
                 _ => ExitCode::FAILURE,
             }
         }
+    }
+}
+
+/// Does what the arguments ask for, and returns the exit status.
+fn run(cli: Cli) -> Result<u8, Error> {
+    if let Some(Command::Check { file }) = cli.command {
+        check(&config::load(&file)?);
+        return Ok(0);
+    }
+    let file = cli.config.as_deref().map(config::load).transpose()?;
+    let level = cli.log.or(file.as_ref().and_then(|file| file.log));
+    log::start(level.unwrap_or(LevelFilter::WARN));
+    match (file, cli.card) {
+        (Some(config), _) => server::run(config).map(|()| 0),
+        (None, Some(card)) => match (cli.worker, cli.survive) {
+            (true, _) => worker::run(&card).map(|()| 0),
+            (false, true) => holder::run(&card),
+            (false, false) => server::run_one(card).map(|()| 0),
+        },
+        // The definition of the arguments asks for one of them.
+        (None, None) => Ok(0),
+    }
+}
+
+/// Says what there would be.
+fn check(config: &Config) {
+    for card in &config.cards {
+        let (name, socket) = (card.name(), card.socket.display());
+        println!("card {name}: {socket}, {}", card.net);
     }
 }

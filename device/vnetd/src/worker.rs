@@ -15,13 +15,14 @@ use vnet_session::{Lifeline, Session};
 use vnet_state::{Held, Keeper, Memory, Token};
 
 use crate::args::Args;
-use crate::end::{self, Cause, Event};
+use crate::card::{card, unusable};
+use crate::end::{self, report, Cause, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
 use crate::line::{Line, Message};
 use crate::sanitize;
-use crate::server::{card, report, unusable, watch_signals};
+use crate::server::watch_signals;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         memory: Arc::clone(&memory),
         keeper: Arc::clone(&keeper),
     };
-    card.survive(survival, &mut held).map_err(Error::Card)?;
+    card.survive(survival, &mut held).map_err(Error::Unmade)?;
     let card = Arc::new(Mutex::new(card));
 
     let lifeline = Lifeline::new(&memory, keeper, &mut held).map_err(Error::Holder)?;
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         // Between two messages; then, when the card is dropped, between two batches.
         return server.join().map_err(|_| Error::Panicked);
     }
-    let rested = end::rest(card, sender, &events);
+    let rested = end::rest(vec![card], sender, &events);
     if let Some(file) = &faults {
         file.report();
     }

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The configuration file; docs/vnetd.md describes it.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::Args;
+use crate::settings::{self, Problem, Setting};
+
+/// Largest file that is read.
+const MAX_SIZE: u64 = 1024 * 1024;
+/// Most cards.
+pub(crate) const MAX_CARDS: usize = 256;
+/// Keys beside the cards.
+const KEYS: [&str; 2] = ["card", "log"];
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) cards: Vec<Args>,
+    pub(crate) log: Option<LevelFilter>,
+}
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Content(Problems),
+}
+
+/// What is wrong with a file: one line each, in their order.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    path: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let before = if n == 0 { "" } else { "\nvnetd: " };
+            write!(f, "{before}{}:", self.path.display())?;
+            match problem.line {
+                0 => write!(f, " {}", problem.what)?,
+                line => write!(f, "{line}: {}", problem.what)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file and checks all that can be checked without touching anything.
+pub(crate) fn load(path: &Path) -> Result<Config, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_SIZE {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    parse(&text).map_err(|problems| {
+        Error::Content(Problems {
+            path: path.to_owned(),
+            problems,
+        })
+    })
+}
+
+/// What a text says, or all that is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+    let lines = Lines(text);
+    let table = DeTable::parse(text).map_err(|e| {
+        let line = e.span().map_or(0, |span| lines.of(&span));
+        vec![Problem::new(line, e.message())]
+    })?;
+    let mut config = Config::default();
+    let mut problems = Vec::new();
+    let mut found = Vec::new();
+    for (key, value) in table.get_ref() {
+        let line = lines.of(&key.span());
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("card", DeValue::Array(cards)) => found.extend(cards),
+            ("card", _) => problems.push(Problem::new(line, "each card begins with [[card]]")),
+            ("log", DeValue::String(level)) => match level.parse() {
+                Ok(level) => config.log = Some(level),
+                Err(_) => {
+                    let what = "log: off, error, warn, info, debug or trace is needed";
+                    problems.push(Problem::new(line, what));
+                }
+            },
+            (key, _) if KEYS.contains(&key) => {
+                problems.push(Problem::new(line, format!("{key}: a string is needed")));
+            }
+            (key, _) => {
+                let what = settings::unknown(key, KEYS.into_iter());
+                problems.push(Problem::new(line, what));
+            }
+        }
+    }
+    let mut starts = Vec::new();
+    for card in found {
+        let start = lines.of(&card.span());
+        match one(card, &lines) {
+            Ok(args) => {
+                config.cards.push(args);
+                starts.push(start);
+            }
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    if starts.is_empty() && problems.is_empty() {
+        problems.push(Problem::new(0, "there is no [[card]]"));
+    }
+    if starts.len() > MAX_CARDS {
+        let what = format!("more than {MAX_CARDS} cards");
+        problems.push(Problem::new(starts[MAX_CARDS], what));
+    }
+    problems.extend(duplicates(&config.cards, &starts));
+    problems.sort_by_key(|problem| problem.line);
+    match problems.is_empty() {
+        true => Ok(config),
+        false => Err(problems),
+    }
+}
+
+/// A card of the file.
+fn one(card: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Result<Args, Vec<Problem>> {
+    let start = lines.of(&card.span());
+    let DeValue::Table(table) = card.get_ref() else {
+        return Err(vec![Problem::new(start, "each card begins with [[card]]")]);
+    };
+    let mut list = Vec::new();
+    let mut problems = Vec::new();
+    for (key, value) in table {
+        let (key, line) = (key.get_ref().to_string(), lines.of(&key.span()));
+        match plain(&key, value.get_ref()) {
+            Ok(value) => list.push(Setting { key, value, line }),
+            Err(what) => problems.push(Problem::new(line, format!("{key}: {what}"))),
+        }
+    }
+    let card = settings::card(&list, start);
+    match (card, problems.is_empty()) {
+        (Ok(card), true) => Ok(card),
+        (Ok(_), false) => Err(problems),
+        (Err(more), _) => Err([problems, more].concat()),
+    }
+}
+
+/// A value as it is given to an argument.
+fn plain(key: &str, value: &DeValue<'_>) -> Result<String, &'static str> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(n) => match i64::from_str_radix(n.as_str(), n.radix()) {
+            Ok(n) => Ok(n.to_string()),
+            Err(_) => Err("the number is too large"),
+        },
+        DeValue::Boolean(on) => Ok(on.to_string()),
+        DeValue::Table(table) if key == "net" => backend(table),
+        _ => Err("a string or a number is needed"),
+    }
+}
+
+/// A backend that is described by a table: `type` comes first, the rest are its options.
+fn backend(table: &DeTable<'_>) -> Result<String, &'static str> {
+    let mut kind = None;
+    // In the order in which they were written.
+    let mut options = BTreeMap::new();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        let value = match value.get_ref() {
+            DeValue::Table(_) => Err("the options of a backend are strings or numbers"),
+            value => plain(name, value),
+        }?;
+        if name.contains([',', '=']) || value.contains(',') {
+            return Err("no option of a backend can have a comma in it");
+        }
+        match (name, value.as_str()) {
+            ("type", _) => kind = Some(value),
+            (_, "false") => {}
+            (_, "true") => {
+                options.insert(key.span().start, name.to_owned());
+            }
+            _ => {
+                options.insert(key.span().start, format!("{name}={value}"));
+            }
+        }
+    }
+    let kind = kind.ok_or("a backend has a type")?;
+    let options: Vec<_> = options.into_values().collect();
+    match options.is_empty() {
+        true => Ok(kind),
+        false => Ok(format!("{kind}:{}", options.join(","))),
+    }
+}
+
+/// Cards that cannot be told apart, or want the same socket. `lines`: where each begins.
+fn duplicates(cards: &[Args], lines: &[usize]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (n, (card, &line)) in cards.iter().zip(lines).enumerate() {
+        for (other, at) in cards.iter().zip(lines).take(n) {
+            if other.name() == card.name() {
+                let what = format!("the card on line {at} is called {} too", card.name());
+                problems.push(Problem::new(line, what));
+            }
+            let path = |card: &Args| std::path::absolute(&card.socket).ok();
+            if path(other) == path(card) {
+                let socket = card.socket.display();
+                let what = format!("the card on line {at} has the socket {socket} too");
+                problems.push(Problem::new(line, what));
+            }
+        }
+    }
+    problems
+}
+
+/// Finds lines.
+struct Lines<'a>(&'a str);
+
+impl Lines<'_> {
+    fn of(&self, span: &Range<usize>) -> usize {
+        let before = self.0.as_bytes().iter().take(span.start);
+        1 + before.filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Net;
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = parse(text).unwrap_err();
+        let line = |p: &Problem| format!("{}: {}", p.line, p.what);
+        problems.iter().map(line).collect()
+    }
+
+    #[test]
+    fn cards_and_what_they_have() {
+        let config = parse(
+            r#"
+            log = "info"
+
+            [[card]]
+            name = "vm1"
+            socket = "/run/vm1.sock"
+            net = "tap:name=tap0"
+            mac = "52:54:00:12:34:56"
+            queues = 0x2
+            mtu-max = 1_500
+
+            [[card]]
+            socket = "/run/vm2.sock"
+            net = { type = "null", copy = true, rx = 64 }
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.log, Some(LevelFilter::INFO));
+        let [a, b] = &config.cards[..] else {
+            panic!("{config:?}");
+        };
+        assert_eq!((a.name().as_str(), b.name().as_str()), ("vm1", "vm2"));
+        assert_eq!((a.queues, a.mtu_max), (2, 1500));
+        let tap0 = Net::Tap {
+            name: "tap0".into(),
+        };
+        assert_eq!(a.net, tap0);
+        assert_eq!(b.net.to_string(), "null:copy,rx=64");
+        assert!(a.mac.is_some() && b.mac.is_none());
+    }
+
+    #[test]
+    fn problems_come_with_their_lines() {
+        for (text, due) in [
+            ("", &["0: there is no [[card]]"][..]),
+            ("card = 1", &["1: each card begins with [[card]]"]),
+            ("card = [1]", &["1: each card begins with [[card]]"]),
+            ("[card]\nsocket='a'", &["1: each card begins with [[card]]"]),
+            ("[[cards]]", &["1: unknown key cards; did you mean card?"]),
+            (
+                "log = 'loud'",
+                &["1: log: off, error, warn, info, debug or trace is needed"],
+            ),
+            ("log = 1", &["1: log: a string is needed"]),
+            ("[[card]]\nnet = 'null'", &["1: the card has no socket"]),
+            (
+                "\n[[card]]\nsocket = 'a'\nmtu_max = 9000\nqueues = 17",
+                &[
+                    "4: unknown key mtu_max; did you mean mtu-max?",
+                    "5: queues = \"17\": 17 is not in 1..=16",
+                ],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\nqueues = 99999999999999999999",
+                &["3: queues: the number is too large"],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\nqueues = [1]\nnet.x = 1",
+                &[
+                    "3: queues: a string or a number is needed",
+                    "4: net: a backend has a type",
+                ],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\nnet = {type='tap', name='a,b'}",
+                &["3: net: no option of a backend can have a comma in it"],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\n[[card]]\nname = 'a'\nsocket = './a'",
+                &[
+                    "3: the card on line 1 is called a too",
+                    "3: the card on line 1 has the socket ./a too",
+                ],
+            ),
+        ] {
+            assert_eq!(problems(text), due, "{text}");
+        }
+        // Mistakes of form, in the words of the parser.
+        for (text, line) in [("a", "1: "), ("\n[[card]\n", "2: "), ("a=1\na=2", "2: ")] {
+            assert!(problems(text).concat().starts_with(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn cards_have_a_limit() {
+        let card = |n| format!("[[card]]\nsocket = '{n}'\n");
+        let many: String = (0..MAX_CARDS).map(card).collect();
+        assert_eq!(parse(&many).unwrap().cards.len(), MAX_CARDS);
+        let more = many + &card(MAX_CARDS);
+        assert_eq!(problems(&more), ["513: more than 256 cards"]);
+    }
+
+    #[test]
+    fn a_file_is_named_on_each_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vnetd.toml");
+        let missing = load(&path).unwrap_err().to_string();
+        let name = path.display();
+        assert!(missing.starts_with(&format!("{name}: ")), "{missing}");
+        fs::write(&path, "x = 1\ny = 1").unwrap();
+        let told = load(&path).unwrap_err().to_string();
+        let lines: Vec<_> = told.lines().collect();
+        assert!(lines[0].starts_with(&format!("{name}:1: unknown key x")));
+        assert!(lines[1].starts_with(&format!("vnetd: {name}:2: unknown key y")));
+    }
+}
