@@ -93,7 +93,8 @@ pub(crate) struct Channel<T: Operations> {
     pub(crate) long_polls: UnsafeCell<u32>,
     pub(crate) turns: Counter,
     irq_name: UnsafeCell<IrqName>,
-    irq: u32,
+    /// `None` for a device that is software only.
+    irq: Option<u32>,
     index: u16,
     pub(crate) interrupts: Counter,
 }
@@ -122,7 +123,7 @@ impl Write for IrqName {
 
 impl<T: Operations> Channel<T> {
     /// A stopped channel. [`Self::add`] must follow before it is used.
-    pub(crate) fn new(index: u16, irq: u32) -> Self {
+    pub(crate) fn new(index: u16, irq: Option<u32>) -> Self {
         Self {
             napi: Opaque::zeroed(),
             tx: UnsafeCell::new(None),
@@ -153,6 +154,9 @@ impl<T: Operations> Channel<T> {
     /// `dev` is valid and not yet registered, the channel is in its private data at the
     /// channel's index, and is not added yet. [`Self::remove`] is called before either goes.
     pub(crate) unsafe fn add(self: Pin<&Self>, dev: *mut b::net_device) {
+        if !T::HAS_POLL {
+            return;
+        }
         // SAFETY: by the caller; the context is pinned and zeroed, as the core wants it.
         unsafe {
             b::nd_napi_add(
@@ -172,8 +176,10 @@ impl<T: Operations> Channel<T> {
     ///
     /// The channel was added, and is stopped.
     pub(crate) unsafe fn remove(self: Pin<&Self>) {
-        // SAFETY: by the caller.
-        unsafe { b::nd_napi_del(self.napi.get()) }
+        if T::HAS_POLL {
+            // SAFETY: by the caller.
+            unsafe { b::nd_napi_del(self.napi.get()) }
+        }
     }
 
     /// See [`crate::Locked::create_pool`].
@@ -182,6 +188,10 @@ impl<T: Operations> Channel<T> {
     ///
     /// The RTNL lock is held; the channel belongs to `dev`.
     pub(crate) unsafe fn create_pool(&self, dev: &NetDevice<T>, params: PoolParams) -> Result {
+        // Its pages are mapped for the parent, and given back in the poll.
+        if !dev.has_parent() || !T::HAS_POLL {
+            return Err(ENODEV);
+        }
         // A pool made while the interface is down would be overlooked when the device goes.
         if !dev.is_running() {
             return Err(ENETDOWN);
@@ -247,38 +257,40 @@ impl<T: Operations> Channel<T> {
             unsafe { *self.tx.get() = Some(tx) };
             guard.reset();
         }
-        // SAFETY: the handler gets a pointer to the channel, which is pinned and outlives the
-        // request: `stop` frees it, and a running channel is always stopped before it is dropped.
-        // So does the name.
-        let requested = to_result(unsafe {
-            bindings::request_threaded_irq(
-                self.irq,
-                Some(Self::interrupt),
-                None,
-                0,
-                name.bytes.as_ptr().cast(),
-                core::ptr::from_ref(self).cast_mut().cast(),
-            )
-        });
-        if let Err(e) = requested {
-            // SAFETY: as for this function; NAPI is disabled and the handler not registered.
-            unsafe { self.drop_states(&queue) };
-            return Err(e);
+        if let Some(irq) = self.irq {
+            // SAFETY: the handler gets a pointer to the channel, which is pinned and outlives the
+            // request: `stop` frees it, and a running channel is always stopped before it is
+            // dropped. So does the name.
+            let requested = to_result(unsafe {
+                bindings::request_threaded_irq(
+                    irq,
+                    Some(Self::interrupt),
+                    None,
+                    0,
+                    name.bytes.as_ptr().cast(),
+                    core::ptr::from_ref(self).cast_mut().cast(),
+                )
+            });
+            if let Err(e) = requested {
+                // SAFETY: as for this function; NAPI is disabled and the handler not registered.
+                unsafe { self.drop_states(&queue) };
+                return Err(e);
+            }
+            // SAFETY: the context was added and is disabled; the interrupt is requested, and `stop`
+            // takes the hint back.
+            unsafe {
+                // The interrupt must be known when NAPI is enabled: that gives it its CPU.
+                b::nd_napi_set_irq(self.napi.get(), irq as c_int);
+                cpu::give_hint(dev, self.index, irq);
+            }
         }
-        // SAFETY: the RTNL lock is held, `napi` belongs to the device and is disabled, and both
-        // queues exist; the interrupt is requested, and `stop` takes the hint back.
-        unsafe {
-            // The interrupt must be known when NAPI is enabled: that gives it its CPU.
-            b::nd_napi_set_irq(self.napi.get(), self.irq as c_int);
-            cpu::give_hint(dev, self.index, self.irq);
-            b::napi_enable(self.napi.get());
-            let index = u32::from(self.index);
-            let (rx, tx) = (
-                b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
-                b::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
-            );
-            b::netif_queue_set_napi(dev.as_raw(), index, rx, self.napi.get());
-            b::netif_queue_set_napi(dev.as_raw(), index, tx, self.napi.get());
+        if T::HAS_POLL {
+            // SAFETY: the RTNL lock is held, `napi` belongs to the device and is disabled, and both
+            // queues exist.
+            unsafe {
+                b::napi_enable(self.napi.get());
+                self.tell_queues(dev, self.napi.get());
+            }
         }
         *running = true;
         Ok(())
@@ -302,16 +314,19 @@ impl<T: Operations> Channel<T> {
         };
         // SAFETY: the RTNL lock is held, and `start` set what is taken back here.
         unsafe {
-            let index = u32::from(self.index);
-            let (rx, tx) = (
-                b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
-                b::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
-            );
-            b::netif_queue_set_napi(dev.as_raw(), index, rx, core::ptr::null_mut());
-            b::netif_queue_set_napi(dev.as_raw(), index, tx, core::ptr::null_mut());
-            b::nd_napi_set_irq(self.napi.get(), -1);
-            cpu::take_hint(self.irq);
-            bindings::free_irq(self.irq, core::ptr::from_ref(self).cast_mut().cast());
+            if T::HAS_POLL {
+                self.tell_queues(dev, core::ptr::null_mut());
+            }
+            if let Some(irq) = self.irq {
+                b::nd_napi_set_irq(self.napi.get(), -1);
+                cpu::take_hint(irq);
+                bindings::free_irq(irq, core::ptr::from_ref(self).cast_mut().cast());
+            }
+        }
+        if !T::HAS_POLL {
+            // SAFETY: as for this function; there is neither a poll nor a handler.
+            unsafe { self.drop_states(&queue) };
+            return;
         }
         // SAFETY: as for this function; NAPI was enabled by `start`, and the handler is gone.
         unsafe {
@@ -324,6 +339,21 @@ impl<T: Operations> Channel<T> {
             self.drop_states(&queue);
         }
         self.end_adaptation();
+    }
+
+    /// Tells the core which NAPI context serves the queues, if any.
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held; the channel belongs to `dev`, and `napi` is its context or null.
+    unsafe fn tell_queues(&self, dev: &NetDevice<T>, napi: *mut b::napi_struct) {
+        for kind in [
+            b::netdev_queue_type_NETDEV_QUEUE_TYPE_RX,
+            b::netdev_queue_type_NETDEV_QUEUE_TYPE_TX,
+        ] {
+            // SAFETY: by the caller; both queues exist.
+            unsafe { b::netif_queue_set_napi(dev.as_raw(), u32::from(self.index), kind, napi) }
+        }
     }
 
     /// Drops the states and the pool.
@@ -388,8 +418,25 @@ impl<T: Operations> Channel<T> {
 
     /// Has the poll called. Does nothing for a channel that does not run.
     pub(crate) fn schedule(&self) {
-        // SAFETY: `napi` is valid; scheduling a disabled context has no effect.
-        unsafe { b::nd_napi_schedule(self.napi.get()) }
+        if T::HAS_POLL {
+            // SAFETY: `napi` is valid; scheduling a disabled context has no effect.
+            unsafe { b::nd_napi_schedule(self.napi.get()) }
+        }
+    }
+
+    /// The same for what stands in for an interrupt, and counts as one.
+    ///
+    /// # Safety
+    ///
+    /// Interrupts are off, and the channel was added to a device made for `T`.
+    pub(crate) unsafe fn raise(&self) {
+        if T::HAS_POLL {
+            self.interrupts.add(1);
+            // SAFETY: by the caller; the device outlives its channels.
+            trace::irq(unsafe { self.device() }, self.index);
+            // SAFETY: `napi` is valid, and interrupts are off.
+            unsafe { b::nd_napi_schedule_irqoff(self.napi.get()) }
+        }
     }
 
     /// The interrupt of the channel.
@@ -400,12 +447,8 @@ impl<T: Operations> Channel<T> {
     unsafe extern "C" fn interrupt(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: `start` gave this pointer, valid until `free_irq` returns.
         let channel = unsafe { &*data.cast::<Self>() };
-        channel.interrupts.add(1);
-        // SAFETY: the context was added to a device made for `T`, which outlives it.
-        let dev = unsafe { NetDevice::<T>::from_raw((*channel.napi.get()).dev) };
-        trace::irq(dev, channel.index);
-        // SAFETY: the context is valid, and interrupts are off in a handler.
-        unsafe { b::nd_napi_schedule_irqoff(channel.napi.get()) };
+        // SAFETY: interrupts are off in a handler, and a channel is added before it is started.
+        unsafe { channel.raise() };
         bindings::irqreturn::IRQ_HANDLED
     }
 
@@ -430,9 +473,11 @@ impl<T: Operations> Channel<T> {
                 budget,
                 _task: NotThreadSafe,
             };
-            if let Some(mut guard) = TxGuard::try_lock(dev, channel) {
-                let (queue, tx) = guard.split();
-                dev.ops().reclaim(dev, &napi_ref, queue, tx);
+            if T::HAS_RECLAIM {
+                if let Some(mut guard) = TxGuard::try_lock(dev, channel) {
+                    let (queue, tx) = guard.split();
+                    dev.ops().reclaim(dev, &napi_ref, queue, tx);
+                }
             }
             return 0;
         }
@@ -487,7 +532,7 @@ impl<T: Operations> Channel<T> {
         if unsafe { b::napi_complete_done(napi, done as c_int) } {
             // SAFETY: this call has set `polling`.
             unsafe { channel.adapt(dev, rx) };
-            let armed = dev.ops().arm(&Arming { channel, dev }, rx);
+            let armed = !T::HAS_ARM || dev.ops().arm(&Arming { channel, dev }, rx);
             drop(polling);
             if !armed {
                 // SAFETY: the context is valid; one that was disabled since is not scheduled.

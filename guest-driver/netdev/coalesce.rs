@@ -116,6 +116,9 @@ impl<T: Operations> Channel<T> {
     /// The caller is the poll of the channel, and has the exclusive use of its state.
     #[inline]
     pub(crate) unsafe fn adapt(&self, dev: &NetDevice<T>, rx: &T::Rx) {
+        if !T::HAS_MODERATE {
+            return;
+        }
         let events = self.interrupts.get();
         // SAFETY: by the caller; only polls use this field.
         let seen = unsafe { &mut *self.dim_seen.get() };
@@ -169,7 +172,9 @@ impl<T: Operations> Channel<T> {
             let channel = &*container_of!(Opaque::cast_from(dim), Self, dim);
             (channel, dim, channel.device())
         };
-        dev.ops().moderate(channel.index(), channel.level());
+        if T::HAS_MODERATE {
+            dev.ops().moderate(channel.index(), channel.level());
+        }
         // SAFETY: the library leaves the field, a byte, alone until it says that it may go on.
         unsafe {
             (&raw mut (*dim).state).write_volatile(b::dim_state_DIM_START_MEASURE as u8);

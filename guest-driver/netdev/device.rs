@@ -5,9 +5,13 @@
 use core::marker::PhantomData;
 use kernel::{
     bindings,
-    error::to_result,
+    error::{
+        to_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
     fmt,
     prelude::*,
+    time::Delta,
     types::{
         NotThreadSafe,
         Opaque, //
@@ -25,6 +29,7 @@ use crate::{
         TxQueueStats, //
     },
     ticker::Ticker,
+    timer::Timer,
     xdp::{
         self,
         Program,
@@ -33,6 +38,7 @@ use crate::{
     },
     AddressList,
     Arming,
+    Interrupt,
     LinkStats,
     Napi,
     Polled,
@@ -48,6 +54,11 @@ use crate::{
 ///
 /// Methods take `&self`: many run at the same time. See the crate documentation for the state
 /// that a method may change.
+///
+/// A device opens, stops and sends; all else is optional. What a driver does not implement the core is
+/// not told of, so that it does without or refuses.
+#[vtable]
+#[allow(unused_variables)] // of methods that are not implemented
 pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// State of a transmit queue, guarded by the queue's lock.
     type Tx: Send;
@@ -77,7 +88,8 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         meta: &TxMeta,
     );
 
-    /// Takes at most `budget` received frames, and any number of completed transmissions.
+    /// Takes at most `budget` received frames, and any number of completed transmissions. A device
+    /// without this has no NAPI contexts.
     ///
     /// Softirq context. The poll asks the card not to interrupt: nothing but [`Self::arm`] asks for
     /// interrupts, which need not follow a poll that returns [`Polled::Idle`].
@@ -87,14 +99,18 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         napi: &Napi<'_, Self>,
         rx: &mut Self::Rx,
         budget: u32,
-    ) -> Polled;
+    ) -> Polled {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Asks the card for interrupts, and then looks for work once more. False if there is some: the
     /// channel is polled again.
     ///
     /// Softirq context, after a poll that ended with [`Polled::Idle`] and was not followed at once
-    /// by another.
-    fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Self::Rx) -> bool;
+    /// by another. Without this, a device interrupts whenever it likes.
+    fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Self::Rx) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Frees frames that are sent, and nothing else: no receiving, and no word to the card of
     /// interrupts, for no poll follows that would ask for them again.
@@ -107,26 +123,43 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         napi: &Napi<'_, Self>,
         queue: &TxQueue<'_>,
         tx: &mut Self::Tx,
-    );
+    ) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Called in a thread for every control interrupt, and once when the device is registered.
-    fn event(&self, dev: &NetDevice<Self>);
+    fn event(&self, dev: &NetDevice<Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Deferred work that [`NetDevice::schedule_work`] asked for; `events` are the bits given to it.
     ///
     /// Process context, RTNL held. Not called while the device is detached.
-    fn work(&self, dev: &Locked<'_, Self>, events: usize);
+    fn work(&self, dev: &Locked<'_, Self>, events: usize) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// A transmit queue has made no progress for [`Config::watchdog`](crate::Config).
     ///
     /// Softirq context: only note it, and schedule work.
-    fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16);
+    fn tx_timeout(&self, dev: &NetDevice<Self>, queue: u16) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The timer of [`Locked::start_timer`] has expired; it expires again by itself.
+    ///
+    /// Hard interrupt context, which the argument is the proof of.
+    fn timer(&self, dev: &NetDevice<Self>, interrupt: &Interrupt<'_, Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Called every [`Config::tick`](crate::Config) milliseconds while the interface is up and not
     /// in the hands of [`crate::pci::Power`].
     ///
     /// Softirq context: what takes time is for [`NetDevice::schedule_work`].
-    fn tick(&self, dev: &NetDevice<Self>);
+    fn tick(&self, dev: &NetDevice<Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Sets the receive mode. An error makes the core try again later.
     ///
@@ -137,52 +170,77 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         mode: RxMode,
         unicast: &AddressList<'_>,
         multicast: &AddressList<'_>,
-    ) -> Result;
+    ) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the device's address to one that was checked to be valid for a station.
     ///
     /// Process context, RTNL held. On success the core's copy is updated.
-    fn set_mac_address(&self, dev: &Locked<'_, Self>, mac: [u8; 6]) -> Result;
+    fn set_mac_address(&self, dev: &Locked<'_, Self>, mac: [u8; 6]) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the MTU to one within the limits of the configuration.
     ///
     /// Process context, RTNL held. On success the core's copy is updated.
-    fn change_mtu(&self, dev: &Locked<'_, Self>, mtu: u32) -> Result;
+    fn change_mtu(&self, dev: &Locked<'_, Self>, mtu: u32) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
-    /// True if the moderation of received frames is to adapt to the traffic.
-    fn adapts(&self) -> bool;
+    /// True if the moderation of received frames is to adapt to the traffic. Asked only if
+    /// [`Self::moderate`] is implemented, and with [`Self::carried`].
+    fn adapts(&self) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Frames and bytes received and sent so far by the channel of `rx`, to adapt by.
-    fn carried(&self, rx: &Self::Rx) -> (u64, u64);
+    fn carried(&self, rx: &Self::Rx) -> (u64, u64) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The level that now fits the traffic of a channel.
     ///
     /// Process context; the RTNL lock may be held by who waits for this to end.
-    fn moderate(&self, channel: u16, level: ModerationLevel);
+    fn moderate(&self, channel: u16, level: ModerationLevel) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
-    /// Statistics of the receive queue of a channel, whether in use or not.
-    fn rx_queue_stats(&self, channel: u16) -> RxQueueStats;
+    /// Statistics of the receive queue of a channel, whether in use or not. To be implemented with
+    /// [`Self::tx_queue_stats`].
+    fn rx_queue_stats(&self, channel: u16) -> RxQueueStats {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Statistics of the transmit queue of a channel, whether in use or not.
-    fn tx_queue_stats(&self, channel: u16) -> TxQueueStats;
+    fn tx_queue_stats(&self, channel: u16) -> TxQueueStats {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Of the offloads that the user wants, those that can be on as the device is now.
     ///
     /// Process context, RTNL held; asked anew when a program comes or goes.
-    fn fix_features(&self, features: Features) -> Features;
+    fn fix_features(&self, features: Features) -> Features {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Switches offloads on and off, so that these are on. The core's copy is updated on success.
     ///
     /// Process context, RTNL held.
-    fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result;
+    fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
-    /// Prepares for received frames to be shown to a program, or no longer. Called before the first
+    /// Prepares for received frames to be shown to a program, or no longer. To be implemented with
+    /// [`Self::xdp_xmit`] and [`Self::xdp_flush`]. Called before the first
     /// frame is, with `Some`, and after the last one, with `None`; also, with `Some`, when another
     /// program takes the place of one. An error refuses the program. Where there is none any more,
     /// it is for the log only.
     ///
     /// Process context, RTNL held; the interface may be down.
-    fn set_xdp(&self, dev: &Locked<'_, Self>, program: Option<Program>) -> Result<(), Refusal>;
+    fn set_xdp(&self, dev: &Locked<'_, Self>, program: Option<Program>) -> Result<(), Refusal> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Puts a frame of a program into a transmit queue, or gives it back if there is no room. The
     /// card need not be told before [`Self::xdp_flush`].
@@ -194,13 +252,19 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
         queue: &TxQueue<'_>,
         tx: &mut Self::Tx,
         frame: XdpFrame,
-    ) -> Result<(), XdpFrame>;
+    ) -> Result<(), XdpFrame> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Tells the card of frames of programs. Context as for [`Self::xdp_xmit`].
-    fn xdp_flush(&self, dev: &NetDevice<Self>, queue: &TxQueue<'_>, tx: &mut Self::Tx);
+    fn xdp_flush(&self, dev: &NetDevice<Self>, queue: &TxQueue<'_>, tx: &mut Self::Tx) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Adds up the statistics. Any context; may run at any time.
-    fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>);
+    fn stats(&self, dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// Offloads that a device offers; all can be switched off by the user.
@@ -256,9 +320,10 @@ pub(crate) struct Private<T: Operations> {
     pub(crate) ops: T,
     pub(crate) channels: KVec<Pin<KBox<Channel<T>>>>,
     pub(crate) ticker: Pin<KBox<Ticker>>,
+    pub(crate) timer: Pin<KBox<Timer>>,
     pub(crate) program: xdp::Slot,
-    /// Interrupt of control.
-    pub(crate) control: u32,
+    /// Interrupt of control, if there is one.
+    pub(crate) control: Option<u32>,
 }
 
 /// A network device: `struct net_device` with the driver's data `T` in its private area.
@@ -452,12 +517,29 @@ impl<T: Operations> NetDevice<T> {
         }
     }
 
-    pub(crate) fn control_irq(&self) -> u32 {
+    pub(crate) fn control_irq(&self) -> Option<u32> {
         self.private().control
+    }
+
+    /// True if the device is part of another one, such as a PCI function.
+    pub(crate) fn has_parent(&self) -> bool {
+        // SAFETY: the device is valid; the field does not change.
+        !unsafe { (*self.as_raw()).dev.parent }.is_null()
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.private().ticker
+    }
+
+    /// Starts the ticker, if the driver wants to know of it.
+    pub(crate) fn start_ticker(&self) {
+        if T::HAS_TICK {
+            self.ticker().start();
+        }
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.private().timer
     }
 
     /// Runs `f` with the RTNL lock held.
@@ -542,6 +624,9 @@ impl<'a, T: Operations> Locked<'a, T> {
 
     /// Has each CPU send by the channel whose interrupt it gets by default, if it gets one.
     pub(crate) fn spread_cpus(&self) {
+        if !self.has_parent() {
+            return;
+        }
         for i in 0..self.active_channels() {
             // Without this the stack spreads flows by hash, so a failure does no harm.
             let _ = cpu::send_from(self, i);
@@ -602,6 +687,25 @@ impl<'a, T: Operations> Locked<'a, T> {
                 queue.start();
             }
         }
+    }
+
+    /// Has [`Operations::timer`] called every `period`, which is more than nothing, until the interface
+    /// goes down or [`Self::stop_timer`]. `ENETDOWN` if it is down.
+    pub fn start_timer(&self, period: Delta) -> Result {
+        if period.as_nanos() <= 0 {
+            return Err(EINVAL);
+        }
+        // Who takes the interface down stops the timer.
+        if !self.is_running() {
+            return Err(ENETDOWN);
+        }
+        self.timer().start(period);
+        Ok(())
+    }
+
+    /// Stops the timer; on return [`Operations::timer`] does not run. May sleep.
+    pub fn stop_timer(&self) {
+        self.timer().stop();
     }
 
     /// Puts a detached device back into service and wakes the transmit queues if it is running.

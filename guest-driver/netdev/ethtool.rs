@@ -12,8 +12,12 @@ use core::{
     slice, //
 };
 use kernel::{
-    error::from_result,
-    prelude::*, //
+    error::{
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    prelude::*,
+    ModuleMetadata, //
 };
 
 use crate::{
@@ -25,6 +29,7 @@ use crate::{
         RssState, //
     },
     vtable::{
+        given,
         Callbacks,
         Table, //
     },
@@ -63,19 +68,30 @@ pub struct Link {
     pub full_duplex: Option<bool>,
 }
 
-/// What a device tells `ethtool`. All methods run in process context with the RTNL lock held.
+/// What a device tells `ethtool`. All methods run in process context with the RTNL lock held, and all
+/// are optional: `ethtool` says of what is not implemented that it is not supported.
+#[vtable]
+#[allow(unused_variables)] // of methods that are not implemented
 pub trait Operations: Sized {
-    /// Writes the version of the hardware or firmware.
-    fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result;
+    /// Writes the version of the hardware or firmware, which is told with the name of the driver.
+    fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The message level: a set of `NETIF_MSG_*` bits.
-    fn message_level(&self) -> u32;
+    fn message_level(&self) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Sets the message level.
-    fn set_message_level(&self, level: u32);
+    fn set_message_level(&self, level: u32) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Sizes of the rings.
-    fn ring_sizes(&self) -> RingSizes;
+    fn ring_sizes(&self) -> RingSizes {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the rings, whose sizes are at most what [`Self::ring_sizes`] says. After an error
     /// nothing is changed.
@@ -86,16 +102,24 @@ pub trait Operations: Sized {
         answer: &mut Answer<'_>,
     ) -> Result
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the number of channels in use, which is at least one and at most
     /// [`NetDevice::channels`]. After an error nothing is changed.
     fn set_channels(&self, dev: &Locked<'_, Self>, channels: u16) -> Result
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Interrupt moderation; `None` if the device has none.
-    fn coalesce(&self) -> Option<Coalesce>;
+    fn coalesce(&self) -> Option<Coalesce> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the interrupt moderation. After an error nothing is changed.
     fn set_coalesce(
@@ -105,41 +129,65 @@ pub trait Operations: Sized {
         answer: &mut Answer<'_>,
     ) -> Result
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Bytes of the key, and entries of the indirection table, of receive side scaling; zero if the
     /// device has none. They do not change.
-    fn rss_sizes(&self) -> (usize, usize);
+    fn rss_sizes(&self) -> (usize, usize) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Writes the set-up of receive side scaling.
-    fn rss(&self, state: &mut RssState<'_>) -> Result;
+    fn rss(&self, state: &mut RssState<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Changes the set-up of receive side scaling. Table entries are channels in use.
     fn set_rss(&self, dev: &Locked<'_, Self>, change: &RssChange<'_>) -> Result
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// True if the ports of such frames are hashed with the addresses.
-    fn hashes_ports(&self, flow: Flow) -> bool;
+    fn hashes_ports(&self, flow: Flow) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Has the ports of such frames hashed with the addresses, or not.
     fn hash_ports(&self, dev: &Locked<'_, Self>, flow: Flow, ports: bool) -> Result
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// State of the link.
-    fn link(&self) -> Link;
+    fn link(&self) -> Link {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Number of statistics. It does not change.
-    fn stats_count(&self) -> usize;
+    fn stats_count(&self) -> usize {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Names as many statistics as there are.
-    fn stats_names(&self, names: &mut Names<'_>);
+    fn stats_names(&self, names: &mut Names<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Writes their values.
     fn stats_values(&self, dev: &NetDevice<Self>, values: &mut Values<'_>)
     where
-        Self: crate::Operations;
+        Self: crate::Operations,
+    {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What is said with the answer to a request, beside an error number.
@@ -202,49 +250,63 @@ impl Write for Text<'_> {
 
 impl<T: crate::Operations> Callbacks<T> {
     pub(crate) const ETHTOOL: &'static Table<b::ethtool_ops> = &Table(b::ethtool_ops {
-        supported_coalesce_params: Self::COALESCE,
-        supported_ring_params: b::ND_RING_PARAMS,
+        supported_coalesce_params: if T::HAS_SET_COALESCE {
+            Self::COALESCE
+        } else {
+            0
+        },
+        supported_ring_params: if T::HAS_SET_RINGS {
+            b::ND_RING_PARAMS
+        } else {
+            0
+        },
         _bitfield_1: Self::bits(),
-        get_drvinfo: Some(Self::get_drvinfo),
         get_link: Some(b::ethtool_op_get_link),
         get_ts_info: Some(b::ethtool_op_get_ts_info),
-        get_msglevel: Some(Self::get_msglevel),
-        set_msglevel: Some(Self::set_msglevel),
-        get_ringparam: Some(Self::get_ringparam),
-        set_ringparam: Some(Self::set_ringparam),
-        get_channels: Some(Self::get_channels),
-        set_channels: Some(Self::set_channels),
-        get_coalesce: Some(Self::get_coalesce),
-        set_coalesce: Some(Self::set_coalesce),
-        get_rx_ring_count: Some(Self::get_rx_ring_count),
-        get_rxfh_key_size: Some(Self::get_rxfh_key_size),
-        get_rxfh_indir_size: Some(Self::get_rxfh_indir_size),
-        get_rxfh: Some(Self::get_rxfh),
-        set_rxfh: Some(Self::set_rxfh),
-        get_rxfh_fields: Some(Self::get_rxfh_fields),
-        set_rxfh_fields: Some(Self::set_rxfh_fields),
-        get_sset_count: Some(Self::get_sset_count),
-        get_strings: Some(Self::get_strings),
-        get_ethtool_stats: Some(Self::get_ethtool_stats),
-        get_link_ksettings: Some(Self::get_link_ksettings),
+        get_drvinfo: given!(T::HAS_FIRMWARE_VERSION, Self::get_drvinfo),
+        get_msglevel: given!(T::HAS_MESSAGE_LEVEL, Self::get_msglevel),
+        set_msglevel: given!(T::HAS_SET_MESSAGE_LEVEL, Self::set_msglevel),
+        get_ringparam: given!(T::HAS_RING_SIZES, Self::get_ringparam),
+        set_ringparam: given!(T::HAS_SET_RINGS, Self::set_ringparam),
+        get_channels: given!(T::HAS_SET_CHANNELS, Self::get_channels),
+        set_channels: given!(T::HAS_SET_CHANNELS, Self::set_channels),
+        get_coalesce: given!(T::HAS_COALESCE, Self::get_coalesce),
+        set_coalesce: given!(T::HAS_SET_COALESCE, Self::set_coalesce),
+        get_rx_ring_count: given!(T::HAS_RSS, Self::get_rx_ring_count),
+        get_rxfh_key_size: given!(T::HAS_RSS, Self::get_rxfh_key_size),
+        get_rxfh_indir_size: given!(T::HAS_RSS, Self::get_rxfh_indir_size),
+        get_rxfh: given!(T::HAS_RSS, Self::get_rxfh),
+        set_rxfh: given!(T::HAS_SET_RSS, Self::set_rxfh),
+        get_rxfh_fields: given!(T::HAS_HASHES_PORTS, Self::get_rxfh_fields),
+        set_rxfh_fields: given!(T::HAS_HASH_PORTS, Self::set_rxfh_fields),
+        get_sset_count: given!(T::HAS_STATS_COUNT, Self::get_sset_count),
+        get_strings: given!(T::HAS_STATS_NAMES, Self::get_strings),
+        get_ethtool_stats: given!(T::HAS_STATS_VALUES, Self::get_ethtool_stats),
+        get_link_ksettings: given!(T::HAS_LINK, Self::get_link_ksettings),
         ..pin_init::zeroed()
     });
 
     /// The bit fields of the structure, of which `supported_input_xfrm` is the first and a byte
     /// wide: bindgen's function to make them is not a constant one.
     const fn bits() -> b::__BindgenBitfieldUnit<[u8; 2]> {
-        b::__BindgenBitfieldUnit::new([Self::SYMMETRIC as u8, 0])
+        let symmetric = if T::HAS_SET_RSS { Self::SYMMETRIC } else { 0 };
+        b::__BindgenBitfieldUnit::new([symmetric as u8, 0])
     }
 
-    /// Version of the device.
+    /// Version of the device, and the name of the driver.
     ///
     /// # Safety
     ///
     /// `dev` was registered for `T`, and `info` is zeroed and not shared.
     unsafe extern "C" fn get_drvinfo(dev: *mut b::net_device, info: *mut b::ethtool_drvinfo) {
         // SAFETY: the core gives a device that was registered for `T` and a zeroed structure, which
-        // it fills with the names of driver and bus itself.
+        // it fills with the names of driver and bus itself where the device has a parent.
         let (dev, info) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *info) };
+        if !dev.has_parent() {
+            let name = <<T as crate::Operations>::OwnerModule as ModuleMetadata>::NAME.to_bytes();
+            let len = name.len().min(info.driver.len() - 1);
+            info.driver[..len].copy_from_slice(&name[..len]);
+        }
         let mut text = [0u8; 31];
         let _ = dev.ops().firmware_version(&mut Text(&mut text, 0));
         info.fw_version[..text.len()].copy_from_slice(&text);

@@ -125,6 +125,15 @@ struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len)
 	return skb;
 }
 
+struct sk_buff *nd_skb_new(struct net_device *dev, const void *data, u32 len)
+{
+	struct sk_buff *skb = netdev_alloc_skb_ip_align(dev, len);
+
+	if (likely(skb))
+		skb_put_data(skb, data, len);
+	return skb;
+}
+
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize)
 {
 	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, page, offset, len, truesize);
@@ -155,16 +164,33 @@ void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4)
 	skb_set_hash(skb, hash, l4 ? PKT_HASH_TYPE_L4 : PKT_HASH_TYPE_L3);
 }
 
+/* From the device to the stack: what the frame is, see nd_skb_receive(). */
+static u32 nd_skb_classify(struct net_device *dev, struct sk_buff *skb)
+{
+	u32 what;
+
+	skb->protocol = eth_type_trans(skb, dev);
+	what = be16_to_cpu(skb->protocol);
+	if (skb->pkt_type == PACKET_MULTICAST)
+		what |= ND_RX_MULTICAST;
+	return what;
+}
+
 u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue)
 {
 	u32 what;
 
 	skb_record_rx_queue(skb, queue);
-	skb->protocol = eth_type_trans(skb, napi->dev);
-	what = be16_to_cpu(skb->protocol);
-	if (skb->pkt_type == PACKET_MULTICAST)
-		what |= ND_RX_MULTICAST;
+	what = nd_skb_classify(napi->dev, skb);
 	napi_gro_receive(napi, skb);
+	return what;
+}
+
+u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb)
+{
+	u32 what = nd_skb_classify(dev, skb);
+
+	netif_rx(skb);
 	return what;
 }
 
@@ -336,6 +362,11 @@ void nd_set_unicast_filter(struct net_device *dev)
 	dev->priv_flags |= IFF_UNICAST_FLT;
 }
 
+void nd_random_mac(u8 *mac)
+{
+	eth_random_addr(mac);
+}
+
 void nd_set_mac(struct net_device *dev, const u8 *mac)
 {
 	eth_hw_addr_set(dev, mac);
@@ -388,6 +419,37 @@ void nd_dim_restart(struct dim *dim)
 	dim->profile_ix = 0;
 	dim->state = DIM_APPLY_NEW_PROFILE;
 	schedule_work(&dim->work);
+}
+
+/* Where the compiler has an address space for these, a cast does not lead there directly. */
+static u64 __percpu *nd_percpu(const u64 *base)
+{
+	return (u64 __percpu *)(uintptr_t)base;
+}
+
+u64 *nd_percpu_alloc(size_t count)
+{
+	return (u64 *)(__force uintptr_t)__alloc_percpu(count * sizeof(u64), __alignof__(u64));
+}
+
+void nd_percpu_free(u64 *base)
+{
+	free_percpu(nd_percpu(base));
+}
+
+void nd_percpu_add(u64 *base, size_t index, u64 n)
+{
+	this_cpu_add(nd_percpu(base)[index], n);
+}
+
+u64 nd_percpu_sum(const u64 *base, size_t index)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(nd_percpu(base) + index, cpu));
+	return sum;
 }
 
 u32 nd_online_cpus(void)

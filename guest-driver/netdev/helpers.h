@@ -87,6 +87,8 @@ netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t featu
 
 /* An skb with a copy of the data as its linear part. */
 struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len);
+/* The same in any context. */
+struct sk_buff *nd_skb_new(struct net_device *dev, const void *data, u32 len);
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize);
 u32 nd_skb_frags(const struct sk_buff *skb);
 void nd_skb_csum_unnecessary(struct sk_buff *skb);
@@ -95,6 +97,7 @@ bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments);
 void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4);
 /* Gives the EtherType, with ND_RX_MULTICAST for a multicast frame. */
 u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue);
+u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb);
 
 /* Pool of pages for one receive queue, mapped and synced for the device to write. */
 struct nd_page_pool_params {
@@ -140,6 +143,7 @@ void nd_tx_reset(struct netdev_queue *txq);
 
 void nd_set_unicast_filter(struct net_device *dev);
 void nd_set_mac(struct net_device *dev, const u8 *mac);
+void nd_random_mac(u8 *mac);
 /* The callback is set once; starting a timer that runs defers it. */
 void nd_timer_setup(struct timer_list *timer, void (*function)(struct timer_list *));
 void nd_timer_start(struct timer_list *timer, unsigned long jiffies_from_now);
@@ -151,6 +155,12 @@ void nd_work_schedule(struct work_struct *work);
 void nd_dim_stop(struct dim *dim);
 void nd_dim(struct dim *dim, u16 events, u64 packets, u64 bytes);
 void nd_dim_restart(struct dim *dim);
+
+/* Counters of 64 bits, so many a CPU. The address is one of all CPUs, and no pointer. */
+u64 *nd_percpu_alloc(size_t count);
+void nd_percpu_free(u64 *base);
+void nd_percpu_add(u64 *base, size_t index, u64 n);
+u64 nd_percpu_sum(const u64 *base, size_t index);
 
 u32 nd_online_cpus(void);
 /* The CPU that is the i-th best for a device, of those online; from the first again after the last. */

@@ -10,8 +10,10 @@
 //! # Shape
 //!
 //! A PCI driver implements [`pci::Driver`]: its `probe` returns a [`Config`], and the crate turns
-//! that into a registered [`NetDevice`] that lives as long as the driver is bound. The device's
-//! behaviour is the [`Operations`] trait, implemented by the driver's private data.
+//! that into a registered [`NetDevice`] that lives as long as the driver is bound. A device without
+//! hardware implements [`software::Driver`], and lives as long as its module is loaded. The device's
+//! behaviour is the [`Operations`] trait, implemented by the driver's private data; most of it is
+//! optional.
 //!
 //! # Who may touch what
 //!
@@ -41,13 +43,16 @@ pub mod ethtool;
 mod mac;
 mod page_pool;
 pub mod pci;
+mod percpu;
 mod qstats;
 mod queue;
 mod registration;
 pub mod rss;
 mod skb;
+pub mod software;
 mod stats;
 mod ticker;
+mod timer;
 pub mod trace;
 mod turns;
 mod vtable;
@@ -75,6 +80,7 @@ pub use page_pool::{
     PoolParams,
     PAGE_SIZE, //
 };
+pub use percpu::CpuCounters;
 pub use qstats::{
     RxQueueStats,
     TxQueueStats, //
@@ -103,6 +109,7 @@ pub use stats::{
     Counter,
     LinkStats, //
 };
+pub use timer::Interrupt;
 pub use xdp::{
     Program,
     Refusal,

@@ -21,6 +21,7 @@ use kernel::{
         DmaMask, //
     },
     driver,
+    error::VTABLE_DEFAULT_ERROR,
     pci,
     prelude::*,
     types::Opaque,
@@ -53,18 +54,29 @@ pub trait Driver: 'static {
 
 /// What a device does when power or reset comes from outside.
 ///
+/// All is optional: a device that cannot be put to sleep or reset does not do the first two, and one that
+/// does not do the last loses bus mastering all the same.
+///
 /// Called with the RTNL lock held. The stack does not use the device between the first and the
 /// second of a pair, and [`Operations::work`] does not run.
+#[vtable]
+#[allow(unused_variables)] // of methods that are not implemented
 pub trait Power: Operations {
     /// The device is about to lose its state, by sleep or reset: stops it if it is running.
-    fn prepare_loss(&self, dev: &Locked<'_, Self>);
+    fn prepare_loss(&self, dev: &Locked<'_, Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The device has lost its state: sets it up again, and starts it if it was running. After an
     /// error the stack uses the device no more.
-    fn recover(&self, dev: &Locked<'_, Self>) -> Result;
+    fn recover(&self, dev: &Locked<'_, Self>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The system goes down: stops all DMA.
-    fn shutdown(&self, dev: &Locked<'_, Self>);
+    fn shutdown(&self, dev: &Locked<'_, Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// A device with memory decoding on; that, and bus mastering, are off when dropped.
@@ -154,8 +166,10 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         // SAFETY: fields may be set before registration; the rest is the caller's promise.
         unsafe {
             (*drv.get()).shutdown = Some(Self::shutdown);
-            (*drv.get()).err_handler = &Self::RESET.0;
-            (*drv.get()).driver.pm = &Self::SLEEP.0;
+            if <T::Nic<'static> as Power>::HAS_PREPARE_LOSS {
+                (*drv.get()).err_handler = &Self::RESET.0;
+                (*drv.get()).driver.pm = &Self::SLEEP.0;
+            }
             <pci::Adapter<Self> as driver::RegistrationOps>::register(drv, name, module)
         }
     }
@@ -173,7 +187,7 @@ impl<T: Driver> Adapter<T> {
         dev.set_master();
         // SAFETY: the value becomes the private data of the bound device, which the driver core
         // drops when it unbinds the driver.
-        let registration = unsafe { Registration::new(dev.as_ref(), config)? };
+        let registration = unsafe { Registration::new(Some(dev.as_ref()), config)? };
         Ok(Data {
             registration,
             _enabled: enabled,
@@ -218,9 +232,7 @@ impl<T: Driver> Adapter<T> {
         dev.detach();
         dev.ops().prepare_loss(dev);
         // While the device does not answer, nobody may ask it what the matter is.
-        // SAFETY: the interrupt is requested for as long as the device is registered, and its
-        // thread takes no lock that is held here.
-        unsafe { bindings::disable_irq(dev.control_irq()) };
+        Self::disable_control(dev);
     }
 
     fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
@@ -228,13 +240,23 @@ impl<T: Driver> Adapter<T> {
         if recovered.is_ok() {
             dev.attach();
             if dev.is_running() {
-                dev.ticker().start();
+                dev.start_ticker();
             }
         }
         // Not before: what the interrupt's thread finds may be cause to detach the device again.
-        // SAFETY: the interrupt is requested; disabled by `prepare_loss`.
-        unsafe { bindings::enable_irq(dev.control_irq()) };
+        if let Some(irq) = dev.control_irq() {
+            // SAFETY: the interrupt is requested; disabled by `prepare_loss`.
+            unsafe { bindings::enable_irq(irq) };
+        }
         recovered
+    }
+
+    fn disable_control(dev: &Locked<'_, T::Nic<'_>>) {
+        if let Some(irq) = dev.control_irq() {
+            // SAFETY: the interrupt is requested for as long as the device is registered, and its
+            // thread takes no lock that is held here.
+            unsafe { bindings::disable_irq(irq) };
+        }
     }
 
     /// The system goes to sleep, or its memory is saved.
@@ -270,9 +292,12 @@ impl<T: Driver> Adapter<T> {
             Self::with(&raw mut (*dev).dev, |dev| {
                 dev.ticker().stop();
                 dev.detach();
-                dev.ops().shutdown(dev);
+                dev.timer().stop();
+                if <T::Nic<'static> as Power>::HAS_SHUTDOWN {
+                    dev.ops().shutdown(dev);
+                }
                 // Never enabled again: there is nothing to be said any more.
-                bindings::disable_irq(dev.control_irq());
+                Self::disable_control(dev);
             });
             bindings::pci_clear_master(dev);
         }

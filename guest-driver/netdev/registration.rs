@@ -28,6 +28,7 @@ use crate::{
     channel::Channel,
     device::Private,
     ticker::Ticker,
+    timer::Timer,
     vtable::Callbacks,
     xdp,
     Features,
@@ -41,13 +42,14 @@ pub struct Config<'a, T: Operations> {
     pub ops: T,
     /// Template of the interface's name, such as `c"eth%d"`; at most 15 bytes.
     pub name: &'static CStr,
-    /// Number of channels that there can be.
+    /// Number of channels that there can be, at least one.
     pub channels: u16,
     /// Number of channels in use at first; see
     /// [`Locked::set_active_channels`](crate::Locked::set_active_channels).
     pub active: u16,
-    /// Interrupt vectors: one per channel, and after those one for control.
-    pub vectors: IrqVectorRegistration<'a>,
+    /// Interrupt vectors: one per channel, and after those one for [`Operations::event`] if that is
+    /// implemented. `None` for a device that has no hardware.
+    pub vectors: Option<IrqVectorRegistration<'a>>,
     /// Address of the device.
     pub mac: [u8; 6],
     /// MTUs that it can be set to.
@@ -67,16 +69,41 @@ pub struct Config<'a, T: Operations> {
     pub tick: u32,
 }
 
+impl<'a, T: Operations> Config<'a, T> {
+    /// A device with one channel and nothing else that is special about it: no vectors, no offloads,
+    /// an address that changes each time, frames as Ethernet has them.
+    pub fn new(ops: T, name: &'static CStr) -> Self {
+        let mut mac = [0; 6];
+        // SAFETY: there is room for an address.
+        unsafe { b::nd_random_mac(mac.as_mut_ptr()) };
+        Self {
+            ops,
+            name,
+            channels: 1,
+            active: 1,
+            vectors: None,
+            mac,
+            mtu: b::ETH_MIN_MTU..=b::ETH_DATA_LEN,
+            features: Features::default(),
+            headroom: 0,
+            xdp_frags: false,
+            unicast_filter: false,
+            watchdog: 0,
+            tick: 0,
+        }
+    }
+}
+
 /// A registered network device. Dropping it takes the interface down and unregisters it.
 ///
 /// # Invariants
 ///
-/// `dev` is a registered device that `new` made, with `control` requested for it.
+/// `dev` is a registered device that `new` made, with `control`, if any, requested for it.
 pub struct Registration<'a, T: Operations> {
     dev: NonNull<b::net_device>,
-    control: u32,
+    control: Option<u32>,
     /// Freed after the interrupts, which `drop` frees.
-    _vectors: IrqVectorRegistration<'a>,
+    _vectors: Option<IrqVectorRegistration<'a>>,
     _ops: PhantomData<T>,
 }
 
@@ -85,26 +112,49 @@ unsafe impl<T: Operations> Send for Registration<'_, T> {}
 // SAFETY: `&Registration` gives `&NetDevice<T>` only, which is `Sync`.
 unsafe impl<T: Operations> Sync for Registration<'_, T> {}
 
+/// Says what went wrong before there is an interface to say it of.
+fn say(parent: Option<&Device<Bound>>, what: &str, e: Error) {
+    match parent {
+        Some(parent) => dev_err!(parent, "{what}: {e:?}\n"),
+        None => pr_err!("{what}: {e:?}\n"),
+    }
+}
+
 /// Name of the control interrupt in /proc/interrupts, as the interface may change its own.
 const CONTROL_NAME: &CStr = c"vnet-control";
 
 impl<'a, T: Operations> Registration<'a, T> {
-    /// Registers a device below `parent`.
+    /// Registers a device, below `parent` if it is part of one.
     ///
     /// # Safety
     ///
-    /// The value must be dropped while `parent` is bound; it must not be leaked.
-    pub(crate) unsafe fn new(parent: &'a Device<Bound>, config: Config<'a, T>) -> Result<Self> {
+    /// The value must be dropped while `parent` is bound and the code of the module is there; it must
+    /// not be leaked.
+    pub(crate) unsafe fn new(
+        parent: Option<&'a Device<Bound>>,
+        config: Config<'a, T>,
+    ) -> Result<Self> {
         const { assert!(align_of::<Private<T>>() <= b::NETDEV_ALIGN as usize) };
 
         // The core takes a longer one for a bug in itself.
-        if config.name.to_bytes().len() >= b::IFNAMSIZ as usize {
+        if config.name.to_bytes().len() >= b::IFNAMSIZ as usize || config.channels == 0 {
             return Err(EINVAL);
         }
-        let irq = |i: u16| -> Result<u32> {
-            Ok(IrqRequest::from(config.vectors.index(usize::from(i))?).irq())
+        // The interrupt of a channel has its poll called.
+        if config.vectors.is_some() && !(T::HAS_POLL && parent.is_some()) {
+            return Err(EINVAL);
+        }
+        let irq = |i: u16| -> Result<Option<u32>> {
+            match &config.vectors {
+                Some(vectors) => Ok(Some(IrqRequest::from(vectors.index(usize::from(i))?).irq())),
+                None => Ok(None),
+            }
         };
-        let control = irq(config.channels)?;
+        let control = if T::HAS_EVENT {
+            irq(config.channels)?
+        } else {
+            None
+        };
         let mut channels = KVec::with_capacity(usize::from(config.channels), GFP_KERNEL)?;
         for i in 0..config.channels {
             let channel = KBox::pin(Channel::<T>::new(i, irq(i)?), GFP_KERNEL)?;
@@ -128,8 +178,12 @@ impl<'a, T: Operations> Registration<'a, T> {
         let raw = dev.as_ptr();
         // SAFETY: started by callbacks of the device only, and stopped when it is taken down, which
         // unregistering does.
-        let ticker = match unsafe { Ticker::new::<T>(raw, msecs_to_jiffies(config.tick)) } {
-            Ok(ticker) => ticker,
+        let timers = unsafe {
+            Ticker::new::<T>(raw, msecs_to_jiffies(config.tick))
+                .and_then(|ticker| Ok((ticker, Timer::new::<T>(raw)?)))
+        };
+        let (ticker, timer) = match timers {
+            Ok(timers) => timers,
             Err(e) => {
                 // SAFETY: allocated above, with nothing in its private area yet.
                 unsafe { b::free_netdev(raw) };
@@ -143,13 +197,16 @@ impl<'a, T: Operations> Registration<'a, T> {
                 ops: config.ops,
                 channels,
                 ticker,
+                timer,
                 program: xdp::Slot::new(),
                 control,
             });
             (*raw).netdev_ops = &Callbacks::<T>::NETDEV.0;
-            (*raw).stat_ops = &Callbacks::<T>::STATS.0;
+            if T::HAS_RX_QUEUE_STATS {
+                (*raw).stat_ops = &Callbacks::<T>::STATS.0;
+            }
             (*raw).ethtool_ops = &Callbacks::<T>::ETHTOOL.0;
-            (*raw).dev.parent = crate::dma::as_raw(parent);
+            (*raw).dev.parent = parent.map_or(core::ptr::null_mut(), crate::dma::as_raw);
             (*raw).min_mtu = *config.mtu.start();
             (*raw).max_mtu = *config.mtu.end();
             (*raw).mtu = (*raw).mtu.min(*config.mtu.end());
@@ -160,7 +217,9 @@ impl<'a, T: Operations> Registration<'a, T> {
             // tunnels are cut by software.
             (*raw).hw_enc_features = (*raw).features & !b::ND_F_GSO_MASK;
             (*raw).needed_headroom = config.headroom;
-            (*raw).xdp_features = xdp::features(config.xdp_frags);
+            if T::HAS_SET_XDP {
+                (*raw).xdp_features = xdp::features(config.xdp_frags);
+            }
             let watchdog: Jiffies = msecs_to_jiffies(config.watchdog);
             (*raw).watchdog_timeo = watchdog as c_int;
             if config.unicast_filter {
@@ -173,10 +232,12 @@ impl<'a, T: Operations> Registration<'a, T> {
             }
         }
         let active = c_uint::from(config.active);
-        // Each interrupt gets a CPU of its own, and keeps the one that the user chose.
         // SAFETY: the device is allocated with its queues, and nobody else knows it.
         let sized = unsafe {
-            b::netif_set_affinity_auto(raw);
+            if config.vectors.is_some() {
+                // Each interrupt gets a CPU of its own, and keeps the one that the user chose.
+                b::netif_set_affinity_auto(raw);
+            }
             to_result(b::netif_set_real_num_queues(raw, active, active))
         };
         if let Err(e) = sized {
@@ -186,30 +247,32 @@ impl<'a, T: Operations> Registration<'a, T> {
         }
         // SAFETY: the device is complete.
         if let Err(e) = to_result(unsafe { b::register_netdev(raw) }) {
-            dev_err!(parent, "cannot register the network device: {e:?}\n");
+            say(parent, "cannot register the network device", e);
             // SAFETY: not registered, so nobody else uses it.
             unsafe { Self::free(raw) };
             return Err(e);
         }
-        // SAFETY: the handler gets the device, which outlives the request: `drop` frees it first.
-        let requested = to_result(unsafe {
-            bindings::request_threaded_irq(
-                control,
-                None,
-                Some(Self::control),
-                bindings::IRQF_ONESHOT as usize,
-                CONTROL_NAME.as_char_ptr(),
-                raw.cast(),
-            )
-        });
-        if let Err(e) = requested {
-            dev_err!(parent, "cannot request the control interrupt: {e:?}\n");
-            // SAFETY: registered above, and used by nobody when unregistering returns.
-            unsafe {
-                b::unregister_netdev(raw);
-                Self::free(raw);
+        if let Some(control) = control {
+            // SAFETY: the handler gets the device, which outlives the request: `drop` frees it first.
+            let requested = to_result(unsafe {
+                bindings::request_threaded_irq(
+                    control,
+                    None,
+                    Some(Self::control),
+                    bindings::IRQF_ONESHOT as usize,
+                    CONTROL_NAME.as_char_ptr(),
+                    raw.cast(),
+                )
+            });
+            if let Err(e) = requested {
+                say(parent, "cannot request the control interrupt", e);
+                // SAFETY: registered above, and used by nobody when unregistering returns.
+                unsafe {
+                    b::unregister_netdev(raw);
+                    Self::free(raw);
+                }
+                return Err(e);
             }
-            return Err(e);
         }
         // INVARIANT: registered, and the interrupt requested.
         let this = Self {
@@ -219,7 +282,9 @@ impl<'a, T: Operations> Registration<'a, T> {
             _ops: PhantomData,
         };
         this.device().with_lock(|dev| dev.spread_cpus());
-        this.device().ops().event(this.device());
+        if T::HAS_EVENT {
+            this.device().ops().event(this.device());
+        }
         Ok(this)
     }
 
@@ -245,6 +310,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             }
             core::ptr::drop_in_place(&raw mut (*private).channels);
             core::ptr::drop_in_place(&raw mut (*private).ticker);
+            core::ptr::drop_in_place(&raw mut (*private).timer);
             core::ptr::drop_in_place(&raw mut (*private).program);
             b::free_netdev(dev);
         }
@@ -258,7 +324,9 @@ impl<'a, T: Operations> Registration<'a, T> {
     unsafe extern "C" fn control(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: `new` gave this pointer, valid until `free_irq` returns.
         let dev = unsafe { NetDevice::<T>::from_raw(data.cast()) };
-        dev.ops().event(dev);
+        if T::HAS_EVENT {
+            dev.ops().event(dev);
+        }
         bindings::irqreturn::IRQ_HANDLED
     }
 }
@@ -269,7 +337,9 @@ impl<T: Operations> Drop for Registration<'_, T> {
         // SAFETY: by the type invariant. Unregistering takes the interface down, waits for all
         // users, and returns when no callback runs any more.
         unsafe {
-            bindings::free_irq(self.control, dev.cast());
+            if let Some(control) = self.control {
+                bindings::free_irq(control, dev.cast());
+            }
             b::unregister_netdev(dev);
             Registration::<'_, T>::free(dev);
         }

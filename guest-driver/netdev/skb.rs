@@ -27,6 +27,7 @@ use crate::{
         SharedMemory, //
     },
     Napi,
+    NetDevice,
     Operations,
     PoolBuffer, //
 };
@@ -228,6 +229,17 @@ impl SkBuff {
         Segment::copy(memory, offset, header, self.0)
     }
 
+    /// Copies bytes at `offset` out of the frame, wherever they lie. `None` if it does not have them.
+    pub fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let (offset, len) = (c_int::try_from(offset).ok()?, c_int::try_from(N).ok()?);
+        // SAFETY: the skb is valid, and there is room for so many bytes; the function checks the
+        // range.
+        let copied =
+            unsafe { b::skb_copy_bits(self.0.as_ptr(), offset, bytes.as_mut_ptr().cast(), len) };
+        (copied == 0).then_some(bytes)
+    }
+
     /// Frees the frame as dropped. Any context.
     pub fn drop_with(self, reason: DropReason) {
         // SAFETY: ownership is passed on.
@@ -298,6 +310,16 @@ pub struct Received {
     pub multicast: bool,
 }
 
+impl Received {
+    #[inline]
+    fn from_raw(what: u32) -> Self {
+        Self {
+            protocol: what as u16,
+            multicast: what & b::ND_RX_MULTICAST != 0,
+        }
+    }
+}
+
 impl RxSkb {
     /// # Safety
     ///
@@ -320,6 +342,14 @@ impl RxSkb {
         // SAFETY: a poll is softirq context, and the bytes are valid; should the device still write
         // them, the copy has what they were at some time.
         NonNull::new(unsafe { b::nd_skb_copy(napi.as_raw(), data.cast(), len) }).map(Self)
+    }
+
+    /// Makes an skb with a copy of a frame as its linear part. `None` if there is no memory. Any
+    /// context.
+    pub fn new<T: Operations>(dev: &NetDevice<T>, frame: &[u8]) -> Option<Self> {
+        let len = u32::try_from(frame.len()).ok()?;
+        // SAFETY: the device is valid, as are the bytes.
+        NonNull::new(unsafe { b::nd_skb_new(dev.as_raw(), frame.as_ptr().cast(), len) }).map(Self)
     }
 
     /// Adds `len` bytes of a buffer at `offset` as a fragment, and charges the skb for all of the
@@ -366,24 +396,39 @@ impl RxSkb {
         unsafe { b::nd_skb_set_hash(self.0.as_ptr(), hash, ports) }
     }
 
+    /// False if the linear part does not hold the Ethernet header, which the stack relies on.
+    #[inline]
+    fn has_header(&self) -> bool {
+        const ETH_HLEN: u32 = 14;
+        // SAFETY: the skb is owned.
+        let (len, data_len) = unsafe { (self.0.as_ref().len, self.0.as_ref().data_len) };
+        len.wrapping_sub(data_len) >= ETH_HLEN
+    }
+
     /// Hands the frame to the stack. The linear part must hold at least the Ethernet header; shorter
     /// frames are dropped, with `None`.
     #[inline]
     pub fn receive<T: Operations>(self, napi: &Napi<'_, T>) -> Option<Received> {
-        const ETH_HLEN: u32 = 14;
-        // SAFETY: the skb is owned.
-        let (len, data_len) = unsafe { (self.0.as_ref().len, self.0.as_ref().data_len) };
-        if len.wrapping_sub(data_len) < ETH_HLEN {
+        if !self.has_header() {
             self.drop_with(DropReason::TooSmall);
             return None;
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: ownership is passed on, within a poll of the context.
         let what = unsafe { b::nd_skb_receive(napi.as_raw(), this.0.as_ptr(), napi.index()) };
-        Some(Received {
-            protocol: what as u16,
-            multicast: what & b::ND_RX_MULTICAST != 0,
-        })
+        Some(Received::from_raw(what))
+    }
+
+    /// The same outside of a poll: the stack has it wait in a queue of this CPU. Any context.
+    pub fn receive_later<T: Operations>(self, dev: &NetDevice<T>) -> Option<Received> {
+        if !self.has_header() {
+            self.drop_with(DropReason::TooSmall);
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: ownership is passed on; the device is valid.
+        let what = unsafe { b::nd_skb_receive_later(dev.as_raw(), this.0.as_ptr()) };
+        Some(Received::from_raw(what))
     }
 
     /// Frees the frame as dropped.

@@ -79,8 +79,10 @@ impl Ticker {
             let this = &*container_of!(Opaque::cast_from(timer), Self, timer);
             (this, NetDevice::<T>::from_raw(this.dev))
         };
-        dev.ops().tick(dev);
-        this.start();
+        if T::HAS_TICK {
+            dev.ops().tick(dev);
+            this.start();
+        }
     }
 }
 

@@ -33,6 +33,18 @@ pub(crate) struct Table<C>(pub(crate) C);
 // SAFETY: immutable.
 unsafe impl<C> Sync for Table<C> {}
 
+/// A callback, if the driver has what it calls.
+macro_rules! given {
+    ($has:expr, $callback:expr) => {
+        if $has {
+            Some($callback)
+        } else {
+            None
+        }
+    };
+}
+pub(crate) use given;
+
 pub(crate) struct Callbacks<T>(PhantomData<T>);
 
 impl<T: Operations> Callbacks<T> {
@@ -42,16 +54,16 @@ impl<T: Operations> Callbacks<T> {
         ndo_start_xmit: Some(Self::start_xmit),
         ndo_features_check: Some(Self::features_check),
         ndo_validate_addr: Some(b::eth_validate_addr),
-        ndo_set_mac_address: Some(Self::set_mac_address),
-        ndo_set_rx_mode_async: Some(Self::set_rx_mode),
-        ndo_change_mtu: Some(Self::change_mtu),
-        ndo_fix_features: Some(Self::fix_features),
-        ndo_set_features: Some(Self::set_features),
-        ndo_tx_timeout: Some(Self::tx_timeout),
-        ndo_get_stats64: Some(Self::get_stats64),
-        ndo_work: Some(Self::work),
-        ndo_bpf: Some(Self::bpf),
-        ndo_xdp_xmit: Some(Self::xdp_xmit),
+        ndo_set_mac_address: given!(T::HAS_SET_MAC_ADDRESS, Self::set_mac_address),
+        ndo_set_rx_mode_async: given!(T::HAS_SET_RX_MODE, Self::set_rx_mode),
+        ndo_change_mtu: given!(T::HAS_CHANGE_MTU, Self::change_mtu),
+        ndo_fix_features: given!(T::HAS_FIX_FEATURES, Self::fix_features),
+        ndo_set_features: given!(T::HAS_SET_FEATURES, Self::set_features),
+        ndo_tx_timeout: given!(T::HAS_TX_TIMEOUT, Self::tx_timeout),
+        ndo_get_stats64: given!(T::HAS_STATS, Self::get_stats64),
+        ndo_work: given!(T::HAS_WORK, Self::work),
+        ndo_bpf: given!(T::HAS_SET_XDP, Self::bpf),
+        ndo_xdp_xmit: given!(T::HAS_SET_XDP, Self::xdp_xmit),
         ..pin_init::zeroed()
     });
 
@@ -72,8 +84,11 @@ impl<T: Operations> Callbacks<T> {
         // SAFETY: see the module; the core holds the RTNL lock.
         let dev = unsafe { Self::locked(dev) };
         from_result(|| {
-            dev.ops().open(&dev).inspect_err(|_| dev.stop_all())?;
-            dev.ticker().start();
+            dev.ops().open(&dev).inspect_err(|_| {
+                dev.timer().stop();
+                dev.stop_all();
+            })?;
+            dev.start_ticker();
             Ok(0)
         })
     }
@@ -88,6 +103,7 @@ impl<T: Operations> Callbacks<T> {
         let dev = unsafe { Self::locked(dev) };
         dev.ticker().stop();
         dev.ops().stop(&dev);
+        dev.timer().stop();
         dev.stop_all();
         0
     }

@@ -79,6 +79,7 @@ impl Nic<'_> {
     }
 }
 
+#[vtable]
 impl Operations for Nic<'_> {
     fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result {
         let version = self.identity.version;

@@ -165,6 +165,7 @@ impl Drop for Nic<'_> {
     }
 }
 
+#[vtable]
 impl<'a> Operations for Nic<'a> {
     type Tx = Tx<'a>;
     type Rx = Rx;

@@ -12,6 +12,7 @@ use vnet_contract::regs;
 
 use crate::nic::Nic;
 
+#[vtable]
 impl Power for Nic<'_> {
     fn prepare_loss(&self, dev: &Locked<'_, Self>) {
         if dev.is_running() {

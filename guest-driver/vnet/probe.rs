@@ -258,7 +258,7 @@ impl netdev::pci::Driver for Vnet {
             name: c"vnet%d",
             channels: pairs,
             active: shape.pairs,
-            vectors,
+            vectors: Some(vectors),
             mac,
             mtu: identity.min_mtu..=identity.max_mtu,
             features: offloads,
