@@ -36,6 +36,8 @@ pub(crate) struct Ring {
     next_used: u16,
     /// The avail index when it was last read: entries up to here may be taken.
     seen: u16,
+    /// Most chains that the driver had made available at a time and not got back.
+    depth: u16,
     /// Used entries that were published since the last interrupt, or since it was clear that the
     /// driver wants none for them.
     unsignalled: u16,
@@ -89,6 +91,7 @@ impl Ring {
             next_avail: config.index_avail,
             next_used: config.index_used,
             seen: config.index_avail,
+            depth: 0,
             unsignalled: 0,
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
             observer: None,
@@ -190,6 +193,8 @@ impl Ring {
                 return Ok(None);
             }
             self.seen = idx;
+            // What is not published is still the device's.
+            self.depth = self.depth.max(idx.wrapping_sub(self.next_used));
         }
         let head = view.avail.load(usize::from(next & self.mask))?;
         self.next_avail = next.wrapping_add(1);
@@ -296,17 +301,30 @@ impl Ring {
     /// Asks for a doorbell when the driver goes beyond the entries that were seen, and returns
     /// true if it has done so already; then no doorbell may come.
     pub(crate) fn rearm(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
-        let offset = ring::avail_event_offset(self.size()) as u64;
-        let address = self.used.wrapping_add(offset);
-        store(mem, self.seen.to_le(), address, Ordering::Relaxed)?;
-        // The event must be visible before the index is read: the driver moves the index and then
-        // reads the event, so one of the two sees the other's write.
-        fence(Ordering::SeqCst);
-        let news = self.avail_index(mem, Ordering::Relaxed)? != self.seen;
+        let news = self.ask(mem, self.seen)?;
         if !news {
             let event = self.seen;
             self.tell(|observer, _| observer.armed(event));
         }
         Ok(news)
+    }
+
+    /// Asks for a doorbell when the driver has made half as many entries available as it can, for
+    /// all that is known, and returns true if there are new ones already. The caller looks at the
+    /// ring after a time, for the driver may not get so far.
+    pub(crate) fn rearm_late(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
+        self.ask(mem, self.seen.wrapping_add(self.depth / 2))
+    }
+
+    /// Asks for a doorbell for the entry `event`; true if entries were made available that were not
+    /// seen.
+    fn ask(&self, mem: &DmaMap, event: u16) -> Result<bool, Fault> {
+        let offset = ring::avail_event_offset(self.size()) as u64;
+        let address = self.used.wrapping_add(offset);
+        store(mem, event.to_le(), address, Ordering::Relaxed)?;
+        // The event must be visible before the index is read: the driver moves the index and then
+        // reads the event, so one of the two sees the other's write.
+        fence(Ordering::SeqCst);
+        Ok(self.avail_index(mem, Ordering::Relaxed)? != self.seen)
     }
 }

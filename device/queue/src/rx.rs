@@ -228,6 +228,12 @@ impl Rx {
     pub fn rearm(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
         self.ring.rearm(mem)
     }
+
+    /// Asks for a doorbell when there are many new buffers; true if there are some already. If there
+    /// are not, the ring has to be looked at after a time: a driver may have no more than a few.
+    pub fn rearm_late(&mut self, mem: &DmaMap) -> Result<bool, Fault> {
+        self.ring.rearm_late(mem)
+    }
 }
 
 /// The room that was lent last.

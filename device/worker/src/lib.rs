@@ -39,6 +39,7 @@ mod pace;
 mod pair;
 mod parcel;
 mod polling;
+mod refill;
 mod report;
 mod shared;
 mod slot;

@@ -16,6 +16,7 @@ use crate::mischief::{Lane, Mischief, Service};
 use crate::moderation::{Moderation, Verdict};
 use crate::pace::Pace;
 use crate::parcel::{Inbox, Outbox};
+use crate::refill::Refill;
 use crate::slot::Slot;
 use crate::steering::Sorter;
 
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) rx_moderation: Moderation,
     pub(crate) tx_moderation: Moderation,
     pub(crate) pace: Pace,
+    refill: Refill,
     /// Frames that other pairs of the card hand over.
     pub(crate) inbox: Option<Inbox>,
     /// Frames that this round hands over to others.
@@ -86,7 +88,7 @@ pub(crate) struct Round {
     pub(crate) sleep: Sleep,
     /// When the next interrupt is to be judged, if there is one that waits.
     pub(crate) interrupt: Option<Instant>,
-    /// When the transmit ring is to be looked at without a doorbell.
+    /// When a ring is to be looked at without a doorbell.
     pub(crate) look: Option<Instant>,
     /// Frames moved.
     pub(crate) progress: bool,
@@ -97,6 +99,13 @@ pub(crate) struct Round {
     pub(crate) tx_fault: Option<Fault>,
     /// The backend panicked in this round.
     pub(crate) panicked: bool,
+}
+
+impl Round {
+    /// Has a ring looked at, at this time or before.
+    fn look_at(&mut self, at: Instant) {
+        self.look = self.look.into_iter().chain([at]).min();
+    }
 }
 
 /// The counters of both queues.
@@ -116,6 +125,7 @@ impl State {
             rx_moderation: Moderation::default(),
             tx_moderation: Moderation::default(),
             pace,
+            refill: Refill::default(),
             inbox: None,
             outbox: Outbox::default(),
             drain: None,
@@ -187,8 +197,8 @@ impl State {
             Waits::Driver if !arm => false,
             Waits::Driver => {
                 let (frames, bytes) = (outcome.frames, outcome.bytes);
-                round.look = self.pace.sent(frames, bytes, Instant::now);
-                if round.look.is_some() {
+                if let Some(at) = self.pace.sent(frames, bytes, Instant::now) {
+                    round.look_at(at);
                     return false;
                 }
                 match tx.rearm(mem) {
@@ -343,6 +353,7 @@ impl State {
         round.bulk |= is_bulk(outcome);
         if moved(outcome) {
             self.pace.received();
+            self.refill.received();
         }
         match outcome.waits {
             _ if outcome.fault.is_some() => {}
@@ -353,9 +364,17 @@ impl State {
                 let Slot::Running(rx, _) = &mut self.rx else {
                     return;
                 };
-                match rx.rearm(mem) {
+                let look = self.refill.dry(Instant::now());
+                let armed = match look {
+                    Some(_) => rx.rearm_late(mem),
+                    None => rx.rearm(mem),
+                };
+                match armed {
                     Ok(true) => round.again = true,
-                    Ok(false) => self.starved = true,
+                    Ok(false) => {
+                        self.starved = true;
+                        look.into_iter().for_each(|at| round.look_at(at));
+                    }
                     Err(fault) => round.rx_fault = Some(fault),
                 }
             }
