@@ -54,7 +54,7 @@ while [ $# -gt 0 ]; do
 done
 
 "$REPO/images/build-root" || exit
-[ $dpdk = no ] || "$REPO/images/bench-packages" || exit
+[ $dpdk = no ] || "$REPO/images/packages" bench || exit
 step "building the server and the driver"
 { "$REPO/scripts/build-device" &&
   in_cargo cargo build --release --locked -p vnet-testkit --example native_bench; } \

@@ -61,8 +61,15 @@ guest_netdev() {
       [ "$nic" != virtio-net ] || [ "$QUEUES" = 1 ] || queues=,queues=$QUEUES
       echo "tap,ifname=$name,script=no,downscript=no$queues"
       ;;
+    stream:path=*,listen)
+      name=${backend#stream:path=}
+      echo "stream,server=on,addr.type=unix,addr.path=${name%,listen}"
+      ;;
+    stream:path=*)
+      echo "stream,addr.type=unix,addr.path=${backend#stream:path=},reconnect-ms=500"
+      ;;
     null) echo hubport,hubid=0 ;;
-    *) die "--nic $nic has no backend like $backend (gateway, tap:name=NAME, null)" ;;
+    *) die "--nic $nic has no backend like $backend (gateway, tap:name=NAME, stream:path=PATH, null)" ;;
   esac
 }
 

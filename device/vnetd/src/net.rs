@@ -2,12 +2,15 @@
 //! What a card can be connected to.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use vnet_backend::Endpoint;
 use vnet_gateway::Gateway;
 use vnet_loopback::{Loopback, Null};
+use vnet_session::Socket;
 use vnet_state::{Held, Keeper, Token};
+use vnet_stream::Stream;
 use vnet_tap::Tap;
 
 use crate::args::Args;
@@ -17,6 +20,7 @@ use crate::args::Args;
 pub(crate) enum Net {
     Gateway,
     Tap { name: String },
+    Stream { path: PathBuf, listen: bool },
     Loopback,
     Null(Null),
 }
@@ -26,6 +30,9 @@ impl Net {
 What the card is connected to:
   gateway        a small network inside of vnetd, with DHCP and services; needs no privileges
   tap:name=NAME  a TAP interface of the host, which is made if it does not exist
+  stream:path=PATH[,listen]
+                 a program behind a unix socket in the framing of QEMU's -netdev stream, such as
+                 passt; with listen, the program connects to vnetd
   loopback       itself: every frame that it sends comes back
   null           nothing: frames that it sends are lost. For measurements, options follow a
                  colon, with commas between: copy (frames are copied before they are lost),
@@ -41,6 +48,18 @@ What the card is connected to:
                     queues: args.queues,
                 };
                 Box::new(Tap::open(config)?)
+            }
+            Net::Stream {
+                path,
+                listen: false,
+            } => Box::new(Stream::connect(path)?),
+            Net::Stream { path, listen: true } => {
+                let failed = |error: Box<dyn std::error::Error>| {
+                    vnet_backend::Error::Unsupported(error.to_string())
+                };
+                let socket = Socket::bind(path).map_err(|e| failed(e.into()))?;
+                let listener = socket.listener().map_err(|e| failed(e.into()))?;
+                Box::new(Stream::accept(listener.into(), path, socket)?)
             }
             Net::Loopback => Box::new(Loopback::new()),
             Net::Null(null) => Box::new(*null),
@@ -93,9 +112,14 @@ impl FromStr for Net {
                 if let Some(options) = s.strip_prefix("null:") {
                     return null(options).map(Net::Null);
                 }
+                if let Some(options) = s.strip_prefix("stream:") {
+                    return stream(options);
+                }
                 match s.strip_prefix("tap:name=") {
                     Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
-                    _ => Err("one of gateway, tap:name=NAME, loopback and null is needed"),
+                    _ => Err(
+                        "one of gateway, tap:name=NAME, stream:path=PATH, loopback and null is needed",
+                    ),
                 }
             }
         }
@@ -115,11 +139,30 @@ fn null(options: &str) -> Result<Null, &'static str> {
     Ok(null)
 }
 
+/// Options of the stream backend.
+fn stream(options: &str) -> Result<Net, &'static str> {
+    const WRONG: &str = "stream has the options path=PATH, without commas in it, and listen";
+    let (mut path, mut listen) = (None, false);
+    for option in options.split(',') {
+        match option.strip_prefix("path=") {
+            Some(value) if !value.is_empty() && path.is_none() => path = Some(value.into()),
+            None if option == "listen" => listen = true,
+            _ => return Err(WRONG),
+        }
+    }
+    let path = path.ok_or(WRONG)?;
+    Ok(Net::Stream { path, listen })
+}
+
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Net::Gateway => f.write_str("gateway"),
             Net::Tap { name } => write!(f, "tap:name={name}"),
+            Net::Stream { path, listen } => {
+                write!(f, "stream:path={}", path.display())?;
+                f.write_str(if *listen { ",listen" } else { "" })
+            }
             Net::Loopback => f.write_str("loopback"),
             Net::Null(Null { copy, source }) => {
                 f.write_str("null")?;
@@ -144,6 +187,8 @@ mod tests {
         for name in [
             "gateway",
             "tap:name=tap0",
+            "stream:path=/run/passt.socket",
+            "stream:path=s,listen",
             "loopback",
             "null",
             "null:copy",
@@ -158,6 +203,11 @@ mod tests {
             "tap",
             "tap:tap0",
             "tap:name=",
+            "stream",
+            "stream:path=",
+            "stream:listen",
+            "stream:path=a,path=b",
+            "stream:path=a,talk",
             "null ",
             "null:",
             "null:rx=65536",
