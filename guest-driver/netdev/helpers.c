@@ -215,12 +215,26 @@ struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)
 
 struct page *nd_page_pool_alloc(struct page_pool *pool, u32 order, bool may_sleep)
 {
-	gfp_t gfp = may_sleep ? GFP_KERNEL : GFP_ATOMIC | __GFP_NOWARN;
+	gfp_t gfp = (may_sleep ? GFP_NOWAIT : GFP_ATOMIC) | __GFP_NOWARN;
+	struct page *page = page_pool_alloc_pages(pool, gfp);
 
+	if (page || !may_sleep)
+		return page;
+	/*
+	 * Linux 7.3 lets nobody sleep in there: outside of softirqs, page_pool_register_dma_index()
+	 * takes the xarray's lock with xa_alloc_bh(), but the xarray was not told so when it was made.
+	 * When it is short of memory it lets go of the lock without enabling softirqs again, and
+	 * would sleep like that. So reclaim here, and have the pool find what that left.
+	 */
+	gfp = GFP_KERNEL | __GFP_NOWARN;
 	/* Who asks for more than a page does with single ones too. */
 	if (order)
-		gfp |= __GFP_NORETRY | __GFP_NOWARN;
-	return page_pool_alloc_pages(pool, gfp);
+		gfp |= __GFP_NORETRY;
+	page = alloc_pages(gfp, order);
+	if (!page)
+		return NULL;
+	__free_pages(page, order);
+	return page_pool_alloc_pages(pool, GFP_NOWAIT | __GFP_NOWARN);
 }
 
 dma_addr_t nd_page_pool_dma_addr(const struct page *page)
