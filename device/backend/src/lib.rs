@@ -18,16 +18,20 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod bucket;
 pub mod checksum;
 mod fifo;
 mod frame;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod offloads;
+mod relay;
 
+pub use bucket::{BadRate, Bucket, Rate};
 pub use fifo::Fifo;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Meta};
 pub use offloads::{Offloads, SharedOffloads};
+pub use relay::{Relay, Taker};
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -23,6 +23,7 @@ mod net;
 mod sanitize;
 mod server;
 mod settings;
+mod switches;
 mod worker;
 
 use std::process::ExitCode;

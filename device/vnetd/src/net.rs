@@ -14,6 +14,7 @@ use vnet_stream::Stream;
 use vnet_tap::Tap;
 
 use crate::args::Args;
+use crate::switches::SwitchPort;
 
 /// A backend, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(crate) enum Net {
     Gateway,
     Tap { name: String },
     Stream { path: PathBuf, listen: bool },
+    Switch(Box<SwitchPort>),
     Loopback,
     Null(Null),
 }
@@ -33,6 +35,11 @@ What the card is connected to:
   stream:path=PATH[,listen]
                  a program behind a unix socket in the framing of QEMU's -netdev stream, such as
                  passt; with listen, the program connects to vnetd
+  switch:name=NAME[,OPTION]...
+                 a switch that joins the cards of this process which name it: port=NAME, vlan=N
+                 (frames without a tag belong to it), trunk=all or numbers and ranges with + between
+                 (frames with a tag), rate=BITS a second that the card sends, mirror[=PORT] (the
+                 card gets copies), uplink=BACKEND
   loopback       itself: every frame that it sends comes back
   null           nothing: frames that it sends are lost. For measurements, options follow a
                  colon, with commas between: copy (frames are copied before they are lost),
@@ -61,6 +68,7 @@ What the card is connected to:
                 let listener = socket.listener().map_err(|e| failed(e.into()))?;
                 Box::new(Stream::accept(listener.into(), path, socket)?)
             }
+            Net::Switch(port) => port.open(args)?,
             Net::Loopback => Box::new(Loopback::new()),
             Net::Null(null) => Box::new(*null),
         })
@@ -101,24 +109,29 @@ impl Net {
 }
 
 impl FromStr for Net {
-    type Err = &'static str;
+    type Err = String;
 
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
+    fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "gateway" => Ok(Net::Gateway),
             "loopback" => Ok(Net::Loopback),
             "null" => Ok(Net::Null(Null::new())),
             _ => {
                 if let Some(options) = s.strip_prefix("null:") {
-                    return null(options).map(Net::Null);
+                    return Ok(null(options).map(Net::Null)?);
                 }
                 if let Some(options) = s.strip_prefix("stream:") {
-                    return stream(options);
+                    return Ok(stream(options)?);
+                }
+                if let Some(options) = s.strip_prefix("switch:") {
+                    return Ok(Net::Switch(Box::new(options.parse()?)));
                 }
                 match s.strip_prefix("tap:name=") {
                     Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
                     _ => Err(
-                        "one of gateway, tap:name=NAME, stream:path=PATH, loopback and null is needed",
+                        "one of gateway, tap:name=NAME, stream:path=PATH, switch:name=NAME, \
+                              loopback and null is needed"
+                            .into(),
                     ),
                 }
             }
@@ -163,6 +176,7 @@ impl fmt::Display for Net {
                 write!(f, "stream:path={}", path.display())?;
                 f.write_str(if *listen { ",listen" } else { "" })
             }
+            Net::Switch(port) => port.fmt(f),
             Net::Loopback => f.write_str("loopback"),
             Net::Null(Null { copy, source }) => {
                 f.write_str("null")?;
@@ -189,6 +203,8 @@ mod tests {
             "tap:name=tap0",
             "stream:path=/run/passt.socket",
             "stream:path=s,listen",
+            "switch:name=lan",
+            "switch:name=lan,vlan=10,trunk=20+30-39,rate=1G,uplink=tap:name=tap0",
             "loopback",
             "null",
             "null:copy",
@@ -208,6 +224,8 @@ mod tests {
             "stream:listen",
             "stream:path=a,path=b",
             "stream:path=a,talk",
+            "switch",
+            "switch:lan",
             "null ",
             "null:",
             "null:rx=65536",
