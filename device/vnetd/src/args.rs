@@ -75,6 +75,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BACKEND", default_value = "gateway", long_help = Net::HELP)]
     pub(crate) net: Net,
 
+    /// A line between the card and that, with a rate, delay and losses: rate=100M,delay=10ms,
+    /// jitter=2ms,loss=0.1%,duplicate=0.1%,reorder=0.1%,seed=7, or some of these; send. or receive.
+    /// before an option makes it one for that direction
+    #[arg(long, value_name = "LINE")]
+    pub(crate) shape: Option<vnet_shape::Config>,
+
     /// MAC address of the card [default: made from the path of the socket]
     #[arg(long)]
     pub(crate) mac: Option<Mac>,

@@ -13,6 +13,7 @@ use vnet_backend::Endpoint;
 use vnet_card::{Card, Config, Options, Sanitizer};
 use vnet_faults::Faulty;
 use vnet_session::{Control, Session, SharedCard, Socket};
+use vnet_shape::Shaped;
 
 use crate::args::Args;
 use crate::end::{report, Event};
@@ -106,6 +107,9 @@ pub(crate) fn card(
     mut endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
 ) -> Result<Card, Error> {
+    if let Some(shape) = args.shape {
+        endpoint = Box::new(Shaped::new(endpoint, shape));
+    }
     if let Some(file) = faults {
         endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
     }

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A queue with both of its lines.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::epoll::{add, create, modify, CreateFlags, EventData, EventFlags};
+use vm_memory::VolatileSlice;
+use vnet_backend::{Attachment, Error, Frame, Offloads, Queue, Relay, RxRing, Taker, MAX_FRAME};
+use vnet_segment::Segmenter;
+
+use crate::line::Line;
+use crate::shaped::Counters;
+
+pub(crate) struct ShapedQueue {
+    inner: Box<dyn Queue>,
+    send: Line,
+    receive: Line,
+    /// The backend may take less now than it did when a frame set out.
+    segmenter: Segmenter,
+    buffer: Box<[u8]>,
+    /// Readable when the backend is, while its frames have room on the line.
+    epoll: Option<OwnedFd>,
+    /// The backend is listened to.
+    listens: bool,
+    /// A frame has arrived at the backend, which does not take it now.
+    blocked: bool,
+    /// A frame has arrived at the card, which has no room for it now.
+    starved: bool,
+    /// Those of the card, with its first queue.
+    counters: Option<Counters>,
+}
+
+impl ShapedQueue {
+    pub(crate) fn new(
+        inner: Box<dyn Queue>,
+        send: Line,
+        receive: Line,
+        counters: Option<Counters>,
+    ) -> Result<Self, Error> {
+        let failed = |error: rustix::io::Errno| Error::Io {
+            what: "cannot watch what is behind a shaped line".into(),
+            source: error.into(),
+        };
+        let epoll = match inner.readiness() {
+            None => None,
+            Some(fd) => {
+                let epoll = create(CreateFlags::CLOEXEC).map_err(failed)?;
+                add(&epoll, fd, EventData::new_u64(0), EventFlags::IN).map_err(failed)?;
+                Some(epoll)
+            }
+        };
+        Ok(Self {
+            inner,
+            send,
+            receive,
+            segmenter: Segmenter::default(),
+            buffer: vec![0; MAX_FRAME].into_boxed_slice(),
+            epoll,
+            listens: true,
+            blocked: false,
+            starved: false,
+            counters,
+        })
+    }
+
+    /// Brings to the backend what has arrived there.
+    fn pump(&mut self, now: Instant) {
+        self.blocked = false;
+        while let Some((bytes, meta)) = self.send.front(now) {
+            let frame = [Frame {
+                meta,
+                len: bytes.len(),
+                parts: &[VolatileSlice::from(bytes)],
+            }];
+            let taken = self.segmenter.transmit(self.inner.as_mut(), &frame);
+            if taken.frames == 0 {
+                // With a part of its segments sent, if there were too many for a call.
+                self.blocked = !taken.spent;
+                return;
+            }
+            self.send.pop();
+        }
+    }
+
+    /// Puts on the line what the backend has.
+    fn fetch(&mut self, now: Instant) {
+        let mut relay = Relay::new(
+            &mut self.buffer,
+            Entrance {
+                line: &mut self.receive,
+                now,
+            },
+        );
+        self.inner.receive(&mut relay);
+    }
+
+    /// Brings to the card what has arrived there.
+    fn deliver(&mut self, ring: &mut dyn RxRing, now: Instant) {
+        self.starved = false;
+        while let Some((frame, meta)) = self.receive.front(now) {
+            let Some(room) = ring.room(frame.len()) else {
+                self.starved = true;
+                return;
+            };
+            let len = room.write(frame);
+            ring.commit(len, meta);
+            self.receive.pop();
+        }
+    }
+
+    /// Listens to the backend if that has a reason.
+    fn listen(&mut self) {
+        let wanted = self.blocked || self.receive.has_room();
+        if let (Some(epoll), Some(fd), true) =
+            (&self.epoll, self.inner.readiness(), wanted != self.listens)
+        {
+            let events = match wanted {
+                true => EventFlags::IN,
+                false => EventFlags::empty(),
+            };
+            if modify(epoll, fd, EventData::new_u64(0), events).is_ok() {
+                self.listens = wanted;
+            }
+        }
+    }
+}
+
+/// Where frames of the backend get onto the line.
+struct Entrance<'l> {
+    line: &'l mut Line,
+    now: Instant,
+}
+
+impl Taker for Entrance<'_> {
+    fn is_ready(&mut self) -> bool {
+        self.line.has_room()
+    }
+
+    fn take(&mut self, frame: &Frame<'_>) {
+        self.line.put(frame, self.now);
+    }
+}
+
+impl Queue for ShapedQueue {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        let now = Instant::now();
+        self.pump(now);
+        let mut taken = 0;
+        while taken < batch.len() && self.send.has_room() {
+            self.send.put(&batch[taken], now);
+            taken += 1;
+        }
+        self.pump(now);
+        self.listen();
+        taken
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.inner.offloads()
+    }
+
+    fn receive(&mut self, ring: &mut dyn RxRing) {
+        let now = Instant::now();
+        self.pump(now);
+        self.deliver(ring, now);
+        self.fetch(now);
+        if !self.starved {
+            self.deliver(ring, now);
+        }
+        self.listen();
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.epoll.as_ref().map(AsFd::as_fd)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        // What waits for somebody else is not a matter of time.
+        let send = self.send.due().filter(|_| !self.blocked);
+        let receive = self.receive.due().filter(|_| !self.starved);
+        let inner = self.inner.deadline();
+        send.into_iter().chain(receive).chain(inner).min()
+    }
+
+    fn has_work(&self) -> bool {
+        self.inner.has_work() && self.receive.has_room()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        self.inner.attachment()
+    }
+
+    fn has_frames(&self) -> bool {
+        let arrived = || self.receive.due().is_some_and(|due| due <= Instant::now());
+        self.inner.has_frames() && self.receive.has_room() || arrived()
+    }
+
+    fn lost(&self) -> u64 {
+        // What the line loses is what was asked for, and has a counter of its own.
+        self.inner.lost()
+    }
+
+    fn reset(&mut self) {
+        self.send.reset();
+        self.receive.reset();
+        if let Some(counters) = &self.counters {
+            counters.close();
+        }
+        (self.blocked, self.starved) = (false, false);
+        self.inner.reset();
+        self.listen();
+    }
+}
