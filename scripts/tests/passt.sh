@@ -42,7 +42,7 @@ guest_check "link is up, and passt gives an address" '
 guest_check "ping" "gateway=$peer pings"
 
 mkdir "$dir/www"
-head -c 20000000 /dev/urandom >"$dir/www/sent"
+head -c 8000000 /dev/urandom >"$dir/www/sent"
 echo "a page of the host" >"$dir/www/index.html"
 child "$BUSYBOX" httpd -f -p 127.0.0.1:8080 -h "$dir/www"
 child "$BUSYBOX" nc -ll -p 7001 -e sha256sum 2>/dev/null
@@ -57,15 +57,15 @@ transfers="
   wget -q -O /tmp/down http://$peer:8080/sent
   wc -c /tmp/down
   [ \"\$(sha256sum </tmp/down)\" = '$digest' ]
-  head -c 20000000 /dev/urandom >/tmp/file
+  head -c 8000000 /dev/urandom >/tmp/file
   nc $peer 7001 </tmp/file | tee /tmp/up
   [ \"\$(cat /tmp/up)\" = \"\$(sha256sum </tmp/file)\" ]"
 guest_check "a web page and files in both directions, over TCP" "$transfers"
 guest_check "streams over TCP in both directions at once" "
-  iperf3 -c $peer -t 3 --bidir"
+  iperf3 -c $peer -t 2 --bidir"
 guest_check "UDP in both directions" "
-  iperf3 -c $peer -u -b 20M -t 2
-  iperf3 -c $peer -u -b 20M -t 2 -R"
+  iperf3 -c $peer -u -b 20M -t 1
+  iperf3 -c $peer -u -b 20M -t 1 -R"
 guest_check "a server in the guest listens" "
   (while :; do echo 'from the guest' | nc -l -p $inside; done) >/dev/null 2>&1 &
   within 10 sh -c 'netstat -ltn | grep -q :$inside'"
