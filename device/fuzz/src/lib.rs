@@ -26,6 +26,8 @@ mod rx;
 mod segment;
 mod session;
 mod state;
+mod stream;
+mod switch;
 mod tx;
 mod witness;
 
@@ -43,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     ("segment", segment::segment),
     ("session", session::session),
     ("state", state::state),
+    ("stream", stream::stream),
+    ("switch", switch::switch),
     ("tx", tx::tx),
 ];
 
@@ -55,4 +59,6 @@ pub use rx::rx;
 pub use segment::segment;
 pub use session::session;
 pub use state::state;
+pub use stream::stream;
+pub use switch::switch;
 pub use tx::tx;

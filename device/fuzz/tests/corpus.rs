@@ -51,4 +51,4 @@ macro_rules! replay {
     };
 }
 
-replay!(config, gateway, plan, registers, rss, rx, segment, session, state, tx);
+replay!(config, gateway, plan, registers, rss, rx, segment, session, state, stream, switch, tx);
