@@ -14,6 +14,8 @@
 //! Before each frame TAP speaks the same header as the card does, so that checksums and
 //! segmentation stay undone between a guest and a host that can both do without. Frames are read
 //! into the guest's buffers and written from them by one system call each, without a copy of ours.
+//!
+//! [`Port`] does that for any descriptor that speaks this header, also for other backends.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
@@ -24,5 +26,11 @@ mod name;
 mod port;
 mod sys;
 mod tap;
+mod tun;
+mod vectors;
 
+pub use name::Name;
+pub use port::{Port, Received, Shared, Wire};
+pub use sys::{interface_flags, interface_mtu};
 pub use tap::{Config, Tap};
+pub use vectors::{Vectors, MAX_PARTS};

@@ -8,15 +8,15 @@ const SIZE: usize = 16;
 
 /// A name that the kernel takes as it is, padded with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Name([u8; SIZE]);
+pub struct Name([u8; SIZE]);
 
 impl Name {
     /// Checks a name as the kernel does, and more: the kernel would take `%d` for "the next free
     /// number", and control characters as they are.
-    pub(crate) fn new(name: &str) -> Result<Self, Error> {
+    pub fn new(name: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
             Err(Error::Unsupported(format!(
-                "{name:?} cannot be the name of a TAP interface: {why}"
+                "{name:?} cannot be the name of an interface: {why}"
             )))
         };
         if name.is_empty() {
@@ -35,7 +35,7 @@ impl Name {
     }
 
     /// The name, padded.
-    pub(crate) fn bytes(&self) -> [u8; SIZE] {
+    pub fn bytes(&self) -> [u8; SIZE] {
         self.0
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! One queue of a TAP.
+//! A queue of the host's network: a descriptor that gives and takes frames one by one, each with a
+//! header before it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, SharedOfflo
 use vnet_contract::hdr::{self, NetHdr};
 
 use crate::header;
-use crate::sys::{self, MAX_PARTS};
+use crate::vectors::MAX_PARTS;
 
 /// A frame that the host has no room for is offered again after this time. TAP does not say when
 /// it has room, and a frame takes about a microsecond.
@@ -24,14 +25,46 @@ const RESET_FRAMES: usize = 1024;
 /// Ethernet header and VLAN tag.
 const FRAME_OVERHEAD: usize = 18;
 
+/// Destination and source.
+const ADDRESSES: usize = 12;
+
+/// A descriptor that carries frames.
+pub trait Wire: AsFd + Send {
+    /// Sends a frame: the header, then the first [`MAX_PARTS`] of `parts`. Does not wait.
+    fn write(&self, header: &[u8; hdr::SIZE], parts: &[VolatileSlice<'_>]) -> io::Result<usize>;
+
+    /// Takes a frame: the header, then into the first [`MAX_PARTS`] of `parts`, and what they have
+    /// no room for into `spill`. Does not wait.
+    fn read(
+        &self,
+        header: &mut [u8; hdr::SIZE],
+        parts: &[VolatileSlice<'_>],
+        spill: &mut [u8],
+    ) -> io::Result<Received>;
+
+    /// See [`Queue::attachment`].
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        None
+    }
+}
+
+/// A frame that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its length. `None`: less than a header came.
+    pub len: Option<usize>,
+    /// A VLAN tag that belongs between its addresses and what follows them.
+    pub tag: Option<[u8; 4]>,
+}
+
 /// What the endpoint tells its queues. All of it only makes the usual case cheap: a frame that is
 /// longer than it should be takes another way.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub struct Shared {
     /// What the guest accepts.
-    pub(crate) offloads: SharedOffloads,
+    pub offloads: SharedOffloads,
     /// MTU of the interface when it was last looked at.
-    pub(crate) mtu: AtomicUsize,
+    pub mtu: AtomicUsize,
 }
 
 impl Shared {
@@ -49,10 +82,9 @@ impl Shared {
     }
 }
 
-pub(crate) struct Port {
-    tun: Arc<OwnedFd>,
-    /// The queue can be detached.
-    detachable: bool,
+/// The queue.
+pub struct Port<W> {
+    wire: W,
     shared: Arc<Shared>,
     /// What the kernel takes.
     offloads: Offloads,
@@ -68,16 +100,11 @@ pub(crate) struct Port {
     lost: u64,
 }
 
-impl Port {
-    pub(crate) fn new(
-        tun: Arc<OwnedFd>,
-        shared: Arc<Shared>,
-        offloads: Offloads,
-        detachable: bool,
-    ) -> Self {
+impl<W: Wire> Port<W> {
+    /// A queue over this descriptor, whose other side takes frames with this metadata.
+    pub fn new(wire: W, shared: Arc<Shared>, offloads: Offloads) -> Self {
         Self {
-            tun,
-            detachable,
+            wire,
             shared,
             offloads,
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
@@ -91,13 +118,13 @@ impl Port {
     fn write(&mut self, frame: &Frame<'_>) -> io::Result<usize> {
         let header = header::build(&frame.meta).to_bytes();
         if frame.parts.len() <= MAX_PARTS {
-            return sys::write(self.tun.as_fd(), &header, frame.parts);
+            return self.wire.write(&header, frame.parts);
         }
         // More buffers than a call takes.
         self.gathered.resize(frame.len, 0);
         let len = frame.read(&mut self.gathered);
         let whole = [VolatileSlice::from(&mut self.gathered[..len])];
-        sys::write(self.tun.as_fd(), &header, &whole)
+        self.wire.write(&header, &whole)
     }
 
     /// Delivers the frame in the buffer, if there is one. False: the guest has no room for it.
@@ -125,10 +152,10 @@ impl Port {
             return false;
         };
         let mut bytes = [0; hdr::SIZE];
-        let read = sys::read(self.tun.as_fd(), &mut bytes, room.parts, &mut self.buffer);
+        let read = self.wire.read(&mut bytes, room.parts, &mut self.buffer);
         // Any error ends the batch: there is nothing to read, or there never will be again
         // because the interface was deleted.
-        let Ok(read) = read else {
+        let Ok(Received { len, tag }) = read else {
             return false;
         };
         let parts = &room.parts[..room.parts.len().min(MAX_PARTS)];
@@ -137,29 +164,38 @@ impl Port {
             Some(behind) => self.buffer.get(behind).copied(),
             None => byte_of(parts, at),
         };
-        let meta = read
-            .checked_sub(hdr::SIZE)
-            .and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len, byte)?)));
-        let Some((len, meta)) = meta.filter(|(len, _)| *len <= MAX_FRAME) else {
+        let meta =
+            len.and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len, byte)?)));
+        let longest = MAX_FRAME - tag.map_or(0, |tag| tag.len());
+        let Some((len, meta)) = meta.filter(|(len, _)| *len <= longest) else {
             self.lost += 1;
             return true;
         };
-        if len <= fits {
+        if len <= fits && tag.is_none() {
             ring.commit(len, meta);
             return true;
         }
-        // The end is in the buffer. Put the start before it, and ask for more room.
-        self.buffer.copy_within(..len - fits, fits);
+        // The end is in the buffer, if it did not fit. Put the start before it, and ask for more room.
+        let start = fits.min(len);
+        self.buffer.copy_within(..len - start, start);
         let mut done = 0;
         for part in parts {
-            done += part.copy_to(&mut self.buffer[done..fits]);
+            done += part.copy_to(&mut self.buffer[done..start]);
         }
-        self.held = Some((len, meta));
+        self.held = Some(match tag {
+            None => (len, meta),
+            Some(tag) => {
+                self.buffer
+                    .copy_within(ADDRESSES..len, ADDRESSES + tag.len());
+                self.buffer[ADDRESSES..ADDRESSES + tag.len()].copy_from_slice(&tag);
+                (len + tag.len(), meta.moved(0, tag.len()))
+            }
+        });
         self.deliver_held(ring)
     }
 }
 
-impl Queue for Port {
+impl<W: Wire> Queue for Port<W> {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
         self.retry = None;
         for (n, frame) in batch.iter().enumerate() {
@@ -187,7 +223,7 @@ impl Queue for Port {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.tun.as_fd())
+        Some(self.wire.as_fd())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -195,8 +231,7 @@ impl Queue for Port {
     }
 
     fn attachment(&self) -> Option<Box<dyn Attachment>> {
-        self.detachable
-            .then(|| Box::new(TapQueue(Arc::clone(&self.tun))) as _)
+        self.wire.attachment()
     }
 
     fn has_frames(&self) -> bool {
@@ -212,20 +247,10 @@ impl Queue for Port {
         self.retry = None;
         let mut bytes = [0; hdr::SIZE];
         for _ in 0..RESET_FRAMES {
-            if sys::read(self.tun.as_fd(), &mut bytes, &[], &mut self.buffer).is_err() {
+            if self.wire.read(&mut bytes, &[], &mut self.buffer).is_err() {
                 break;
             }
         }
-    }
-}
-
-/// A queue of an interface that has several.
-struct TapQueue(Arc<OwnedFd>);
-
-impl Attachment for TapQueue {
-    fn set_attached(&mut self, attached: bool) {
-        // Fails only if it is so already, or if the interface is gone.
-        let _ = sys::set_attached(self.0.as_fd(), attached);
     }
 }
 

@@ -7,11 +7,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use libc::{c_int, c_ulong, iovec};
+use libc::{c_int, c_ulong};
 use vm_memory::VolatileSlice;
 use vnet_contract::hdr;
 
 use crate::name::Name;
+use crate::vectors::Vectors;
 
 // linux/if_tun.h
 const TUNSETIFF: c_ulong = 0x4004_54ca;
@@ -23,9 +24,6 @@ const TUNSETVNETLE: c_ulong = 0x4004_54dc;
 
 const IFF_ATTACH_QUEUE: u16 = 0x0200;
 const IFF_DETACH_QUEUE: u16 = 0x0400;
-
-/// Most buffers that one call takes, besides the header and the spill.
-pub(crate) const MAX_PARTS: usize = 64;
 
 /// `struct ifreq`: a name, and a union of which all members that are used here come first.
 #[repr(C)]
@@ -101,13 +99,13 @@ pub(crate) fn set_offload(tun: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
 }
 
 /// Flags (`IFF_*`) of an interface; `socket` is any socket of its network namespace.
-pub(crate) fn interface_flags(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
+pub fn interface_flags(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
     let value = interface(socket, name, libc::SIOCGIFFLAGS)?;
     Ok(u16::from_ne_bytes([value[0], value[1]]))
 }
 
 /// MTU of an interface; `socket` is any socket of its network namespace.
-pub(crate) fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
+pub fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
     let value = interface(socket, name, libc::SIOCGIFMTU)?;
     Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
 }
@@ -120,30 +118,22 @@ fn interface(socket: BorrowedFd<'_>, name: &Name, what: c_ulong) -> io::Result<[
     Ok(request.value)
 }
 
-/// Writes one frame: the header, then the first [`MAX_PARTS`] of `parts`.
+/// Writes one frame: the header, then the first `MAX_PARTS` of `parts`.
 pub(crate) fn write(
     tun: BorrowedFd<'_>,
     header: &[u8; hdr::SIZE],
     parts: &[VolatileSlice<'_>],
 ) -> io::Result<usize> {
-    let mut vectors = [EMPTY; 1 + MAX_PARTS];
-    vectors[0] = iovec {
-        iov_base: header.as_ptr().cast_mut().cast(),
-        iov_len: hdr::SIZE,
-    };
-    let parts = &parts[..parts.len().min(MAX_PARTS)];
-    for (vector, part) in vectors[1..].iter_mut().zip(parts) {
-        *vector = vector_of(part);
-    }
-    let count = (1 + parts.len()) as c_int;
-    // SAFETY: the first `count` vectors describe `header`, and memory that `parts` borrows, so
-    // all of it stays mapped during the call. The kernel only reads it. That the guest may write
-    // to it at the same time is nothing to the kernel, and there is no Rust reference to it.
-    let n = unsafe { libc::writev(tun.as_raw_fd(), vectors.as_ptr(), count) };
+    let vectors = Vectors::source(header, parts);
+    let all = vectors.as_slice();
+    // SAFETY: the vectors describe `header`, and memory that `parts` borrows, so all of it stays
+    // mapped during the call. The kernel only reads it. That the guest may write to it at the same
+    // time is nothing to the kernel, and there is no Rust reference to it.
+    let n = unsafe { libc::writev(tun.as_raw_fd(), all.as_ptr(), all.len() as c_int) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Reads one frame: the header, then into the first [`MAX_PARTS`] of `parts`, and what they have
+/// Reads one frame: the header, then into the first `MAX_PARTS` of `parts`, and what they have
 /// no room for into `spill`. Returns the number of bytes, with the header.
 pub(crate) fn read(
     tun: BorrowedFd<'_>,
@@ -151,40 +141,14 @@ pub(crate) fn read(
     parts: &[VolatileSlice<'_>],
     spill: &mut [u8],
 ) -> io::Result<usize> {
-    let mut vectors = [EMPTY; 2 + MAX_PARTS];
-    vectors[0] = iovec {
-        iov_base: header.as_mut_ptr().cast(),
-        iov_len: hdr::SIZE,
-    };
-    let parts = &parts[..parts.len().min(MAX_PARTS)];
-    for (vector, part) in vectors[1..].iter_mut().zip(parts) {
-        *vector = vector_of(part);
-    }
-    vectors[1 + parts.len()] = iovec {
-        iov_base: spill.as_mut_ptr().cast(),
-        iov_len: spill.len(),
-    };
-    let count = (2 + parts.len()) as c_int;
-    // SAFETY: the first `count` vectors describe `header` and `spill`, which are borrowed for
-    // writing, and memory that `parts` borrows, so all of it stays mapped during the call, and is
-    // apart from the others. That the guest may access the parts at the same time is nothing to
-    // the kernel, and there is no Rust reference to them.
-    let n = unsafe { libc::readv(tun.as_raw_fd(), vectors.as_ptr(), count) };
+    let vectors = Vectors::target(header, parts, spill);
+    let all = vectors.as_slice();
+    // SAFETY: the vectors describe `header` and `spill`, which are borrowed for writing, and memory
+    // that `parts` borrows, so all of it stays mapped during the call, and is apart from the others.
+    // That the guest may access the parts at the same time is nothing to the kernel, and there is no
+    // Rust reference to them.
+    let n = unsafe { libc::readv(tun.as_raw_fd(), all.as_ptr(), all.len() as c_int) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
-}
-
-const EMPTY: iovec = iovec {
-    iov_base: std::ptr::null_mut(),
-    iov_len: 0,
-};
-
-fn vector_of(part: &VolatileSlice<'_>) -> iovec {
-    iovec {
-        // The guard only matters to memory that is mapped on demand, which guest memory of this
-        // type is not.
-        iov_base: part.ptr_guard_mut().as_ptr().cast(),
-        iov_len: part.len(),
-    }
 }
 
 fn check(result: c_int) -> io::Result<c_int> {

@@ -12,6 +12,7 @@ use crate::attach::{adopt, attach, Attached};
 use crate::name::Name;
 use crate::port::{Port, Shared};
 use crate::sys;
+use crate::tun::Tun;
 
 // linux/if_tun.h; the last two are newer than some header files.
 const TUN_F_CSUM: u32 = 0x01;
@@ -201,8 +202,11 @@ impl Endpoint for Tap {
             .into_iter()
             .take(queues.into())
             .map(|tun| {
-                let port = Port::new(tun, self.shared.clone(), self.offloads, self.multi_queue);
-                Box::new(port) as Box<dyn Queue>
+                let tun = Tun {
+                    fd: tun,
+                    detachable: self.multi_queue,
+                };
+                Box::new(Port::new(tun, self.shared.clone(), self.offloads)) as Box<dyn Queue>
             })
             .collect())
     }

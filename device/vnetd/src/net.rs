@@ -8,6 +8,7 @@ use std::str::FromStr;
 use vnet_backend::Endpoint;
 use vnet_gateway::Gateway;
 use vnet_loopback::{Loopback, Null};
+use vnet_packet::Packet;
 use vnet_session::Socket;
 use vnet_state::{Held, Keeper, Token};
 use vnet_stream::Stream;
@@ -21,6 +22,7 @@ use crate::switches::SwitchPort;
 pub(crate) enum Net {
     Gateway,
     Tap { name: String },
+    Packet { name: String },
     Stream { path: PathBuf, listen: bool },
     Switch(Box<SwitchPort>),
     Loopback,
@@ -32,6 +34,8 @@ impl Net {
 What the card is connected to:
   gateway        a small network inside of vnetd, with DHCP and services; needs no privileges
   tap:name=NAME  a TAP interface of the host, which is made if it does not exist
+  packet:name=NAME
+                 the wire that an interface of the host is on; needs CAP_NET_RAW
   stream:path=PATH[,listen]
                  a program behind a unix socket in the framing of QEMU's -netdev stream, such as
                  passt; with listen, the program connects to vnetd
@@ -55,6 +59,10 @@ What the card is connected to:
                     queues: args.queues,
                 };
                 Box::new(Tap::open(config)?)
+            }
+            Net::Packet { name } => {
+                let config = vnet_packet::Config { name: name.clone() };
+                Box::new(Packet::open(&config)?)
             }
             Net::Stream {
                 path,
@@ -126,11 +134,14 @@ impl FromStr for Net {
                 if let Some(options) = s.strip_prefix("switch:") {
                     return Ok(Net::Switch(Box::new(options.parse()?)));
                 }
+                if let Some(name) = s.strip_prefix("packet:name=").filter(|n| !n.is_empty()) {
+                    return Ok(Net::Packet { name: name.into() });
+                }
                 match s.strip_prefix("tap:name=") {
                     Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
                     _ => Err(
-                        "one of gateway, tap:name=NAME, stream:path=PATH, switch:name=NAME, \
-                              loopback and null is needed"
+                        "one of gateway, tap:name=NAME, packet:name=NAME, stream:path=PATH, \
+                              switch:name=NAME, loopback and null is needed"
                             .into(),
                     ),
                 }
@@ -172,6 +183,7 @@ impl fmt::Display for Net {
         match self {
             Net::Gateway => f.write_str("gateway"),
             Net::Tap { name } => write!(f, "tap:name={name}"),
+            Net::Packet { name } => write!(f, "packet:name={name}"),
             Net::Stream { path, listen } => {
                 write!(f, "stream:path={}", path.display())?;
                 f.write_str(if *listen { ",listen" } else { "" })
@@ -201,6 +213,7 @@ mod tests {
         for name in [
             "gateway",
             "tap:name=tap0",
+            "packet:name=eth0",
             "stream:path=/run/passt.socket",
             "stream:path=s,listen",
             "switch:name=lan",
@@ -219,6 +232,7 @@ mod tests {
             "tap",
             "tap:tap0",
             "tap:name=",
+            "packet:name=",
             "stream",
             "stream:path=",
             "stream:listen",

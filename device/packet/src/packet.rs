@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The endpoint.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
+use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
+use vnet_contract::hdr;
+use vnet_tap::{interface_flags, interface_mtu, Name, Port, Shared};
+
+use crate::finish::Finisher;
+use crate::sys;
+use crate::wire::Socket;
+
+/// Most queues.
+const MAX_QUEUES: u16 = 64;
+/// `struct virtio_net_hdr`, without the number of buffers.
+const SHORT_HEADER: usize = 10;
+
+/// Which interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+}
+
+/// The endpoint.
+pub struct Packet {
+    name: Name,
+    index: u32,
+    /// Receives, and sends for the first queue.
+    first: Option<Socket>,
+    /// Asks after the interface.
+    control: OwnedFd,
+    shared: Arc<Shared>,
+}
+
+impl Packet {
+    /// Opens the interface. That takes `CAP_NET_RAW`.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let name = Name::new(&config.name)?;
+        let first = socket().map_err(|error| explain(&config.name, error))?;
+        let index = name_to_index(&first, &config.name)
+            .map_err(|error| explain(&config.name, error.into()))?;
+        let first =
+            bound(first, index, libc::ETH_P_ALL).map_err(|error| explain(&config.name, error))?;
+        let control = socket_with(
+            AddressFamily::INET,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| explain(&config.name, error.into()))?;
+        Ok(Self {
+            name,
+            index,
+            first: Some(first),
+            control,
+            shared: Arc::default(),
+        })
+    }
+
+    fn look_at_mtu(&self) -> u32 {
+        let mtu = interface_mtu(self.control.as_fd(), &self.name).unwrap_or(1500);
+        self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
+        mtu
+    }
+
+    /// A socket that only sends, for the queues behind the first.
+    fn sender(&self) -> Result<Socket, Error> {
+        socket()
+            .and_then(|socket| bound(socket, self.index, 0))
+            .map_err(|source| Error::Io {
+                what: "cannot open one more packet socket".into(),
+                source,
+            })
+    }
+}
+
+/// A packet socket that gets nothing yet.
+fn socket() -> io::Result<OwnedFd> {
+    let socket = socket_with(
+        AddressFamily::PACKET,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    Ok(socket)
+}
+
+fn bound(fd: OwnedFd, index: u32, protocol: libc::c_int) -> io::Result<Socket> {
+    let header = sys::set_header(fd.as_fd(), hdr::SIZE, SHORT_HEADER)?;
+    sys::set_up(fd.as_fd())?;
+    if protocol != 0 {
+        sys::set_promiscuous(fd.as_fd(), index)?;
+    }
+    sys::bind(fd.as_fd(), index, protocol)?;
+    Ok(Socket { fd, header })
+}
+
+/// Says what an error of the kernel's means here.
+fn explain(name: &str, error: io::Error) -> Error {
+    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM | Errno::ACCESS) => " (it takes CAP_NET_RAW)",
+        Some(Errno::NODEV) => " (there is no such interface)",
+        _ => "",
+    };
+    Error::Io {
+        what: format!("cannot open interface {name}{hint}"),
+        source: error,
+    }
+}
+
+impl Endpoint for Packet {
+    fn capabilities(&self) -> Capabilities {
+        // What is longer does not get through; the interface's MTU may change later.
+        let mtu = self.look_at_mtu().max(1500);
+        Capabilities {
+            receive: Offloads::ALL,
+            max_queues: MAX_QUEUES,
+            max_mtu: mtu.try_into().unwrap_or(u16::MAX),
+        }
+    }
+
+    fn link(&self) -> Link {
+        const UP: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
+        self.look_at_mtu();
+        let flags = interface_flags(self.control.as_fd(), &self.name);
+        Link {
+            // An interface that is gone has no carrier.
+            up: flags.is_ok_and(|flags| flags & UP == UP),
+            speed: None,
+        }
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        self.look_at_mtu();
+        (0..queues)
+            .map(|_| -> Result<Box<dyn Queue>, Error> {
+                let socket = match self.first.take() {
+                    Some(first) => first,
+                    None => self.sender()?,
+                };
+                let port = Port::new(socket, Arc::clone(&self.shared), Offloads::ALL);
+                Ok(Box::new(Finisher::new(port, Arc::clone(&self.shared))))
+            })
+            .collect()
+    }
+
+    fn set_offloads(&mut self, receive: Offloads) {
+        self.shared.offloads.set(receive);
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A queue's descriptor of /dev/net/tun.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use vm_memory::VolatileSlice;
+use vnet_backend::Attachment;
+use vnet_contract::hdr;
+
+use crate::port::{Received, Wire};
+use crate::sys;
+
+/// One queue.
+pub(crate) struct Tun {
+    pub(crate) fd: Arc<OwnedFd>,
+    /// The queue can be detached.
+    pub(crate) detachable: bool,
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Wire for Tun {
+    fn write(&self, header: &[u8; hdr::SIZE], parts: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        sys::write(self.as_fd(), header, parts)
+    }
+
+    fn read(
+        &self,
+        header: &mut [u8; hdr::SIZE],
+        parts: &[VolatileSlice<'_>],
+        spill: &mut [u8],
+    ) -> io::Result<Received> {
+        let read = sys::read(self.as_fd(), header, parts, spill)?;
+        Ok(Received {
+            len: read.checked_sub(hdr::SIZE),
+            tag: None,
+        })
+    }
+
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        self.detachable
+            .then(|| Box::new(TapQueue(Arc::clone(&self.fd))) as _)
+    }
+}
+
+/// A queue of an interface that has several.
+struct TapQueue(Arc<OwnedFd>);
+
+impl Attachment for TapQueue {
+    fn set_attached(&mut self, attached: bool) {
+        // Fails only if it is so already, or if the interface is gone.
+        let _ = sys::set_attached(self.0.as_fd(), attached);
+    }
+}
