@@ -9,6 +9,7 @@ use vnet_backend::Endpoint;
 use vnet_gateway::Gateway;
 use vnet_loopback::{Loopback, Null};
 use vnet_packet::Packet;
+use vnet_replay::{Pace, Replay};
 use vnet_session::Socket;
 use vnet_state::{Held, Keeper, Token};
 use vnet_stream::Stream;
@@ -25,6 +26,7 @@ pub(crate) enum Net {
     Packet { name: String },
     Stream { path: PathBuf, listen: bool },
     Switch(Box<SwitchPort>),
+    Replay(vnet_replay::Config),
     Loopback,
     Null(Null),
 }
@@ -44,6 +46,9 @@ What the card is connected to:
                  (frames without a tag belong to it), trunk=all or numbers and ranges with + between
                  (frames with a tag), rate=BITS a second that the card sends, mirror[=PORT] (the
                  card gets copies), uplink=BACKEND
+  replay:file=PATH[,rate=BITS|full][,loop]
+                 the frames of a capture (pcap or pcapng), with the pauses that they had, at so many
+                 bits a second, or as fast as the card takes them
   loopback       itself: every frame that it sends comes back
   null           nothing: frames that it sends are lost. For measurements, options follow a
                  colon, with commas between: copy (frames are copied before they are lost),
@@ -77,6 +82,7 @@ What the card is connected to:
                 Box::new(Stream::accept(listener.into(), path, socket)?)
             }
             Net::Switch(port) => port.open(args)?,
+            Net::Replay(config) => Box::new(Replay::open(config)?),
             Net::Loopback => Box::new(Loopback::new()),
             Net::Null(null) => Box::new(*null),
         })
@@ -131,6 +137,9 @@ impl FromStr for Net {
                 if let Some(options) = s.strip_prefix("stream:") {
                     return Ok(stream(options)?);
                 }
+                if let Some(options) = s.strip_prefix("replay:") {
+                    return replay(options).map(Net::Replay);
+                }
                 if let Some(options) = s.strip_prefix("switch:") {
                     return Ok(Net::Switch(Box::new(options.parse()?)));
                 }
@@ -141,7 +150,7 @@ impl FromStr for Net {
                     Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
                     _ => Err(
                         "one of gateway, tap:name=NAME, packet:name=NAME, stream:path=PATH, \
-                              switch:name=NAME, loopback and null is needed"
+                              switch:name=NAME, replay:file=PATH, loopback and null is needed"
                             .into(),
                     ),
                 }
@@ -178,6 +187,30 @@ fn stream(options: &str) -> Result<Net, &'static str> {
     Ok(Net::Stream { path, listen })
 }
 
+/// Options of the replay backend.
+fn replay(options: &str) -> Result<vnet_replay::Config, String> {
+    const WRONG: &str =
+        "replay has the options file=PATH, without commas in it, rate=BITS or full, \
+                         and loop, each once";
+    let (mut file, mut pace, mut again) = (None, None, false);
+    for option in options.split(',') {
+        match option.split_once('=') {
+            Some(("file", path)) if !path.is_empty() && file.is_none() => file = Some(path.into()),
+            Some(("rate", rate)) if pace.is_none() => {
+                pace = Some(Pace::Rate(rate.parse().map_err(|e| format!("{e}"))?));
+            }
+            None if option == "full" && pace.is_none() => pace = Some(Pace::Full),
+            None if option == "loop" && !again => again = true,
+            _ => return Err(WRONG.into()),
+        }
+    }
+    Ok(vnet_replay::Config {
+        file: file.ok_or(WRONG)?,
+        pace: pace.unwrap_or_default(),
+        again,
+    })
+}
+
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -189,6 +222,15 @@ impl fmt::Display for Net {
                 f.write_str(if *listen { ",listen" } else { "" })
             }
             Net::Switch(port) => port.fmt(f),
+            Net::Replay(config) => {
+                write!(f, "replay:file={}", config.file.display())?;
+                match config.pace {
+                    Pace::Original => {}
+                    Pace::Rate(rate) => write!(f, ",rate={rate}")?,
+                    Pace::Full => f.write_str(",full")?,
+                }
+                f.write_str(if config.again { ",loop" } else { "" })
+            }
             Net::Loopback => f.write_str("loopback"),
             Net::Null(Null { copy, source }) => {
                 f.write_str("null")?;
@@ -216,6 +258,9 @@ mod tests {
             "packet:name=eth0",
             "stream:path=/run/passt.socket",
             "stream:path=s,listen",
+            "replay:file=/tmp/a.pcap",
+            "replay:file=a,rate=10M,loop",
+            "replay:file=a,full",
             "switch:name=lan",
             "switch:name=lan,vlan=10,trunk=20+30-39,rate=1G,uplink=tap:name=tap0",
             "loopback",
@@ -238,6 +283,12 @@ mod tests {
             "stream:listen",
             "stream:path=a,path=b",
             "stream:path=a,talk",
+            "replay",
+            "replay:",
+            "replay:file=",
+            "replay:file=a,rate=1M,full",
+            "replay:file=a,file=b",
+            "replay:full",
             "switch",
             "switch:lan",
             "null ",
