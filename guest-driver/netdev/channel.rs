@@ -613,6 +613,17 @@ impl<T: Operations> Napi<'_, T> {
         unsafe { (*self.channel.pool.get()).as_ref()?.alloc(false) }
     }
 
+    /// The pool of the linear parts of skbs, which only this poll uses.
+    #[inline]
+    pub(crate) fn head_pool(&self) -> Option<NonNull<b::page_pool>> {
+        // A poll for completed transmissions has nothing to do with receiving.
+        if self.budget == 0 {
+            return None;
+        }
+        // SAFETY: within the poll of the channel, as above.
+        unsafe { (*self.channel.pool.get()).as_ref() }.map(PagePool::heads)
+    }
+
     /// What XDP programs are told of the receive queue, and what its buffers are.
     #[inline]
     pub(crate) fn rxq_info(&self) -> Option<(NonNull<b::xdp_rxq_info>, PoolParams)> {

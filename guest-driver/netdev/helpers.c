@@ -116,12 +116,23 @@ netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t featu
 	return vlan_features_check(skb, features);
 }
 
-struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len)
+struct sk_buff *nd_skb_copy(struct page_pool *heads, const void *data, u32 len)
 {
-	struct sk_buff *skb = napi_alloc_skb(napi, len);
+	u32 size = SKB_HEAD_ALIGN(NET_SKB_PAD + NET_IP_ALIGN + len);
+	struct sk_buff *skb;
+	void *head;
 
-	if (likely(skb))
-		skb_put_data(skb, data, len);
+	head = page_pool_dev_alloc_va(heads, &size);
+	if (unlikely(!head))
+		return NULL;
+	skb = napi_build_skb(head, size);
+	if (unlikely(!skb)) {
+		page_pool_free_va(heads, head, true);
+		return NULL;
+	}
+	skb_mark_for_recycle(skb);
+	skb_reserve(skb, NET_SKB_PAD + NET_IP_ALIGN);
+	skb_put_data(skb, data, len);
 	return skb;
 }
 
@@ -145,11 +156,6 @@ u32 nd_skb_frags(const struct sk_buff *skb)
 	return skb_shinfo(skb)->nr_frags;
 }
 
-void nd_skb_csum_unnecessary(struct sk_buff *skb)
-{
-	skb->ip_summed = CHECKSUM_UNNECESSARY;
-}
-
 bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments)
 {
 	if (virtio_net_hdr_to_skb(skb, hdr, true))
@@ -159,16 +165,17 @@ bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments)
 	return true;
 }
 
-void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4)
-{
-	skb_set_hash(skb, hash, l4 ? PKT_HASH_TYPE_L4 : PKT_HASH_TYPE_L3);
-}
-
 /* From the device to the stack: what the frame is, see nd_skb_receive(). */
-static u32 nd_skb_classify(struct net_device *dev, struct sk_buff *skb)
+static u32 nd_skb_classify(struct net_device *dev, struct sk_buff *skb,
+			   const struct nd_rx_meta *meta)
 {
 	u32 what;
 
+	/* Not if the checksum is still to be completed. */
+	if (meta->csum_unnecessary && skb->ip_summed == CHECKSUM_NONE)
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	if (meta->hash_l3 || meta->hash_l4)
+		skb_set_hash(skb, meta->hash, meta->hash_l4 ? PKT_HASH_TYPE_L4 : PKT_HASH_TYPE_L3);
 	skb->protocol = eth_type_trans(skb, dev);
 	what = be16_to_cpu(skb->protocol);
 	if (skb->pkt_type == PACKET_MULTICAST)
@@ -176,22 +183,39 @@ static u32 nd_skb_classify(struct net_device *dev, struct sk_buff *skb)
 	return what;
 }
 
-u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue)
+u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue,
+		   const struct nd_rx_meta *meta)
 {
 	u32 what;
 
 	skb_record_rx_queue(skb, queue);
-	what = nd_skb_classify(napi->dev, skb);
+	what = nd_skb_classify(napi->dev, skb, meta);
 	napi_gro_receive(napi, skb);
 	return what;
 }
 
-u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb)
+u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb,
+			 const struct nd_rx_meta *meta)
 {
-	u32 what = nd_skb_classify(dev, skb);
+	u32 what = nd_skb_classify(dev, skb, meta);
 
 	netif_rx(skb);
 	return what;
+}
+
+struct page_pool *nd_head_pool_create(struct net_device *netdev, struct napi_struct *napi,
+				      u32 queue)
+{
+	const struct page_pool_params pp = {
+		/* Waiting to be used again; more may be in use. */
+		.pool_size = 128,
+		.nid = NUMA_NO_NODE,
+		.napi = napi,
+		.netdev = netdev,
+		.queue_idx = queue,
+	};
+
+	return page_pool_create(&pp);
 }
 
 struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params)

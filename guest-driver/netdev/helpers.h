@@ -85,19 +85,27 @@ bool nd_skb_copy_out(struct sk_buff *skb, const void *header, u32 header_len, vo
 void nd_dma_unmap(struct device *dev, dma_addr_t addr, u32 len);
 netdev_features_t nd_features_check(struct sk_buff *skb, netdev_features_t features);
 
-/* An skb with a copy of the data as its linear part. */
-struct sk_buff *nd_skb_copy(struct napi_struct *napi, const void *data, u32 len);
-/* The same in any context. */
+/* What the device says of a received frame. */
+struct nd_rx_meta {
+	u32 hash;
+	bool hash_l3;
+	bool hash_l4;
+	bool csum_unnecessary;
+};
+
+/* An skb with a copy of the data as its linear part, in memory of the pool. */
+struct sk_buff *nd_skb_copy(struct page_pool *heads, const void *data, u32 len);
+/* The same in any context, in memory of the allocator. */
 struct sk_buff *nd_skb_new(struct net_device *dev, const void *data, u32 len);
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize);
 u32 nd_skb_frags(const struct sk_buff *skb);
-void nd_skb_csum_unnecessary(struct sk_buff *skb);
 /* hdr is a struct virtio_net_hdr, unchecked. */
 bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments);
-void nd_skb_set_hash(struct sk_buff *skb, u32 hash, bool l4);
 /* Gives the EtherType, with ND_RX_MULTICAST for a multicast frame. */
-u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue);
-u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb);
+u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue,
+		   const struct nd_rx_meta *meta);
+u32 nd_skb_receive_later(struct net_device *dev, struct sk_buff *skb,
+			 const struct nd_rx_meta *meta);
 
 /* Pool of pages for one receive queue, mapped and synced for the device to write. */
 struct nd_page_pool_params {
@@ -111,6 +119,9 @@ struct nd_page_pool_params {
 	u32 len;
 };
 
+/* Pool of memory for the linear parts of skbs, which no device reaches. */
+struct page_pool *nd_head_pool_create(struct net_device *netdev, struct napi_struct *napi,
+				      u32 queue);
 struct page_pool *nd_page_pool_create(const struct nd_page_pool_params *params);
 struct page *nd_page_pool_alloc(struct page_pool *pool, u32 order, bool may_sleep);
 dma_addr_t nd_page_pool_dma_addr(const struct page *page);

@@ -50,6 +50,9 @@ impl PoolParams {
 /// Dropping it is allowed while pages are out: the last that comes back frees it.
 pub(crate) struct PagePool {
     pool: NonNull<b::page_pool>,
+    /// Another one for the linear parts of skbs. The device does not reach its pages: it could
+    /// change what the kernel keeps there with every skb.
+    heads: NonNull<b::page_pool>,
     params: PoolParams,
 }
 
@@ -85,10 +88,23 @@ impl PagePool {
         };
         // SAFETY: the parameters are valid by the caller's promise.
         let pool = from_err_ptr(unsafe { b::nd_page_pool_create(&raw) })?;
+        // SAFETY: as above.
+        let heads = from_err_ptr(unsafe { b::nd_head_pool_create(netdev, napi, raw.queue) });
+        let heads = heads.inspect_err(|_| {
+            // SAFETY: just created.
+            unsafe { b::page_pool_destroy(pool) }
+        })?;
         Ok(Self {
             pool: NonNull::new(pool).ok_or(ENOMEM)?,
+            heads: NonNull::new(heads).ok_or(ENOMEM)?,
             params,
         })
+    }
+
+    /// The pool of the linear parts of skbs.
+    #[inline]
+    pub(crate) fn heads(&self) -> NonNull<b::page_pool> {
+        self.heads
     }
 
     pub(crate) fn as_raw(&self) -> *mut b::page_pool {
@@ -129,8 +145,11 @@ impl PagePool {
 
 impl Drop for PagePool {
     fn drop(&mut self) {
-        // SAFETY: created in `new`, by whose contract the NAPI context is disabled.
-        unsafe { b::page_pool_destroy(self.pool.as_ptr()) }
+        // SAFETY: both were created in `new`, by whose contract the NAPI context is disabled.
+        unsafe {
+            b::page_pool_destroy(self.heads.as_ptr());
+            b::page_pool_destroy(self.pool.as_ptr());
+        }
     }
 }
 
@@ -236,10 +255,31 @@ impl PoolBuffer {
     /// what they were at some time. `None` if they are not inside.
     #[inline]
     pub fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        /// Copies as many of `bytes` as are left, `P` at a time.
+        ///
+        /// # Safety
+        ///
+        /// The bytes at `at` are valid.
+        #[inline(always)]
+        unsafe fn pieces<const P: usize>(at: *const u8, bytes: &mut [u8], done: &mut usize) {
+            while let Some(piece) = bytes.get_mut(*done..*done + P) {
+                // SAFETY: by the caller. An array of bytes may be read volatile from any address.
+                let read = unsafe { at.wrapping_add(*done).cast::<[u8; P]>().read_volatile() };
+                piece.copy_from_slice(&read);
+                *done += P;
+            }
+        }
         let at = self.at(offset, N as u32)?;
-        // SAFETY: inside of a page that the kernel has mapped. An array of bytes may be read
-        // volatile from any address.
-        Some(unsafe { at.cast::<[u8; N]>().read_volatile() })
+        let (mut bytes, mut done) = ([0; N], 0);
+        // SAFETY: inside of a page that the kernel has mapped. A volatile read of more than a word
+        // would be one of single bytes.
+        unsafe {
+            pieces::<8>(at, &mut bytes, &mut done);
+            pieces::<4>(at, &mut bytes, &mut done);
+            pieces::<2>(at, &mut bytes, &mut done);
+            pieces::<1>(at, &mut bytes, &mut done);
+        }
+        Some(bytes)
     }
 
     /// Length of the protocol headers of a frame of which the first `len` bytes are at `offset`:
