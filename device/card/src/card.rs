@@ -20,7 +20,7 @@ use crate::decode::{self, Map};
 use crate::events::Events;
 use crate::filter::FilterRegs;
 use crate::mischief::Mischief;
-use crate::monitor::{lock, Monitor, SharedEndpoint, MAX_NOTES};
+use crate::monitor::{Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
 use crate::rss::RssRegs;
@@ -60,7 +60,11 @@ pub struct Card {
     /// Where the card is written down, if it outlives the process.
     pub(crate) ledger: Option<Ledger>,
     /// What is to go wrong, in a card that has faults.
-    mischief: Option<Mischief>,
+    pub(crate) mischief: Option<Mischief>,
+    /// The faults, for a backend that comes.
+    pub(crate) faults: Option<Arc<Faults>>,
+    /// What the backend can deliver, which may be less than the first one could.
+    pub(crate) deliverable: Offloads,
 }
 
 impl Card {
@@ -130,6 +134,8 @@ impl Card {
             dma,
             ledger: None,
             mischief: None,
+            faults: None,
+            deliverable: backend.receive,
         };
         card.apply_filter();
         Ok(card)
@@ -142,6 +148,7 @@ impl Card {
             pair.set_faults(faults);
         }
         self.mischief = Some(Mischief::new(faults));
+        self.faults = Some(Arc::clone(faults));
     }
 
     /// The MSI-X vectors, to attach eventfds to.
@@ -318,7 +325,7 @@ impl Card {
         self.queues.fill(QueueRegs::new());
         self.latches.fill([0; LATCHES]);
         self.illegal = 0;
-        lock(&self.endpoint).set_offloads(Offloads::default());
+        self.tell_offloads(Offloads::default());
         self.apply_filter();
         debug!("reset");
     }

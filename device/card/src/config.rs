@@ -36,6 +36,14 @@ pub enum Error {
     /// The largest MTU, by configuration or backend, is below what every driver expects.
     #[error("largest MTU {0}: less than 1500")]
     Mtu(u16),
+    /// A backend that is to take another's place cannot carry the frames that the driver may send.
+    #[error("its largest MTU is {backend}, less than the {card} of the card")]
+    SmallMtu {
+        /// What the card was made with.
+        card: u16,
+        /// What the backend can carry.
+        backend: u16,
+    },
     /// The backend failed.
     #[error(transparent)]
     Backend(#[from] vnet_backend::Error),
@@ -45,6 +53,9 @@ pub enum Error {
     /// What another process left cannot be read.
     #[error("the card to go on with was left by a version that is not understood")]
     Foreign,
+    /// There are too many descriptors.
+    #[error("backend: {0}")]
+    Descriptor(#[source] io::Error),
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
     Thread(#[source] io::Error),

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::SyncSender;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vnet_backend::Link;
 use vnet_contract::queue::NO_VECTOR;
@@ -34,7 +34,10 @@ pub(crate) struct Events {
     errors: Box<[AtomicU64]>,
     /// A backend failed.
     failed: AtomicBool,
+    /// What the driver is told.
     link: AtomicU64,
+    /// Where that comes from. Locked while `link` changes.
+    sources: Mutex<Sources>,
     notes: SyncSender<Note>,
     lost_notes: AtomicU64,
 }
@@ -56,6 +59,10 @@ impl Events {
             errors: zeros(),
             failed: AtomicBool::new(false),
             link: AtomicU64::new(pack_link(link)),
+            sources: Mutex::new(Sources {
+                backend: link,
+                forced: Forced::default(),
+            }),
             notes,
             lost_notes: AtomicU64::new(0),
         }
@@ -168,14 +175,31 @@ impl Events {
         unpack_link(self.link.load(SeqCst))
     }
 
-    /// Notes the state of the link; true if it changed.
-    pub(crate) fn set_link(&self, link: Link) -> bool {
+    /// Notes the state of the backend's link. Returns the state of the card's if that changed.
+    pub(crate) fn set_link(&self, backend: Link) -> Option<Link> {
+        self.change_link(|sources| sources.backend = backend)
+    }
+
+    /// Has an operator's say about the link. The same.
+    pub(crate) fn force_link(&self, forced: Forced) -> Option<Link> {
+        self.change_link(|sources| sources.forced = forced)
+    }
+
+    /// What an operator has said about the link, and what the backend does.
+    pub(crate) fn sources(&self) -> Sources {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_link(&self, change: impl FnOnce(&mut Sources)) -> Option<Link> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut sources);
+        let link = sources.link();
         let new = pack_link(link);
         let changed = self.link.swap(new, SeqCst) != new;
         if changed {
             self.raise(EVENT_LINK);
         }
-        changed
+        changed.then_some(link)
     }
 
     /// Number of notes that did not fit the monitor's queue since last asked.
@@ -224,6 +248,31 @@ impl Report for Events {
         self.failed.store(true, SeqCst);
         self.raise(EVENT_FAILED);
         self.note(Note::PairFailed { pair });
+    }
+}
+
+/// What an operator says about the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forced {
+    /// The cable is pulled.
+    pub down: bool,
+    /// In place of the backend's speed, in Mbit/s.
+    pub speed: Option<u32>,
+}
+
+/// What makes the link what it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources {
+    pub(crate) backend: Link,
+    pub(crate) forced: Forced,
+}
+
+impl Sources {
+    fn link(&self) -> Link {
+        Link {
+            up: self.backend.up && !self.forced.down,
+            speed: self.forced.speed.or(self.backend.speed),
+        }
     }
 }
 
@@ -309,7 +358,7 @@ mod tests {
     #[test]
     fn only_a_change_of_the_link_is_an_event() {
         let (events, _, _receiver) = events();
-        assert!(!events.set_link(UP));
+        assert_eq!(events.set_link(UP), None);
         assert_eq!(events.cause(), 0);
         for link in [
             Link { up: false, ..UP },
@@ -323,9 +372,39 @@ mod tests {
             },
         ] {
             events.clear_cause(EVENT_LINK);
-            assert!(events.set_link(link));
+            assert_eq!(events.set_link(link), Some(link));
             assert_eq!((events.link(), events.cause()), (link, EVENT_LINK));
         }
+    }
+
+    #[test]
+    fn an_operator_pulls_the_cable_and_says_how_fast_it_is() {
+        let (events, _, _receiver) = events();
+        let pulled = Forced {
+            down: true,
+            ..Forced::default()
+        };
+        let down = Link { up: false, ..UP };
+        assert_eq!(events.force_link(pulled), Some(down));
+        assert_eq!((events.link(), events.cause()), (down, EVENT_LINK));
+        // What the backend finds meanwhile shows when the cable is back.
+        assert_eq!(events.set_link(UP), None);
+        let fast = Link {
+            speed: Some(10_000),
+            ..UP
+        };
+        assert_eq!(events.set_link(fast), Some(Link { up: false, ..fast }));
+        assert_eq!(events.force_link(Forced::default()), Some(fast));
+        let slowed = Forced {
+            down: false,
+            speed: Some(10),
+        };
+        let slow = Link {
+            speed: Some(10),
+            ..UP
+        };
+        assert_eq!(events.force_link(slowed), Some(slow));
+        assert_eq!(events.sources().backend, fast);
     }
 
     #[test]

@@ -10,6 +10,9 @@
 //! registers. The monitor watches the link and writes the log, so that neither of the others ever
 //! waits for a system call of a backend or for whoever reads the log.
 //!
+//! Whoever runs the card has an [`Operator`], which looks on, and pulls the cable, without any part
+//! in all this; and changes the backend or the faults with the card in hand.
+//!
 //! An access to BAR 0 is first decoded (module `decode`): offset, width and direction either name
 //! a register of the contract that allows the access, or the access is illegal, which is counted
 //! and otherwise harmless.
@@ -26,6 +29,7 @@ mod limit;
 mod mischief;
 mod monitor;
 mod negotiation;
+mod operator;
 mod queue;
 mod registers;
 mod rss;
@@ -37,7 +41,9 @@ mod tests;
 
 pub use card::Card;
 pub use config::{Config, Error};
+pub use events::Forced;
 pub use limit::Limit;
+pub use operator::{Changed, Driver, LinkReport, Operator, QueueReport};
 pub use survival::Survival;
 pub use vnet_sanitizer::Sanitizer;
 pub use vnet_worker::Options;

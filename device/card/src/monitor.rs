@@ -103,7 +103,7 @@ fn look(endpoint: &SharedEndpoint, events: &Events) {
     let Ok(link) = catch_unwind(AssertUnwindSafe(|| lock(endpoint).link())) else {
         return;
     };
-    if events.set_link(link) {
+    if let Some(link) = events.set_link(link) {
         info!(up = link.up, speed = link.speed, "link changed");
     }
 }

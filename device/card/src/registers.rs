@@ -12,7 +12,6 @@ use vnet_worker::{Fault, Pair, Report};
 use crate::card::Card;
 use crate::decode::{pair_of, Target};
 use crate::filter::{MIN_MTU, TABLE_SIZE};
-use crate::monitor::lock;
 use crate::negotiation::{receive_offloads, Half};
 use crate::queue::QueueRegs;
 use crate::sanitize::defined;
@@ -191,7 +190,7 @@ impl Card {
     /// Tells the backend, then the workers, which offloads are in use; true, as below. When this
     /// returns, no worker delivers what is not: not even a frame that the backend already had.
     fn offloads_changed(&self) -> bool {
-        lock(&self.endpoint).set_offloads(receive_offloads(self.negotiation.receive()));
+        self.tell_offloads(receive_offloads(self.negotiation.receive()));
         self.filter_changed()
     }
 

@@ -27,7 +27,6 @@ use crate::card::Card;
 use crate::config::Error;
 use crate::decode::{pair_of, Map};
 use crate::filter::FilterRegs;
-use crate::monitor::lock;
 use crate::negotiation::{receive_offloads, Negotiation};
 use crate::queue::QueueRegs;
 use crate::rss::RssRegs;
@@ -364,7 +363,7 @@ impl Card {
         let on = self.space.dma_enabled();
         self.dma.set_bus_master(on);
         self.vectors.hold(!on);
-        lock(&self.endpoint).set_offloads(receive_offloads(self.negotiation.receive()));
+        self.tell_offloads(receive_offloads(self.negotiation.receive()));
         self.apply_filter();
         self.apply_rss();
         let memory = self.dma.all();

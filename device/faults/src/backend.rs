@@ -47,6 +47,16 @@ impl Faulty {
             faults,
         }
     }
+
+    /// Stands before the queue of this pair, of an endpoint that was opened without faults.
+    pub fn queue(inner: Box<dyn Queue>, pair: u16, faults: &Arc<Faults>) -> Box<dyn Queue> {
+        let lane = |queue| Lane::new(Site::queue(Arc::clone(faults), queue));
+        Box::new(FaultyQueue {
+            inner,
+            rx: lane(rx_index(pair)),
+            tx: lane(tx_index(pair)),
+        })
+    }
 }
 
 impl Endpoint for Faulty {
@@ -63,16 +73,9 @@ impl Endpoint for Faulty {
     }
 
     fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
-        let site = |queue| Site::queue(Arc::clone(&self.faults), queue);
         let queues = (0..).zip(self.inner.open(queues)?);
         Ok(queues
-            .map(|(pair, inner)| -> Box<dyn Queue> {
-                Box::new(FaultyQueue {
-                    inner,
-                    rx: Lane::new(site(rx_index(pair))),
-                    tx: Lane::new(site(tx_index(pair))),
-                })
-            })
+            .map(|(pair, inner)| Self::queue(inner, pair, &self.faults))
             .collect())
     }
 

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use rustix::event::{eventfd, EventfdFlags};
+use rustix::net::sockopt::socket_peercred;
 
 /// Ends what a [`Session`](crate::Session) does. Clones end the same one.
 #[derive(Clone, Debug)]
@@ -19,6 +20,17 @@ struct Shared {
     event: OwnedFd,
     stop: AtomicBool,
     hang_up: AtomicBool,
+    /// The client that is there: process id in the lower half, user id in the upper one. Zero: none.
+    peer: AtomicU64,
+}
+
+/// The process of a client, when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id.
+    pub pid: i32,
+    /// User id.
+    pub uid: u32,
 }
 
 /// What was asked for.
@@ -37,6 +49,7 @@ impl Control {
             event,
             stop: AtomicBool::new(false),
             hang_up: AtomicBool::new(false),
+            peer: AtomicU64::new(0),
         })))
     }
 
@@ -56,6 +69,24 @@ impl Control {
     /// True once [`Self::stop`] was called.
     pub fn is_stopped(&self) -> bool {
         self.request() == Some(Request::Stop)
+    }
+
+    /// The client that is connected.
+    pub fn peer(&self) -> Option<Peer> {
+        let peer = self.0.peer.load(Ordering::Acquire);
+        (peer != 0).then_some(Peer {
+            pid: peer as i32,
+            uid: (peer >> 32) as u32,
+        })
+    }
+
+    /// A client has come.
+    pub(crate) fn client_here(&self, socket: &OwnedFd) {
+        if let Ok(peer) = socket_peercred(socket) {
+            let (pid, uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
+            let packed = u64::from(uid) << 32 | u64::from(pid as u32);
+            self.0.peer.store(packed, Ordering::Release);
+        }
     }
 
     fn notify(&self) {
@@ -82,6 +113,7 @@ impl Control {
 
     /// The client is gone: what was asked for about it is done.
     pub(crate) fn client_gone(&self) {
+        self.0.peer.store(0, Ordering::Release);
         self.0.hang_up.store(false, Ordering::Release);
     }
 }

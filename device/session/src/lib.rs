@@ -23,7 +23,7 @@ mod lock;
 mod serve;
 mod socket;
 
-pub use control::Control;
+pub use control::{Control, Peer};
 pub use error::Error;
 pub use lifeline::Lifeline;
 pub use serve::{Session, SharedCard};

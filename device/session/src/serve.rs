@@ -107,6 +107,7 @@ impl Session {
         while self.control.request() != Some(Request::Stop) {
             match self.accept(&listener) {
                 Ok(Some(socket)) => {
+                    self.control.client_here(&socket);
                     let end = self.serve(&Connection::new(socket, None), None);
                     self.device.disconnect();
                     self.control.client_gone();

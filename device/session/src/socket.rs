@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The path that clients connect to.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -26,9 +26,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at this path, which appears once a client can connect. What a server that died left there is removed; a path that a living
-    /// server uses, or that is no socket, is refused.
+    /// Listens at this path, which appears once a client can connect. What a server that died left
+    /// there is removed; a path that a living server uses, or that is no socket, is refused.
     pub fn bind(path: &Path) -> Result<Self, Error> {
+        Self::bind_as(path, None)
+    }
+
+    /// The same for a socket that its owner alone can connect to, and root.
+    pub fn bind_private(path: &Path) -> Result<Self, Error> {
+        Self::bind_as(path, Some(Permissions::from_mode(0o600)))
+    }
+
+    fn bind_as(path: &Path, permissions: Option<Permissions>) -> Result<Self, Error> {
         let failed = |source| Error::Socket {
             path: path.to_owned(),
             source,
@@ -47,7 +56,7 @@ impl Socket {
             }
             Ok(_) => {}
         }
-        let listener = listen(path).map_err(failed)?;
+        let listener = listen(path, permissions).map_err(failed)?;
         let identity = identity(path).map_err(failed)?;
         Ok(Self {
             listener,
@@ -96,7 +105,7 @@ fn is_alive(path: &Path) -> io::Result<bool> {
 }
 
 /// Makes a socket that listens, and then gives it its path, in place of a stale one.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+fn listen(path: &Path, permissions: Option<Permissions>) -> io::Result<UnixListener> {
     // A path that clients cannot name is of no use, even if the other one fits.
     SocketAddrUnix::new(path)?;
     let (temporary, listener) = loop {
@@ -107,7 +116,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
             result => break (temporary, result?),
         }
     };
-    match fs::rename(&temporary, path) {
+    // Before anybody who looks for the path can connect.
+    let permitted = permissions.map_or(Ok(()), |to| fs::set_permissions(&temporary, to));
+    match permitted.and_then(|()| fs::rename(&temporary, path)) {
         Ok(()) => Ok(listener),
         Err(e) => {
             let _ = fs::remove_file(&temporary);
@@ -157,6 +168,16 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         // Nothing else is left in the directory.
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_private_socket_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _socket = Socket::bind_private(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Counters of a queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vnet_queue::Outcome;
 
@@ -25,6 +25,20 @@ pub struct Counters {
     pub interrupts: u64,
 }
 
+impl From<[u64; Legacy::COUNTERS]> for Counters {
+    fn from(all: [u64; Legacy::COUNTERS]) -> Self {
+        let [frames, bytes, drops, errors, doorbells, interrupts] = all;
+        Self {
+            frames,
+            bytes,
+            drops,
+            errors,
+            doorbells,
+            interrupts,
+        }
+    }
+}
+
 /// The counters as the worker keeps them: changed once a batch, read at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -34,6 +48,9 @@ pub(crate) struct Tally {
     errors: AtomicU64,
     doorbells: AtomicU64,
     interrupts: AtomicU64,
+    /// What they came to before they were last cleared. Both who clears them and who adds them up
+    /// has it locked; who counts does not.
+    before: Mutex<[u64; Legacy::COUNTERS]>,
     /// Where a process that takes over finds them.
     legacy: OnceLock<Legacy>,
 }
@@ -108,22 +125,33 @@ impl Tally {
         self.changed();
     }
 
+    /// Since they were last cleared.
     pub(crate) fn read(&self) -> Counters {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            frames: load(&self.frames),
-            bytes: load(&self.bytes),
-            drops: load(&self.drops),
-            errors: load(&self.errors),
-            doorbells: load(&self.doorbells),
-            interrupts: load(&self.interrupts),
+        Counters::from(self.all().map(|counter| counter.load(Ordering::Relaxed)))
+    }
+
+    /// Since the queue was made.
+    pub(crate) fn totals(&self) -> Counters {
+        // Locked until the end, so that nothing counts twice or not at all.
+        let before = self.before();
+        let mut sum = *before;
+        for (sum, counter) in sum.iter_mut().zip(self.all()) {
+            *sum += counter.load(Ordering::Relaxed);
         }
+        drop(before);
+        Counters::from(sum)
     }
 
     pub(crate) fn reset(&self) {
-        for counter in self.all() {
-            counter.store(0, Ordering::Relaxed);
+        let mut before = self.before();
+        for (before, counter) in before.iter_mut().zip(self.all()) {
+            *before += counter.swap(0, Ordering::Relaxed);
         }
+        drop(before);
         self.changed();
+    }
+
+    fn before(&self) -> MutexGuard<'_, [u64; Legacy::COUNTERS]> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -86,6 +86,8 @@ impl Default for Options {
 pub struct Pair {
     shared: Arc<Shared>,
     options: Options,
+    /// Doorbells are served where they arrive, unless the backend's queues wait for each other.
+    inline_doorbells: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,9 +98,9 @@ impl Pair {
         backend: Box<dyn Queue>,
         dma: AddressSpace,
         report: Arc<dyn Report>,
-        mut options: Options,
+        options: Options,
     ) -> io::Result<Self> {
-        options.inline_doorbells &= !backend.is_shared();
+        let inline_doorbells = options.inline_doorbells && !backend.is_shared();
         let wiring = Wiring::new(backend.as_ref())?;
         let shared = Arc::new(Shared {
             index,
@@ -107,6 +109,7 @@ impl Pair {
             alarm: Alarm::new()?,
             stop: AtomicBool::new(false),
             watched: AtomicBool::new(false),
+            unplugged: AtomicBool::new(false),
             tallies: Tallies::default(),
             dma,
             report,
@@ -120,6 +123,7 @@ impl Pair {
         Ok(Self {
             shared,
             options,
+            inline_doorbells,
             thread: Some(thread),
         })
     }
@@ -139,10 +143,18 @@ impl Pair {
         }
     }
 
-    /// Lets the pair misbehave, as far as these faults go. Its queues do from their next start on.
+    /// Lets the pair misbehave, as far as these faults go; queues that run do from the next round
+    /// on.
     pub fn set_faults(&self, faults: &Arc<Faults>) {
-        let mischief = Mischief::new(self.shared.index, faults);
-        self.shared.gate.lock().mischief = Some(Box::new(mischief));
+        let mut mischief = Mischief::new(self.shared.index, faults);
+        let mut state = self.shared.gate.lock();
+        if let Slot::Running(rx, _) = &mut state.rx {
+            mischief.start_rx(rx);
+        }
+        if let Slot::Running(tx, _) = &mut state.tx {
+            mischief.start_tx(tx);
+        }
+        state.mischief = Some(Box::new(mischief));
     }
 
     /// Checks the configuration of a queue and starts it. Entries that are in the avail ring
@@ -282,7 +294,7 @@ impl Pair {
     /// The driver has made entries available. Never waits.
     pub fn doorbell(&self, kind: Kind) {
         self.tally(kind).doorbell();
-        if self.options.inline_doorbells {
+        if self.inline_doorbells {
             let shared = &self.shared;
             return serve_or_kick(&shared.gate, &shared.kick, |state| {
                 // A worker that comes back by itself needs no doorbells, and no waking.
@@ -377,6 +389,11 @@ impl Pair {
         if failed {
             self.shared.report.pair_failed(self.shared.index);
         }
+    }
+
+    /// Says whether calls of the backend's queue may wait for another queue.
+    pub(crate) fn set_shared_backend(&mut self, shared: bool) {
+        self.inline_doorbells = self.options.inline_doorbells && !shared;
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -2,7 +2,7 @@
 //! What the handle of a pair and its thread share.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     /// Somebody watches a queue of the pair, or has.
     pub(crate) watched: AtomicBool,
+    /// The card's cable is pulled.
+    pub(crate) unplugged: AtomicBool,
     pub(crate) tallies: Tallies,
     pub(crate) dma: AddressSpace,
     pub(crate) report: Arc<dyn Report>,
@@ -58,6 +60,7 @@ impl Shared {
         let link = self.link.get();
         let rules = link.map(|link| link.hub.rules());
         let rules = rules.as_ref().and_then(|rules| rules.as_deref());
+        state.unplugged = self.unplugged.load(Ordering::Relaxed);
         let round = state.contain(|state| {
             state.serve(mem, &self.tallies, rules.map(|r| (r, self.index)), due, arm)
         });

@@ -17,8 +17,10 @@ use crate::moderation::{Moderation, Verdict};
 use crate::pace::Pace;
 use crate::parcel::{Inbox, Outbox};
 use crate::refill::Refill;
+use crate::replace::Rewire;
 use crate::slot::Slot;
 use crate::steering::Sorter;
+use crate::unplugged::{self, Nowhere};
 
 /// The queues of a pair and the backend that they serve.
 pub(crate) struct State {
@@ -51,6 +53,10 @@ pub(crate) struct State {
     pub(crate) served_asleep: Option<Instant>,
     /// When the worker's alarm goes off.
     pub(crate) reminder: Reminder,
+    /// The card's cable is pulled: the backend is not reached.
+    pub(crate) unplugged: bool,
+    /// What the worker thread is to use of another backend.
+    pub(crate) rewire: Option<Rewire>,
     /// What is to go wrong, in a card that has faults.
     pub(crate) mischief: Option<Box<Mischief>>,
     /// Those who are to watch the next queues.
@@ -136,10 +142,31 @@ impl State {
             sleep: None,
             served_asleep: None,
             reminder: Reminder::default(),
+            unplugged: false,
+            rewire: None,
             mischief: None,
             rx_observer: None,
             tx_observer: None,
         }
+    }
+
+    /// Puts another queue in the place of the backend's, and returns that.
+    pub(crate) fn change_backend(
+        &mut self,
+        new: Box<dyn Queue>,
+        tallies: &Tallies,
+    ) -> Box<dyn Queue> {
+        let lost = std::mem::replace(&mut self.lost, new.lost());
+        let old = std::mem::replace(&mut self.backend, new);
+        tallies.rx.lost(old.lost().saturating_sub(lost));
+        // Nobody knows yet whether the new one has frames.
+        self.starved = false;
+        old
+    }
+
+    pub(crate) fn wrap_backend(&mut self, wrap: impl FnOnce(Box<dyn Queue>) -> Box<dyn Queue>) {
+        let inner = std::mem::replace(&mut self.backend, Box::new(Nowhere));
+        self.backend = wrap(inner);
     }
 
     /// Serves a batch of each queue. `rules`: how received frames are steered, and the index of
@@ -182,7 +209,10 @@ impl State {
         let Slot::Running(tx, _) = &mut self.tx else {
             return false;
         };
-        let outcome = tx.run(mem, self.backend.as_mut(), Budget::default());
+        let outcome = match self.unplugged {
+            false => tx.run(mem, self.backend.as_mut(), Budget::default()),
+            true => unplugged::lost(tx.run(mem, &mut Nowhere, Budget::default())),
+        };
         tally.batch(&outcome);
         tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
         round.progress |= moved(&outcome);
@@ -321,6 +351,9 @@ impl State {
             outbox: &mut self.outbox,
         });
         let outcome = match (&mut self.rx, &mut sorter) {
+            (Slot::Running(..), _) if self.unplugged => {
+                unplugged::discard(backend, self.drain.get_or_insert_default())
+            }
             (Slot::Running(rx, _), None) => rx.run(mem, backend, filter, budget),
             (Slot::Running(rx, _), Some(sorter)) => {
                 rx.run_steered(mem, backend, filter, sorter, budget)

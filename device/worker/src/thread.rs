@@ -10,6 +10,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use vnet_backend::{Attachment, Queue};
 
 use crate::polling::{Next, Polling};
+use crate::replace::Rewire;
 use crate::shared::Shared;
 use crate::state::{Round, Sleep};
 
@@ -63,8 +64,14 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
     let mut slept: Option<(Duration, Instant)> = None;
     let (mut arm, mut look) = (true, 0u32);
     while !shared.stop.load(Ordering::Acquire) {
+        // What there was of a backend that was replaced goes without the lock.
+        let former;
         let (sleep, now, receiving) = {
             let mut state = shared.gate.lock();
+            former = state.rewire.take().map(|new| {
+                let Rewire { wiring: new, done } = new;
+                (std::mem::replace(&mut wiring, new), done)
+            });
             // While it polls, the worker asks the driver every time, and the backend, whose answer
             // may be a system call, some of the times.
             let due = arm || look % LOOKS == 0;
@@ -112,6 +119,7 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
             state.sleep = sleep;
             (sleep, now, state.rx.is_running())
         };
+        drop(former);
         wiring.attach(receiving);
         let Some(sleep) = sleep else {
             if look != 0 {

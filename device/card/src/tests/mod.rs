@@ -4,6 +4,7 @@
 mod bench;
 mod failure;
 mod mischief;
+mod operator;
 mod queues;
 mod random;
 mod registers;

@@ -6,6 +6,7 @@ mod faults;
 mod mischief;
 mod moderation;
 mod polling;
+mod replace;
 mod rig;
 mod service;
 mod steering;
