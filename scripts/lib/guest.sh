@@ -16,6 +16,7 @@ FILES=()            # host files to put into the guest's /root
 MTU_MAX=9000        # largest MTU that the device servers offer
 VNETD_LOG=warn      # log level of the device servers
 VNETD_ARGS=()       # more arguments for them
+CONFIG=no           # yes: one device server for all cards, from a configuration; vnetctl steers it
 SANITIZE=off        # what they do about rules that the driver breaks: off, report, strict
 MODULE=''           # the module to load, if not that of scripts/build-module
 FAULTS=no           # yes: the cards can be told to misbehave, see faults in check.sh
@@ -94,6 +95,44 @@ vnetd_start() {
   done
 }
 
+# vnetd_config: a configuration with the cards of the guest, made of qemu-config/vnetd.toml.
+vnetd_config() {
+  local n file=$REPO/qemu-config/vnetd.toml
+  sed -n '/^\[\[card\]\]/q; p' "$file" |
+    sed "s|^control = .*|control = \"$GUEST_DIR/control.sock\"|; s|^log = .*|log = \"$VNETD_LOG\"|"
+  for ((n = 0; n < NICS; n++)); do
+    [ "$(guest_nic "$n")" = vnet ] || continue
+    sed -n '/^\[\[card\]\]/,$p' "$file" | sed "
+      s|^name = .*|name = \"nic$n\"|
+      s|^socket = .*|socket = \"$GUEST_DIR/nic$n.sock\"|
+      s|^net = .*|net = \"$(guest_backend "$n")\"|
+      s|^mac = .*|mac = \"$(guest_mac "$n")\"|
+      s|^queues = .*|queues = $QUEUES|
+      s|^mtu-max = .*|mtu-max = $MTU_MAX|
+      s|^sanitize = .*|sanitize = \"$SANITIZE\"|"
+    [ "$FAULTS" = no ] || echo "faults = \"$GUEST_DIR/faults\""
+    echo
+  done
+}
+
+# vnetd_start_all: starts one device server for all cards, and waits until it listens.
+vnetd_start_all() {
+  local tries=0
+  [ "$FAULTS" = no ] || touch "$GUEST_DIR/faults"
+  vnetd_config >"$GUEST_DIR/vnetd.toml"
+  child "$REPO/scripts/vnetd" --config "$GUEST_DIR/vnetd.toml" "${VNETD_ARGS[@]}" \
+    </dev/null >>"$GUEST_DIR/vnetd0.log" 2>&1
+  VNETD_PIDS[0]=$!
+  # The last thing that it does before it is ready.
+  until [ -S "$GUEST_DIR/control.sock" ]; do
+    if ! kill -0 "${VNETD_PIDS[0]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
+      cat "$GUEST_DIR/vnetd0.log" >&2
+      die "the device server did not start"
+    fi
+    sleep 0.05
+  done
+}
+
 # The guest's file system: the common part, then a second archive with what this run adds.
 guest_initrd() {
   local extra=$GUEST_DIR/extra file
@@ -123,10 +162,13 @@ guest_start() {
   QEMU_ARGS+=(-readconfig "$GUEST_DIR/machine.cfg" "${QEMU_EXTRA[@]}")
 
   VNETD_PIDS=()
+  case $CONFIG,$NIC,${KINDS[*]} in
+    yes,vnet,* | yes,*vnet*) vnetd_start_all ;;
+  esac
   for ((n = 0; n < NICS; n++)); do
     nic=$(guest_nic "$n")
     if [ "$nic" = vnet ]; then
-      vnetd_start "$n"
+      [ "$CONFIG" = yes ] || vnetd_start "$n"
       args_from nic-vnet.args N="$n" CHASSIS="$((n + 1))" SOCKET="$GUEST_DIR/nic$n.sock"
     else
       local netdev mq=off

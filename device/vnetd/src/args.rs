@@ -30,10 +30,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", conflicts_with = "Args")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Socket on which vnetctl, and others, steer the cards; see docs/vnetd.md
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
     /// Outlive the death of the process that serves the card: another one goes on, and the guest
     /// does not notice. SIGUSR2 has a new version of the program take over. For one card that is
     /// described by arguments
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long, conflicts_with_all = ["config", "control"])]
     pub(crate) survive: bool,
 
     /// Serve the card for a process that outlives this one, which is standard input

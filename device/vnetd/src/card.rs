@@ -3,15 +3,15 @@
 //! its clients. Nothing is shared between cards, so what becomes of one is nothing to the others.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tracing::{error, info, Span};
 use vnet_backend::Endpoint;
-use vnet_card::{Card, Config, Options, Sanitizer};
-use vnet_faults::Faulty;
+use vnet_card::{Card, Config, Operator, Options, Sanitizer};
+use vnet_faults::{Faults, Faulty};
 use vnet_session::{Control, Session, SharedCard, Socket};
 use vnet_shape::Shaped;
 
@@ -21,7 +21,11 @@ use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::mac::Mac;
 use crate::name::Name;
+use crate::net::Net;
 use crate::sanitize;
+
+/// How long a card that is removed may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tells cards apart, also those that had the same name one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +36,26 @@ pub(crate) struct Served {
     pub(crate) id: Id,
     pub(crate) name: Name,
     pub(crate) args: Args,
+    /// What it is connected to now. Changes when that has changed.
+    pub(crate) net: Arc<Mutex<Net>>,
     pub(crate) card: SharedCard,
+    pub(crate) operator: Operator,
+    /// The file that the faults came from, if they did.
     pub(crate) faults: Option<FaultFile>,
+    /// The faults that it was made able to have later.
+    pub(crate) late_faults: Option<Arc<Faults>>,
     pub(crate) sanitizer: Option<Arc<Sanitizer>>,
+    /// Held a second time by a change that is under way.
+    pub(crate) change: Arc<()>,
     /// Why nobody serves it any more, if that is so.
     pub(crate) failed: Option<String>,
-    control: Control,
+    pub(crate) control: Control,
     /// Removes its path when the card goes.
     socket: Option<Socket>,
+    /// Names it in the log.
+    span: Span,
+    /// Hangs up when the message thread has ended.
+    thread: Receiver<()>,
 }
 
 impl Served {
@@ -50,6 +66,7 @@ impl Served {
         let endpoint = args.net.open(&args).map_err(|e| unusable(&args, e))?;
         let card = card(&args, endpoint, faults.as_ref())?;
         let sanitizer = card.sanitizer().cloned();
+        let operator = card.operator();
         let card = Arc::new(Mutex::new(card));
         let socket = Socket::bind(&args.socket)?;
         let fatal = events.clone();
@@ -58,19 +75,44 @@ impl Served {
             report(&fatal, Event::Useless { id, error });
         })?;
         let control = session.control();
-        serve(id, session, Arc::clone(&card), events)?;
+        let thread = serve(id, session, Arc::clone(&card), events)?;
         info!("listening on {}", args.socket.display());
         Ok(Self {
             id,
             name: args.name(),
+            net: Arc::new(Mutex::new(args.net.clone())),
             args,
             card,
+            operator,
             faults,
+            late_faults: None,
             sanitizer,
+            change: Arc::default(),
             failed: None,
             control,
             socket: Some(socket),
+            span: Span::current(),
+            thread,
         })
+    }
+
+    /// What the card is connected to now.
+    pub(crate) fn net(&self) -> Net {
+        self.net
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// For lines of the log that are about the card.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// The faults that the card can have, if it was made able to.
+    pub(crate) fn faults_in_force(&self) -> Option<&Arc<Faults>> {
+        let file = self.faults.as_ref().map(|file| &file.faults);
+        file.or(self.late_faults.as_ref())
     }
 
     /// Hangs up on the client that is connected, if one is. The next one is served.
@@ -99,6 +141,38 @@ impl Served {
         let sanitizer = self.sanitizer.as_ref();
         sanitizer.map_or(Ok(()), |s| sanitize::verdict(self.args.sanitize, s))
     }
+
+    /// Ends the card and all its threads. One that does not come to rest in time is left alone.
+    pub(crate) fn remove(mut self) -> Result<(), Error> {
+        self.stop();
+        let verdict = self.verdict();
+        let (done, rested) = channel::<()>();
+        let Self {
+            card,
+            thread,
+            operator,
+            ..
+        } = self;
+        // It holds on to the backend.
+        drop(operator);
+        thread::Builder::new()
+            .name("vnet-removal".into())
+            .spawn(move || {
+                // Until the message thread has ended; nothing is ever sent.
+                let _ = thread.recv();
+                card.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .disconnect();
+                // The last one that holds it, unless somebody is just looking at it.
+                drop(card);
+                drop(done);
+            })
+            .map_err(Error::Thread)?;
+        match rested.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Timeout) => Err(Error::Stuck),
+            _ => verdict,
+        }
+    }
 }
 
 /// The card that the arguments describe.
@@ -107,9 +181,7 @@ pub(crate) fn card(
     mut endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
 ) -> Result<Card, Error> {
-    if let Some(shape) = args.shape {
-        endpoint = Box::new(Shaped::new(endpoint, shape));
-    }
+    endpoint = shaped(args, endpoint);
     if let Some(file) = faults {
         endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
     }
@@ -137,6 +209,14 @@ pub(crate) fn card(
     }
 }
 
+/// What stands at the end of the line that the arguments describe, if they describe one.
+pub(crate) fn shaped(args: &Args, endpoint: Box<dyn Endpoint>) -> Box<dyn Endpoint> {
+    match args.shape {
+        Some(shape) => Box::new(Shaped::new(endpoint, shape)),
+        None => endpoint,
+    }
+}
+
 /// Names the backend that cannot be used.
 pub(crate) fn unusable(args: &Args, source: vnet_backend::Error) -> Error {
     Error::Backend {
@@ -145,13 +225,14 @@ pub(crate) fn unusable(args: &Args, source: vnet_backend::Error) -> Error {
     }
 }
 
-/// Starts the message thread.
+/// Starts the message thread. What it returns hangs up when the thread has ended.
 fn serve(
     id: Id,
     mut session: Session,
     card: SharedCard,
     events: Sender<Event>,
-) -> Result<(), Error> {
+) -> Result<Receiver<()>, Error> {
+    let (alive, ended) = channel();
     let span = Span::current();
     thread::Builder::new()
         .name("vnet-session".into())
@@ -175,7 +256,8 @@ fn serve(
                 }
                 report(&events, Event::Ended { id, error });
             }
+            drop((session, card, alive));
         })
         .map_err(Error::Thread)?;
-    Ok(())
+    Ok(ended)
 }

@@ -16,6 +16,8 @@ pub(crate) struct Cards {
     cards: Vec<Served>,
     events: Sender<Event>,
     next: u64,
+    /// Rules that the drivers of cards broke that were removed, where that matters.
+    broken: u64,
 }
 
 impl Cards {
@@ -24,6 +26,7 @@ impl Cards {
             cards: Vec::new(),
             events,
             next: 0,
+            broken: 0,
         }
     }
 
@@ -47,6 +50,32 @@ impl Cards {
         self.cards
             .push(Served::start(id, args, self.events.clone())?);
         Ok(())
+    }
+
+    /// Ends a card.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<(), Error> {
+        let Some(at) = self.cards.iter().position(|c| c.name.as_str() == name) else {
+            return Ok(());
+        };
+        let card = self.cards.remove(at);
+        let _span = card.span().entered();
+        match card.remove() {
+            Err(Error::Rules(times)) => {
+                self.broken += times;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Says what the cards came to.
+    pub(crate) fn verdict(&self) -> Result<(), Error> {
+        let verdicts: Vec<_> = self.cards.iter().map(Served::verdict).collect();
+        verdicts.into_iter().collect::<Result<(), _>>()?;
+        match self.broken {
+            0 => Ok(()),
+            times => Err(Error::Rules(times)),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Served> {

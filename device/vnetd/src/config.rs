@@ -20,12 +20,13 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// Most cards.
 pub(crate) const MAX_CARDS: usize = 256;
 /// Keys beside the cards.
-const KEYS: [&str; 2] = ["card", "log"];
+const KEYS: [&str; 3] = ["card", "control", "log"];
 
 /// What a file says.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) cards: Vec<Args>,
+    pub(crate) control: Option<PathBuf>,
     pub(crate) log: Option<LevelFilter>,
 }
 
@@ -92,6 +93,9 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("card", DeValue::Array(cards)) => found.extend(cards),
             ("card", _) => problems.push(Problem::new(line, "each card begins with [[card]]")),
+            ("control", DeValue::String(path)) if !path.is_empty() => {
+                config.control = Some(PathBuf::from(path.as_ref()));
+            }
             ("log", DeValue::String(level)) => match level.parse() {
                 Ok(level) => config.log = Some(level),
                 Err(_) => {
@@ -119,8 +123,9 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
             Err(wrong) => problems.extend(wrong),
         }
     }
-    if starts.is_empty() && problems.is_empty() {
-        problems.push(Problem::new(0, "there is no [[card]]"));
+    if starts.is_empty() && problems.is_empty() && config.control.is_none() {
+        let what = "there is no [[card]], and no control socket to add one";
+        problems.push(Problem::new(0, what));
     }
     if starts.len() > MAX_CARDS {
         let what = format!("more than {MAX_CARDS} cards");
@@ -250,6 +255,7 @@ mod tests {
         let config = parse(
             r#"
             log = "info"
+            control = "/run/control.sock"
 
             [[card]]
             name = "vm1"
@@ -266,6 +272,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.log, Some(LevelFilter::INFO));
+        assert_eq!(config.control, Some("/run/control.sock".into()));
+        assert!(parse("control = 'c'").unwrap().cards.is_empty());
         let [a, b] = &config.cards[..] else {
             panic!("{config:?}");
         };
@@ -282,7 +290,10 @@ mod tests {
     #[test]
     fn problems_come_with_their_lines() {
         for (text, due) in [
-            ("", &["0: there is no [[card]]"][..]),
+            (
+                "",
+                &["0: there is no [[card]], and no control socket to add one"][..],
+            ),
             ("card = 1", &["1: each card begins with [[card]]"]),
             ("card = [1]", &["1: each card begins with [[card]]"]),
             ("[card]\nsocket='a'", &["1: each card begins with [[card]]"]),
@@ -291,6 +302,7 @@ mod tests {
                 "log = 'loud'",
                 &["1: log: off, error, warn, info, debug or trace is needed"],
             ),
+            ("control = ''", &["1: control: a string is needed"]),
             ("log = 1", &["1: log: a string is needed"]),
             ("[[card]]\nnet = 'null'", &["1: the card has no socket"]),
             (

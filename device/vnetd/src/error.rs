@@ -17,6 +17,13 @@ pub(crate) enum Error {
     Unmade(vnet_card::Error),
     #[error("card {name}: {error}")]
     Card { name: Name, error: Box<Error> },
+    #[error("backend {net}: {source}")]
+    Refused {
+        net: String,
+        source: vnet_card::Error,
+    },
+    #[error("control {0}")]
+    Control(vnet_session::Error),
     #[error("there is a card {0} already")]
     Exists(Name),
     #[error("there are as many cards as there can be, {most}", most = crate::config::MAX_CARDS)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! MAC addresses on the command line.
 
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -36,6 +37,13 @@ impl FromStr for Mac {
     }
 }
 
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 impl Mac {
     /// A locally administered address for the card on this socket: the same at every start, and
     /// most likely another for every other socket. The hash is FNV-1a.
@@ -63,6 +71,8 @@ mod tests {
             "52:54:00:aB:0c:ff".parse(),
             Ok(Mac([0x52, 0x54, 0, 0xab, 0x0c, 0xff]))
         );
+        let mac = Mac([0x52, 0x54, 0, 0xab, 0x0c, 0xff]);
+        assert_eq!(mac.to_string(), "52:54:00:ab:0c:ff");
         for bad in [
             "",
             "52:54:00:12:34",

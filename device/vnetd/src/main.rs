@@ -10,6 +10,7 @@ mod args;
 mod card;
 mod cards;
 mod config;
+mod control;
 mod end;
 mod error;
 mod faults;
@@ -23,6 +24,7 @@ mod net;
 mod sanitize;
 mod server;
 mod settings;
+mod steer;
 mod switches;
 mod worker;
 
@@ -57,7 +59,10 @@ fn run(cli: Cli) -> Result<u8, Error> {
         check(&config::load(&file)?);
         return Ok(0);
     }
-    let file = cli.config.as_deref().map(config::load).transpose()?;
+    let mut file = cli.config.as_deref().map(config::load).transpose()?;
+    if let (Some(file), Some(control)) = (&mut file, &cli.control) {
+        file.control = Some(control.clone());
+    }
     let level = cli.log.or(file.as_ref().and_then(|file| file.log));
     log::start(level.unwrap_or(LevelFilter::WARN));
     match (file, cli.card) {
@@ -65,7 +70,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
         (None, Some(card)) => match (cli.worker, cli.survive) {
             (true, _) => worker::run(&card).map(|()| 0),
             (false, true) => holder::run(&card),
-            (false, false) => server::run_one(card).map(|()| 0),
+            (false, false) => server::run_one(card, cli.control.as_deref()).map(|()| 0),
         },
         // The definition of the arguments asks for one of them.
         (None, None) => Ok(0),

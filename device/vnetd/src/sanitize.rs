@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Whether the mistakes of the driver are looked for, and what follows from them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,16 @@ pub(crate) enum Mode {
     Report,
     /// The same, and the exit status is 3 if there were any
     Strict,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Off => "off",
+            Mode::Report => "report",
+            Mode::Strict => "strict",
+        })
+    }
 }
 
 /// The sanitizer of the card that these arguments ask for.

@@ -2,17 +2,20 @@
 //! The life of the server: each card has a thread that serves its clients, the main thread waits for
 //! the end.
 
+use std::path::Path;
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use vnet_session::Socket;
 
 use crate::args::Args;
 use crate::card::Served;
 use crate::cards::Cards;
 use crate::config::Config;
+use crate::control;
 use crate::end::{self, report, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
@@ -22,10 +25,11 @@ use crate::limits;
 pub(crate) type SharedCards = Arc<Mutex<Cards>>;
 
 /// Serves one card until a signal ends it, or an error of the card.
-pub(crate) fn run_one(args: Args) -> Result<(), Error> {
+pub(crate) fn run_one(args: Args, control: Option<&Path>) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, true)?;
     lock(&cards).add(args)?;
+    let _control = listen(control, &cards)?;
     let result = end::wait(&events).map(drop);
     finish(&cards, sender, &events, result)
 }
@@ -43,6 +47,7 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
             error: Box::new(error),
         })?;
     }
+    let _control = listen(config.control.as_deref(), &cards)?;
     let result = loop {
         match events.recv() {
             Ok(Event::Signal) => break Ok(()),
@@ -55,6 +60,12 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
         }
     };
     finish(&cards, sender, &events, result)
+}
+
+/// Lets the cards be steered, if that is wanted.
+fn listen(path: Option<&Path>, cards: &SharedCards) -> Result<Option<Socket>, Error> {
+    path.map(|path| control::start(path, Arc::clone(cards)))
+        .transpose()
 }
 
 pub(crate) fn lock(cards: &SharedCards) -> MutexGuard<'_, Cards> {
@@ -83,8 +94,8 @@ fn finish(
     let all = lock(cards).iter_mut().map(Served::stop).collect();
     // Even if a message thread hangs.
     let rested = end::rest(all, sender, events);
-    let verdicts: Vec<_> = lock(cards).iter().map(Served::verdict).collect();
-    result.and(rested).and(verdicts.into_iter().collect())
+    let verdict = lock(cards).verdict();
+    result.and(rested).and(verdict)
 }
 
 /// Ends the server when a signal asks for it. With a file of faults, SIGHUP asks for that to be read

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! From the command line to the answer.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use serde_json::{Map, Value};
+use vnet_control::{
+    Add, Backend, BackendChanged, Card, Client, ClientError, Command as Call, Counters, FaultPlan,
+    Faults, Findings, Link, LinkState as State, Mac, OfCard, OfCards, OfNothing,
+};
+
+use crate::args::{Args, Command, LinkState};
+use crate::{show, watch};
+
+/// Why there is nothing to show. One line for the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    #[error("{0} is given twice")]
+    Twice(String),
+}
+
+/// Does what the arguments ask for.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let card = |card: &String| OfCard { card: card.clone() };
+    match &args.command {
+        Command::Completion { shell } => completion(*shell)?,
+        Command::Man { directory } => man(directory)?,
+        Command::Counters {
+            card,
+            watch: Some(seconds),
+            count,
+        } => {
+            let call = Call::CardCounters(OfCards { card: card.clone() });
+            watch::watch(&mut connect(args)?, &call, *seconds, *count, args.json)?;
+        }
+        Command::List => {
+            let call = Call::CardList(OfNothing {});
+            print(args, &call, |cards: Vec<Card>| show::cards(&cards))?;
+        }
+        Command::Show { card: name } => {
+            let call = Call::CardShow(card(name));
+            print(args, &call, |card: Card| show::card(&card))?;
+        }
+        Command::Counters { card, .. } => {
+            let call = Call::CardCounters(OfCards { card: card.clone() });
+            print(args, &call, |all: Vec<Counters>| show::counters(&all))?;
+        }
+        Command::Link { card, state, speed } => {
+            let call = Call::LinkSet(Link {
+                card: card.clone(),
+                up: state.map(|state| state == LinkState::Up),
+                speed: *speed,
+            });
+            print(args, &call, |link: State| {
+                format!("link {}\n", show::link(&link))
+            })?;
+        }
+        Command::Mac { card, address } => {
+            let call = Call::MacSet(Mac {
+                card: card.clone(),
+                mac: address.clone(),
+            });
+            print(args, &call, |_: Value| String::new())?;
+        }
+        Command::Backend { card, backend } => {
+            let call = Call::BackendSet(Backend {
+                card: card.clone(),
+                net: backend.clone(),
+            });
+            print(args, &call, |changed: BackendChanged| {
+                show::changed(&changed)
+            })?;
+        }
+        Command::Add { card, settings } => {
+            let mut map: Map<String, Value> = Map::new();
+            map.insert("name".into(), card.clone().into());
+            for (key, value) in settings {
+                if map.insert(key.clone(), value.clone().into()).is_some() {
+                    return Err(Error::Twice(key.clone()));
+                }
+            }
+            let call = Call::CardAdd(Add { settings: map });
+            print(args, &call, |card: Card| show::card(&card))?;
+        }
+        Command::Remove { card: name } => {
+            print(args, &Call::CardRemove(card(name)), |_: Value| {
+                String::new()
+            })?;
+        }
+        Command::Faults {
+            card: name,
+            plan,
+            file,
+            off,
+        } => {
+            let plan = match file {
+                Some(path) => fs::read_to_string(path).map_err(|source| Error::File {
+                    path: path.clone(),
+                    source,
+                })?,
+                None => plan.join("\n"),
+            };
+            let call = match plan.is_empty() && file.is_none() && !off {
+                true => Call::FaultsShow(card(name)),
+                false => Call::FaultsSet(Faults {
+                    card: name.clone(),
+                    plan,
+                }),
+            };
+            print(args, &call, |plan: FaultPlan| show::faults(&plan))?;
+        }
+        Command::Rules { card: name } => {
+            let call = Call::RulesShow(card(name));
+            print(args, &call, |found: Findings| show::findings(&found))?;
+        }
+    }
+    Ok(())
+}
+
+fn connect(args: &Args) -> Result<Client, Error> {
+    Ok(Client::connect(&args.socket)?)
+}
+
+/// Has something done, and prints the answer for people or as it came.
+fn print<T: serde::de::DeserializeOwned>(
+    args: &Args,
+    call: &Call,
+    text: impl FnOnce(T) -> String,
+) -> Result<(), Error> {
+    let answer = connect(args)?.call(call)?;
+    let text = match args.json {
+        true => format!("{answer}\n"),
+        false => text(serde_json::from_value(answer).map_err(ClientError::Nonsense)?),
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "vnetctl", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+fn man(directory: &Path) -> Result<(), Error> {
+    clap_mangen::generate_to(Args::command(), directory).map_err(|source| Error::File {
+        path: directory.to_owned(),
+        source,
+    })
+}

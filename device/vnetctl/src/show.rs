@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Answers for people.
+
+use std::fmt::Write;
+
+use vnet_control::{
+    BackendChanged, Card, Counters, Direction, FaultPlan, Findings, LinkState, Queue, Status,
+};
+
+use crate::table::Table;
+
+/// What is not there.
+const NONE: &str = "-";
+
+pub(crate) fn cards(cards: &[Card]) -> String {
+    let mut table = Table::new(
+        &["CARD", "STATUS", "LINK", "CLIENT", "BACKEND", "SOCKET"],
+        6,
+    );
+    for card in cards {
+        table.row(vec![
+            card.name.clone(),
+            status(card).into(),
+            link(&card.link),
+            client(card),
+            card.net.clone(),
+            card.socket.clone(),
+        ]);
+    }
+    table.text()
+}
+
+fn status(card: &Card) -> &'static str {
+    match card.status {
+        Status::Serving => "serving",
+        Status::Failed => "failed",
+    }
+}
+
+fn client(card: &Card) -> String {
+    card.client
+        .map_or(NONE.into(), |peer| format!("pid {}", peer.pid))
+}
+
+pub(crate) fn link(link: &LinkState) -> String {
+    let state = match (link.up, link.forced_down) {
+        (true, _) => "up",
+        (false, true) => "pulled",
+        (false, false) => "down",
+    };
+    match link.speed {
+        Some(speed) => format!("{state}, {speed} Mbit/s"),
+        None => state.into(),
+    }
+}
+
+pub(crate) fn card(card: &Card) -> String {
+    let features = card.features.map(|f| format!("{f:#x}"));
+    let rules = card.rules_broken.map_or(String::new(), |times| {
+        format!(", rules broken {times} times")
+    });
+    let lines = [
+        ("card", card.name.clone()),
+        ("status", status(card).into()),
+        ("error", card.error.clone().unwrap_or_default()),
+        ("socket", card.socket.clone()),
+        ("client", client(card)),
+        ("backend", card.net.clone()),
+        ("link", link(&card.link)),
+        ("mac", card.mac.clone().unwrap_or_else(|| NONE.into())),
+        ("queues", card.queues.to_string()),
+        ("mtu-max", card.mtu_max.to_string()),
+        ("features", features.unwrap_or_else(|| "no driver".into())),
+        ("sanitize", format!("{}{rules}", card.sanitize)),
+        ("faults", card.faults.to_string()),
+    ];
+    let mut text = String::new();
+    for (name, value) in lines {
+        if !value.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name:<9} {value}");
+        }
+    }
+    text
+}
+
+pub(crate) fn direction(queue: &Queue) -> &'static str {
+    match queue.direction {
+        Direction::Receive => "rx",
+        Direction::Transmit => "tx",
+    }
+}
+
+pub(crate) fn counters(all: &[Counters]) -> String {
+    let head = [
+        "CARD",
+        "QUEUE",
+        "STATE",
+        "FRAMES",
+        "BYTES",
+        "DROPS",
+        "ERRORS",
+        "DOORBELLS",
+        "INTERRUPTS",
+    ];
+    let mut table = Table::new(&head, 3);
+    for card in all {
+        for queue in &card.queues {
+            let mut row = vec![
+                card.card.clone(),
+                format!("{}{}", direction(queue), queue.pair),
+                queue.error.clone().unwrap_or_else(|| "ok".into()),
+            ];
+            let numbers = [
+                queue.frames,
+                queue.bytes,
+                queue.drops,
+                queue.errors,
+                queue.doorbells,
+                queue.interrupts,
+            ];
+            row.extend(numbers.map(|n| n.to_string()));
+            table.row(row);
+        }
+    }
+    table.text()
+}
+
+pub(crate) fn changed(changed: &BackendChanged) -> String {
+    let BackendChanged {
+        net,
+        before,
+        dropped,
+    } = changed;
+    match dropped {
+        0 => format!("{net} in place of {before}\n"),
+        _ => format!("{net} in place of {before}; {dropped} frames were lost with that\n"),
+    }
+}
+
+pub(crate) fn faults(plan: &FaultPlan) -> String {
+    match plan.report.is_empty() {
+        true => "no faults\n".into(),
+        false => plan.report.join("\n") + "\n",
+    }
+}
+
+pub(crate) fn findings(found: &Findings) -> String {
+    if found.total == 0 {
+        return "no rule was broken\n".into();
+    }
+    let mut text = String::new();
+    for rule in &found.rules {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}: {} times", rule.rule, rule.total);
+        for case in &rule.first {
+            let _ = writeln!(text, "  {case}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_told_in_words() {
+        let state = |up, forced_down, speed| {
+            link(&LinkState {
+                up,
+                speed,
+                forced_down,
+                backend_up: true,
+            })
+        };
+        assert_eq!(state(true, false, None), "up");
+        assert_eq!(state(false, true, Some(10)), "pulled, 10 Mbit/s");
+        assert_eq!(state(false, false, None), "down");
+    }
+}
