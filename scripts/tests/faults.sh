@@ -49,6 +49,8 @@ config-ones                       | ping    |
 reset every=20                    | tcp-in  | lost_states|queue_errors|resets
 slow-mmio delay=2ms               | tcp-out |"
 cpus=$([ -n "$long" ] && echo 2 || echo 1)
+# Seconds for each fault. The debug kernel gets by with a few frames a second at times.
+hold=$((cpus * ($(slowness) + 1) / 2))
 kinds=(ping tcp-in tcp-out udp gso xdp)
 
 IN_GUEST+='
@@ -119,7 +121,7 @@ row() {
   before=$(in_guest "begin $2 '$3'")
   sleep 0.2
   faults "$1"
-  sleep "$([ -n "$long" ] && echo 2 || echo 1)"
+  sleep "$hold"
   faults
   times=$(faults_done)
   output=$(in_guest "recovered '$3' $before" 2>&1)
