@@ -87,10 +87,15 @@ faults_done() {
   sed -n 's/.*fault in line 1, .*: \([0-9]*\) of [0-9]* events.*/\1/p' "$GUEST_DIR/vnetd0.log" | tail -n 1
 }
 
+# kernel_complaints: the complaints in a kernel log on stdin.
+kernel_complaints() {
+  grep -avE -- "${LOG_EXPECTED:-^$}" |
+    grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting'
+}
+
 # Succeeds if the kernel had nothing to complain about.
 kernel_log_clean() {
-  ! grep -avE -- "${LOG_EXPECTED:-^$}" "$GUEST_DIR/console.log" |
-    grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting'
+  ! kernel_complaints <"$GUEST_DIR/console.log"
 }
 
 # The device servers must be alive (those that the test left running) and quiet about panics.
@@ -153,11 +158,22 @@ host_listens() {
 nothing_leaked() {
   local leaks
   leaks=$(guest '
+    set -e
     sleep 6
     for i in 1 2; do echo scan >/sys/kernel/debug/kmemleak; done
     cat /sys/kernel/debug/kmemleak') || return
   printf '%s\n' "$leaks"
   [ -z "$leaks" ]
+}
+
+# Some checkers of the debug kernel end themselves when they are out of memory or have reported: what they
+# did not see then proves nothing.
+checkers_awake() {
+  guest '
+    grep debug_locks: /proc/lockdep_stats
+    grep "debug_locks: *1$" /proc/lockdep_stats || exit
+    echo "DMA debugging is disabled: $(cat /sys/kernel/debug/dma-api/disabled)"
+    [ "$(cat /sys/kernel/debug/dma-api/disabled)" = N ]'
 }
 
 # finish_guest: unloads the driver, checks what holds at the end of every guest, and ends it.
@@ -166,7 +182,10 @@ finish_guest() {
     check "rmmod at the end" guest 'if [ -e /sys/module/vnet ]; then rmmod vnet; fi'
     check "device server is alive, no panic" devices_fine
   fi
-  [ "$FLAVOUR" != debug ] || check "kmemleak finds nothing" nothing_leaked
+  if [ "$FLAVOUR" = debug ]; then
+    check "kmemleak finds nothing" nothing_leaked
+    check "lockdep and DMA debugging looked on to the end" checkers_awake
+  fi
   check "kernel log has no WARN, BUG or Oops" kernel_log_clean
   guest_off
   if [ "$NIC" = vnet ]; then

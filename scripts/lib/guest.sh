@@ -151,9 +151,9 @@ guest_initrd() {
 # guest_start: returns when the guest takes commands. No driver is loaded yet.
 guest_start() {
   local n nic pipe quiet=''
-  # The checker of kobjects tells of each, and the console is slow. With five levels of page tables,
-  # KASAN misjudges an interrupt while the kernel looks at its first CPU: see images/README.md.
-  [ "$FLAVOUR" != debug ] || quiet='loglevel=6 no5lvl'
+  # The checker of kobjects tells of each, and the console is slow. With five levels of page tables
+  # KASAN, and with caches of objects kmemleak would be misled: see images/README.md.
+  [ "$FLAVOUR" != debug ] || quiet='loglevel=6 no5lvl slab_debug=F'
   GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
   QEMU_ARGS=()
   args_from guest.args
