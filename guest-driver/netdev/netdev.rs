@@ -122,6 +122,30 @@ pub use xdp::{
     XDP_TAILROOM, //
 };
 
+/// What most drivers need.
+pub mod prelude {
+    pub use crate::{
+        ethtool,
+        software,
+        Arming,
+        Config,
+        Counter,
+        CpuCounters,
+        DropReason,
+        Interrupt,
+        LinkStats,
+        Locked,
+        Napi,
+        NetDevice,
+        Operations,
+        Polled,
+        RxSkb,
+        SkBuff,
+        TxMeta,
+        TxQueue, //
+    };
+}
+
 /// Message level bit: interrupts.
 pub const MSG_INTR: u32 = 1 << bindings::NETIF_MSG_INTR_BIT;
 /// Message level bit: frames that are put into a transmit queue.

@@ -61,7 +61,7 @@ impl<T: Operations> NetDevice<T> {
     /// Runs `f` on a transmit queue and its state, with its lock held. `None` if the channel does
     /// not run.
     ///
-    /// Process context.
+    /// Process or softirq context.
     pub fn with_tx<R>(
         &self,
         channel: u16,

@@ -53,6 +53,8 @@ pub enum DropReason {
     BadSegmentation = b::skb_drop_reason_SKB_DROP_REASON_SKB_GSO_SEG,
     /// The frame is shorter than an Ethernet header.
     TooSmall = b::skb_drop_reason_SKB_DROP_REASON_PKT_TOO_SMALL,
+    /// The frame is longer than the device takes.
+    TooBig = b::skb_drop_reason_SKB_DROP_REASON_PKT_TOO_BIG,
     /// The queue was emptied.
     Purged = b::skb_drop_reason_SKB_DROP_REASON_QUEUE_PURGE,
 }

@@ -8,20 +8,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
-use netdev::{
-    ethtool,
-    software,
-    Config,
-    Counter,
-    DropReason,
-    LinkStats,
-    Locked,
-    NetDevice,
-    Operations,
-    SkBuff,
-    TxMeta,
-    TxQueue, //
-};
+use netdev::prelude::*;
 
 netdev::module_software_driver! {
     type: Phase2,

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `ethtool` is told: the other half of phase 6. Process context, one call at a time.
+
+use core::fmt::{
+    self,
+    Write, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+use netdev::{
+    ethtool::{
+        Names,
+        Values, //
+    },
+    prelude::*,
+};
+
+use crate::{
+    counters::Counters,
+    Nic, //
+};
+
+#[vtable]
+impl ethtool::Operations for Nic {
+    fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result {
+        out.write_str("tour")
+    }
+
+    fn message_level(&self) -> u32 {
+        self.message_level.load(Relaxed)
+    }
+
+    fn set_message_level(&self, level: u32) {
+        self.message_level.store(level, Relaxed);
+    }
+
+    fn stats_count(&self) -> usize {
+        Counters::count()
+    }
+
+    fn stats_names(&self, names: &mut Names<'_>) {
+        Counters::names(names);
+    }
+
+    fn stats_values(&self, _dev: &NetDevice<Self>, values: &mut Values<'_>) {
+        self.counters.values(values);
+    }
+}

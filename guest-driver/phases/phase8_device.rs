@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Phase 8: the device. The timer is gone: a PCI function with registers, a ring pair in memory that it
+//! reads and writes, and an interrupt. The smallest driver of the card that carries a ping.
+//!
+//! docs/tour/8-device.md walks through it; guest-driver/vnet/ is the same with everything else.
+
+#![forbid(unsafe_code)]
+
+#[path = "../vnet/memory.rs"]
+mod memory;
+mod queues;
+
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    io::Io,
+    pci,
+    prelude::*, //
+};
+use netdev::prelude::*;
+use queues::{
+    Rx,
+    Tx, //
+};
+use vnet_contract::{
+    pci::{
+        BAR_REGS,
+        BAR_REGS_SIZE,
+        DEVICE_ID, //
+    },
+    queue,
+    regs, //
+};
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    (),
+    [(
+        pci::DeviceId::from_id(pci::Vendor::REDHAT_QUMRANET, DEVICE_ID as u32),
+        ()
+    )]
+);
+
+kernel::module_driver!(<T>, netdev::pci::Adapter<T>, {
+    type: Phase8,
+    name: "vnet_phase8",
+    authors: ["The vnet authors"],
+    description: "vnet tour, phase 8: the device",
+    license: "GPL",
+});
+
+struct Phase8;
+
+impl netdev::pci::Driver for Phase8 {
+    type Nic<'bound> = Nic<'bound>;
+
+    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
+
+    /// Data sheet, 20.1: who are you, reset, features (none), address.
+    fn probe<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Config<'bound, Nic<'bound>>> {
+        let nic = Nic {
+            dev,
+            regs: dev.iomap_region_sized(BAR_REGS, c"vnet_phase8")?,
+            rx_packets: Counter::new(),
+            rx_bytes: Counter::new(),
+            rx_dropped: Counter::new(),
+            tx_packets: Counter::new(),
+            tx_bytes: Counter::new(),
+            tx_dropped: Counter::new(),
+        };
+        if nic.read(regs::ID) != regs::ID_VALUE
+            || nic.read(regs::VERSION) >> 16 != regs::VERSION_VALUE >> 16
+        {
+            dev_err!(dev, "not a card that this driver knows\n");
+            return Err(ENODEV);
+        }
+        nic.write(regs::CTRL, regs::CTRL_RESET);
+        if nic.read(regs::STATUS) & regs::STATUS_READY == 0 {
+            return Err(EIO);
+        }
+        nic.write(regs::DRIVER_FEATURES_LO, 0);
+        nic.write(regs::DRIVER_FEATURES_HI, 0);
+        nic.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
+        if nic.read(regs::STATUS) & regs::STATUS_FEATURES_OK == 0 {
+            return Err(EIO);
+        }
+        let mac = regs::mac_from_regs(nic.read(regs::PERM_MAC_LO), nic.read(regs::PERM_MAC_HI));
+        let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
+        Ok(Config {
+            vectors: Some(dev.alloc_irq_vectors(1, 1, types)?),
+            mac,
+            ..Config::new(nic, c"vnet%d")
+        })
+    }
+}
+
+/// The data of the device.
+struct Nic<'a> {
+    dev: &'a pci::Device<Bound>,
+    regs: pci::Bar<'a, { BAR_REGS_SIZE as usize }>,
+    rx_packets: Counter,
+    rx_bytes: Counter,
+    rx_dropped: Counter,
+    tx_packets: Counter,
+    tx_bytes: Counter,
+    tx_dropped: Counter,
+}
+
+/// The two queues of the first pair.
+const RX: u16 = queue::rx_index(0);
+const TX: u16 = queue::tx_index(0);
+
+impl Nic<'_> {
+    /// Offsets are constants, which the compiler checks against the size of the BAR.
+    #[inline(always)]
+    fn read(&self, reg: u32) -> u32 {
+        self.regs.read32(reg as usize)
+    }
+
+    #[inline(always)]
+    fn write(&self, reg: u32, value: u32) {
+        self.regs.write32(value, reg as usize);
+    }
+}
+
+impl Drop for Nic<'_> {
+    fn drop(&mut self) {
+        self.write(regs::CTRL, regs::CTRL_RESET);
+    }
+}
+
+#[vtable]
+impl Operations for Nic<'_> {
+    type Tx = Tx;
+    type Rx = Rx;
+
+    /// Data sheet, 20.2: rings, buffers, start.
+    fn open(&self, dev: &Locked<'_, Self>) -> Result {
+        let tx = Tx::new(self.dev.as_ref())?;
+        let mut rx = Rx::new(self.dev.as_ref())?;
+        rx.fill(dev)?;
+        self.program::<RX>(rx.memory());
+        self.program::<TX>(tx.memory());
+        let posted = rx.publish().unwrap_or(0);
+        dev.start_channel(0, tx, rx)?;
+        self.write(regs::MTU, dev.mtu());
+        let (lo, hi) = regs::mac_to_regs(dev.mac());
+        self.write(regs::MAC_LO, lo);
+        self.write(regs::MAC_HI, hi);
+        self.write(regs::RX_MODE, regs::RX_MODE_BROADCAST);
+        if !self.start::<RX>() || !self.start::<TX>() {
+            netdev::err!(dev, "a queue does not start\n");
+            self.stop(dev);
+            return Err(EIO);
+        }
+        self.ring_doorbell::<RX>(posted);
+        dev.set_carrier(true);
+        dev.start_tx();
+        Ok(())
+    }
+
+    /// Data sheet, 20.5. The channel is stopped after this, and its memory freed.
+    fn stop(&self, dev: &Locked<'_, Self>) {
+        dev.stop_tx();
+        dev.set_carrier(false);
+        self.write(regs::queue_reg(RX, regs::Q_CTRL), 0);
+        self.write(regs::queue_reg(TX, regs::Q_CTRL), 0);
+        // Once this is answered, the card leaves the memory alone.
+        let _ = self.read(regs::STATUS);
+    }
+
+    fn start_xmit(
+        &self,
+        _dev: &NetDevice<Self>,
+        queue: &TxQueue<'_>,
+        tx: &mut Tx,
+        skb: SkBuff,
+        meta: &TxMeta,
+    ) {
+        tx.send(self, queue, skb, meta);
+    }
+
+    /// The interrupt has done no more than to ask for this.
+    fn poll(
+        &self,
+        dev: &NetDevice<Self>,
+        napi: &Napi<'_, Self>,
+        rx: &mut Rx,
+        budget: u32,
+    ) -> Polled {
+        if let Some(mut guard) = napi.lock_tx() {
+            let (queue, tx) = guard.split();
+            tx.reclaim(dev, queue);
+        }
+        match rx.receive(self, napi, budget) {
+            done if done < budget => Polled::Idle(done),
+            done => Polled::Again(done),
+        }
+    }
+
+    fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Rx) -> bool {
+        rx.enable_interrupts()
+            && channel
+                .lock_tx()
+                .is_none_or(|mut tx| tx.enable_interrupts())
+    }
+
+    fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
+        stats.rx_packets(self.rx_packets.get());
+        stats.rx_bytes(self.rx_bytes.get());
+        stats.rx_dropped(self.rx_dropped.get());
+        stats.tx_packets(self.tx_packets.get());
+        stats.tx_bytes(self.tx_bytes.get());
+        stats.tx_dropped(self.tx_dropped.get());
+    }
+}
+
+#[vtable]
+impl ethtool::Operations for Nic<'_> {}
+
+/// Neither sleep nor reset, for now.
+#[vtable]
+impl netdev::pci::Power for Nic<'_> {}
