@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# scripts/tour: what is changed in the source arrives in the running guest, and what does not build does not.
+. "$(dirname "$0")/../lib/check.sh"
+
+# A copy of what the module is made from, to be edited.
+COPY=$CACHE/tour-copy
+LOG=$(mktemp)
+TOUR=''
+cleanup() {
+  [ -z "$TOUR" ] || { kill "$TOUR" && wait "$TOUR"; } 2>/dev/null
+  rm -rf "$COPY" "$LOG"
+}
+trap cleanup EXIT
+rm -rf "$COPY"
+mkdir -p "$COPY/device"
+cp -R "$REPO/guest-driver" "$COPY/guest-driver"
+cp -R "$REPO/device/contract" "$COPY/device/contract"
+SOURCE=$COPY/guest-driver/phases/phase2_net_device.rs
+
+# In the guest: says what is new in the kernel log, until it is told to end.
+# shellcheck disable=SC2016 # for the guest's shell
+"$REPO/scripts/tour" 2 --kernel "$FLAVOUR" --source "$COPY" --timeout 400 --exec '
+  ip addr add 10.0.0.1/24 dev vnet0
+  ip link set vnet0 up
+  echo up
+  until dmesg | grep "opened for the second time"; do sleep 1; done
+  ip -4 -o addr show dev vnet0
+  cat /sys/class/net/vnet0/operstate
+  until [ -e /root/end ]; do sleep 1; done' >"$LOG" 2>&1 &
+TOUR=$!
+
+# True while the tour runs. A process that has ended stays to be asked for its status.
+is_running() {
+  [ -e "/proc/$TOUR" ] && ! grep -q '^State:.Z' "/proc/$TOUR/status"
+}
+
+# says PATTERN [SECONDS]: waits until the tour has said so.
+says() {
+  for _ in $(seq $((${2:-120} * 5))); do
+    ! grep -E "$1" "$LOG" || return 0
+    is_running || break
+    sleep 0.2
+  done
+  cat "$LOG"
+  return 1
+}
+
+check "boots with the phase's module" says '^up$' 240
+sed -i 's/"open\\n"/"opened for the second time\\n"/' "$SOURCE"
+check "a change is built and loaded" says '^\[tour\] built in [0-9]+ s, and loaded'
+check "the guest runs what was changed" says 'vnet0: opened for the second time'
+check "the interface is up again, with its address" says 'inet 10.0.0.1/24'
+sed -i 's/skb.drop_with(DropReason::DeviceNotReady);//' "$SOURCE"
+check "a frame that nobody disposes of does not link" says 'ERROR: modpost: .*rust_build_error'
+sed -i 's/fn stop(/fn stop stop(/' "$SOURCE"
+check "what does not compile is shown" says '^error: expected'
+check "the guest is still the same" is_running
+exit $((CHECKS_FAILED > 0))
