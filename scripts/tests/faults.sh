@@ -108,6 +108,10 @@ recovered() {
   echo "$took $((sent - got)) $sent $(($(counters resets) - $2))"
   from_card 300000 5 >&2
   to_card 300000 >&2
+  # A buffer that came back in the place of another one is missed when its own turn comes.
+  for turn in 1 2 3 4 5; do
+    [ -z "$1" ] || [ $(counters "$1") -gt $3 ] || from_card 3000000 $turn >&2
+  done
   if [ "$1" ]; then
     echo "$1: $3 before, $(counters "$1") now" >&2
     [ $(counters "$1") -gt $3 ]
