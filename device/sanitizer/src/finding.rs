@@ -51,6 +51,36 @@ impl Finding {
     }
 }
 
+/// A finding as a line of fields.
+impl Finding {
+    pub(crate) fn to_line(&self) -> String {
+        let number = |n: Option<u16>| n.map(|n| n.to_string()).unwrap_or_default();
+        [
+            self.rule.id(),
+            &number(self.queue),
+            &number(self.descriptor),
+            &self.seen,
+            &self.due,
+        ]
+        .join("\t")
+    }
+
+    /// `None` if it is about a rule that is not known.
+    pub(crate) fn from_line(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        let mut field = || fields.next().unwrap_or_default();
+        let rule = Rule::by_id(field())?;
+        let [queue, descriptor] = [field(), field()].map(|n| n.parse().ok());
+        Some(Self {
+            rule,
+            queue,
+            descriptor,
+            seen: field().to_owned(),
+            due: field().to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = self.rule;
@@ -88,5 +118,19 @@ mod tests {
             assert!(line.contains(part), "{line}");
         }
         assert!(!finding.to_string().contains("Queue"));
+    }
+
+    #[test]
+    fn a_line_of_fields_is_the_same_finding() {
+        let finding = Finding::new(Rule::ChainLoop, "a, b", "");
+        for finding in [
+            finding.clone(),
+            finding.clone().queue(0),
+            finding.queue(31).descriptor(65535),
+        ] {
+            assert_eq!(Finding::from_line(&finding.to_line()), Some(finding));
+        }
+        assert_eq!(Finding::from_line("no-such-rule\t1\t2\tx\ty"), None);
+        assert_eq!(Finding::from_line(""), None);
     }
 }

@@ -41,6 +41,11 @@ macro_rules! rules {
                 match self { $(Rule::$rule => $id,)* }
             }
 
+            /// The rule of this name.
+            pub fn by_id(id: &str) -> Option<Rule> {
+                Self::ALL.iter().copied().find(|rule| rule.id() == id)
+            }
+
             /// The rule in one sentence, as it is broken.
             pub const fn sentence(self) -> &'static str {
                 match self { $(Rule::$rule => $sentence,)* }

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
+use vnet_state::Board;
 
 use crate::buffers::Buffers;
 use crate::life::Life;
@@ -45,8 +46,8 @@ impl Findings {
         self.counts.iter().map(|(rule, count)| (*rule, count))
     }
 
-    /// Adds a finding; true if it is one that is kept.
-    fn add(&mut self, finding: &Finding) -> bool {
+    /// Adds a finding; returns which of the rules it is about, and whether it is one that is kept.
+    fn add(&mut self, finding: &Finding) -> (usize, bool) {
         let rule = finding.rule;
         let index = match self.counts.iter().position(|(r, _)| *r == rule) {
             Some(index) => index,
@@ -61,7 +62,7 @@ impl Findings {
         if kept {
             count.first.push(finding.clone());
         }
-        kept
+        (index, kept)
     }
 }
 
@@ -92,6 +93,8 @@ pub struct Sanitizer {
     /// How long a driver that is alive may neglect something before it counts as never.
     patience: Duration,
     findings: Mutex<Findings>,
+    /// Where findings outlive the process.
+    board: OnceLock<Board>,
     /// Findings that wait to be logged.
     news: Mutex<Vec<Finding>>,
     /// Signs of life: whatever the guest does.
@@ -109,6 +112,7 @@ impl Sanitizer {
         Self {
             patience,
             findings: Mutex::default(),
+            board: OnceLock::new(),
             news: Mutex::default(),
             signs: AtomicU64::new(0),
             life: Mutex::new(Life::new(now)),
@@ -118,9 +122,43 @@ impl Sanitizer {
         }
     }
 
+    /// Lets findings outlive the process, and goes on with those that another one left. To be called
+    /// once, before anything is found.
+    pub fn outlive(&self, board: Board) {
+        let mut findings = lock(&self.findings);
+        for (line, total) in board.lines() {
+            // A newer version may have rules of its own, which are left to it.
+            if let Some(first) = Finding::from_line(&line) {
+                let first = vec![first];
+                findings
+                    .counts
+                    .push((first[0].rule, Count { total, first }));
+            }
+        }
+        // What was left out has no place any more.
+        for (index, (_, count)) in findings.counts.iter().enumerate() {
+            board.write(index, &count.first[0].to_line());
+            board.count(index, count.total);
+        }
+        for index in findings.counts.len()..vnet_state::LINES {
+            board.count(index, 0);
+        }
+        let _ = self.board.set(board);
+    }
+
     /// Adds a finding.
     pub fn report(&self, finding: Finding) {
-        if lock(&self.findings).add(&finding) {
+        let mut findings = lock(&self.findings);
+        let (index, kept) = findings.add(&finding);
+        if let Some(board) = self.board.get() {
+            let count = &findings.counts[index].1;
+            if count.total == 1 {
+                board.write(index, &finding.to_line());
+            }
+            board.count(index, count.total);
+        }
+        drop(findings);
+        if kept {
             lock(&self.news).push(finding);
         }
     }
@@ -205,6 +243,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn findings_are_counted_and_the_first_are_kept() {
@@ -226,6 +265,36 @@ mod tests {
         let text = findings.to_string();
         assert_eq!(text.lines().count(), 3);
         assert!(text.contains("chain-loop, 10 times, first: "), "{text}");
+    }
+
+    #[test]
+    fn findings_outlive_the_process() {
+        let new = || Sanitizer::new(Duration::from_secs(1), Instant::now());
+        let board = Board::create().unwrap();
+        let other = || Board::open(board.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let first = new();
+        first.outlive(other());
+        let finding = Finding::new(Rule::ChainLoop, "this", "that").queue(1);
+        first.report(finding.clone());
+        first.report(Finding::new(Rule::ChainLoop, "again", "that"));
+        // Of a version with other rules.
+        board.write(1, "no-such-rule\t\t\tx\ty");
+        board.count(1, 7);
+        let second = new();
+        second.outlive(other());
+        assert_eq!(second.findings().to_string(), first.findings().to_string());
+        second.report(Finding::new(Rule::AvailIndex, "9", "1"));
+        second.report(finding.clone());
+        let third = new();
+        third.outlive(other());
+        let findings = third.findings();
+        assert_eq!(findings.total(), 4);
+        let rules: Vec<_> = findings.by_rule().collect();
+        assert_eq!((rules[0].0, rules[0].1.total), (Rule::ChainLoop, 3));
+        assert_eq!(rules[0].1.first, [finding]);
+        assert_eq!((rules[1].0, rules[1].1.total), (Rule::AvailIndex, 1));
+        // Nobody is told of them again.
+        assert!(third.take_news().is_empty());
     }
 
     #[test]

@@ -30,6 +30,9 @@ use vnet_state::{Block, Cell, Held, Keeper, Memory, Token, SESSION};
 /// Room in the pipe: an answer of any length, however the kernel divides it into pages.
 const PIPE_SIZE: usize = 4 * CAPACITY;
 
+/// Messages of this size, which are nearly all, are taken without an allocation.
+const SHORT: usize = 512;
+
 /// Number of the command with which a session begins.
 const VERSION: u16 = 1;
 
@@ -170,8 +173,19 @@ fn peek(socket: &OwnedFd) -> Result<Option<Header>, Errno> {
 }
 
 /// Takes bytes out of the socket that were seen there, and closes the descriptors with them.
+///
+/// In one call, so that a process which is killed has taken the whole message or nothing of it. Only
+/// descriptors with a message that the sender's kernel had to divide make it more calls.
 fn take(socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
-    let mut bytes = [0; 4096];
+    let mut short = [0; SHORT];
+    let mut long = Vec::new();
+    let bytes = match count {
+        0..=SHORT => &mut short[..],
+        _ => {
+            long.resize(count.min(CAPACITY), 0);
+            &mut long[..]
+        }
+    };
     while count > 0 {
         let most = count.min(bytes.len());
         match retry_on_intr(|| recv(socket, &mut bytes[..most], RecvFlags::DONTWAIT)) {

@@ -22,6 +22,8 @@ pub enum Token {
     Backend(u16),
     /// A file of guest memory.
     Memory(u32),
+    /// What the driver was found to have done wrong.
+    Findings,
 }
 
 impl Token {
@@ -34,6 +36,7 @@ impl Token {
             Token::Vector(n) => (4, n.into()),
             Token::Backend(n) => (5, n.into()),
             Token::Memory(n) => (6, n),
+            Token::Findings => (7, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -48,6 +51,7 @@ impl Token {
             4 => Token::Vector(index as u16),
             5 => Token::Backend(index as u16),
             6 => Token::Memory(index),
+            7 => Token::Findings,
             _ => return None,
         };
         (token.to_bits() == bits).then_some(token)
@@ -83,13 +87,14 @@ mod tests {
             Token::Backend(u16::MAX),
             Token::Memory(0),
             Token::Memory(u32::MAX),
+            Token::Findings,
         ];
         for (n, token) in tokens.iter().enumerate() {
             assert_eq!(Token::from_bits(token.to_bits()), Some(*token));
             let others = &tokens[n + 1..];
             assert!(others.iter().all(|o| o.to_bits() != token.to_bits()));
         }
-        for bits in [0, 7 << 32, 1 << 32 | 1, 4 << 32 | 0x1_0000, u64::MAX] {
+        for bits in [0, 8 << 32, 1 << 32 | 1, 4 << 32 | 0x1_0000, u64::MAX] {
             assert_eq!(Token::from_bits(bits), None, "{bits:#x}");
         }
     }

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod board;
 mod cell;
 mod keeper;
 pub mod maps;
@@ -27,6 +28,7 @@ mod memory;
 pub mod records;
 mod snapshot;
 
+pub use board::{Board, LINES};
 pub use cell::{Block, Cell, BLOCKS, CELLS, SESSION};
 pub use keeper::{Held, Keeper, Token};
 pub use memory::{Error, Memory};

@@ -79,8 +79,7 @@ impl Memory {
 
     fn map(file: File) -> Result<Self, Error> {
         let file = Arc::new(file);
-        let start = FileOffset::from_arc(Arc::clone(&file), 0);
-        let region = MmapRegion::from_file(start, SIZE).map_err(io::Error::other)?;
+        let region = map(Arc::clone(&file), SIZE)?;
         Ok(Self { file, region })
     }
 
@@ -99,6 +98,12 @@ impl Memory {
             Err(_) => unreachable!("offsets are within the memory"),
         }
     }
+}
+
+/// Maps a file from its start on.
+pub(crate) fn map(file: Arc<File>, size: usize) -> Result<MmapRegion<()>, Error> {
+    let start = FileOffset::from_arc(file, 0);
+    Ok(MmapRegion::from_file(start, size).map_err(io::Error::other)?)
 }
 
 impl AsFd for Memory {

@@ -11,20 +11,35 @@ use rustix::process::{kill_process, Pid, Signal};
 use crate::error::timeout;
 use crate::{Error, Result, LIMIT};
 
-/// The worker of the holder with this process id.
+/// The worker of the holder with this process id; beside it another one may stand by.
 pub(crate) fn worker_of(holder: u32) -> Result<Option<u32>> {
+    child_of(holder, "vnetd-worker")
+}
+
+/// The first child of a holder that calls itself by this name.
+pub(crate) fn child_of(holder: u32, name: &str) -> Result<Option<u32>> {
     let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children"))?;
-    Ok(children
+    let named = |pid: &u32| {
+        // One that is gone by now has none.
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim_end() == name
+    };
+    let mut pids = children
         .split_whitespace()
-        .next()
-        .and_then(|pid| pid.parse().ok()))
+        .filter_map(|pid| pid.parse().ok());
+    Ok(pids.find(named))
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: u32) -> Result<()> {
+    let pid = Pid::from_raw(pid as i32).expect("is no zero");
+    Ok(kill_process(pid, Signal::KILL)?)
 }
 
 /// Kills the worker of a holder, and waits until there is another one.
 pub(crate) fn kill_worker(holder: u32) -> Result<()> {
     let worker = worker_of(holder)?.ok_or_else(|| Error::Answer("there is no worker".into()))?;
-    let pid = Pid::from_raw(worker as i32).expect("is no zero");
-    kill_process(pid, Signal::KILL)?;
+    kill(worker)?;
     let end = Instant::now() + LIMIT;
     while worker_of(holder)?.is_none_or(|now| now == worker) {
         if Instant::now() > end {

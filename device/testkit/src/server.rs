@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::killer::{kill_worker, worker_of};
+use crate::killer::{child_of, kill, kill_worker, worker_of};
 use crate::{Card, Error, Killer, Nic, Options, Process, Result, LIMIT};
 
 /// A running vnetd.
@@ -32,9 +32,13 @@ impl Server {
 
     /// Starts vnetd with a backend and more arguments, and waits until it listens.
     pub fn start_with<S: AsRef<OsStr>>(net: &str, args: &[S]) -> Result<Self> {
+        Self::run(Self::command(), net, args)
+    }
+
+    /// The same with this command in the place of vnetd.
+    pub fn run<S: AsRef<OsStr>>(mut command: Command, net: &str, args: &[S]) -> Result<Self> {
         let dir = TempDir::new()?;
         let socket = dir.path().join("vnet.sock");
-        let mut command = Self::command();
         command.arg("--socket").arg(&socket).args(["--net", net]);
         let mut process = Process::start(command.args(args))?;
         wait_for(&socket, &mut process)?;
@@ -81,6 +85,17 @@ impl Server {
     /// Kills the worker, and waits until there is another one, which may not be ready yet.
     pub fn kill_worker(&self) -> Result<()> {
         kill_worker(self.process.id())
+    }
+
+    /// Process id of the one that stands by, if there is one now.
+    pub fn standby(&self) -> Result<Option<u32>> {
+        child_of(self.process.id(), "vnetd-standby")
+    }
+
+    /// Kills the process that stands by.
+    pub fn kill_standby(&self) -> Result<()> {
+        let standby = self.standby()?;
+        standby.map_or(Ok(()), kill)
     }
 
     /// Goes on killing workers, with pauses of this length at most.

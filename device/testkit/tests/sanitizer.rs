@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{own, round_trip};
+use rustix::process::Signal;
 use vnet_contract::hdr::{NetHdr, F_DATA_VALID, F_NEEDS_CSUM, GSO_TCPV4, GSO_UDP_L4};
 use vnet_contract::queue::NO_VECTOR;
 use vnet_contract::ring::{Desc, DESC_F_NEXT, DESC_F_WRITE};
@@ -201,6 +202,17 @@ fn datagram(payload: usize) -> (NetHdr, Vec<u8>) {
 }
 
 #[test]
+fn no_rule_was_forgotten() {
+    let rules = include_str!("../../../docs/rules.md").lines();
+    let rules: Vec<_> = rules.filter_map(|line| line.strip_prefix("### ")).collect();
+    assert!(rules.len() > 30);
+    for rule in rules {
+        let here = include_str!("sanitizer.rs");
+        assert!(here.contains(&format!("\"{rule}\"")), "{rule}");
+    }
+}
+
+#[test]
 fn a_driver_that_keeps_the_rules() {
     for net in ["loopback", "gateway"] {
         let broken = judge(net, |server| {
@@ -255,6 +267,55 @@ fn report_is_not_strict() {
     let (status, text) = server.finish().unwrap();
     assert_eq!(status, Some(0));
     assert!(text.contains("register-unknown, 1 times"), "{text}");
+}
+
+#[test]
+fn what_is_found_outlives_the_process_that_found_it() {
+    let args = ["--survive", "--sanitize=strict"];
+    let mut server = Server::start_with("null", &args).unwrap();
+    let mut card = server.card().unwrap();
+    server.kill_worker().unwrap();
+    card.reg(0x3ffc).unwrap();
+    card.reg(0x3ff8).unwrap();
+    server.kill_worker().unwrap();
+    card.set_reg(regs::MTU, 1).unwrap();
+    // In order.
+    let before = server.worker().unwrap();
+    server.process.signal(Signal::USR2).unwrap();
+    eventually(|| {
+        server
+            .worker()
+            .unwrap()
+            .is_some_and(|now| Some(now) != before)
+    });
+    card.reg(0x3ffc).unwrap();
+    server.kill_worker().unwrap();
+    let (status, text) = server.finish().unwrap();
+    assert_eq!(status, Some(3), "{text}");
+    for due in [
+        "sanitizer: 2 rules were broken, 4 times in all",
+        "sanitizer: register-unknown, 3 times, first: register-unknown: There is no register",
+        "sanitizer: register-value, 1 times, first: register-value: ",
+    ] {
+        assert!(text.contains(due), "{text}");
+    }
+}
+
+#[test]
+fn a_driver_that_keeps_the_rules_does_when_the_server_is_killed() {
+    let args = ["--survive", "--sanitize=strict", "--sanitize-patience=1"];
+    let mut server = Server::start_with("loopback", &args).unwrap();
+    let mut nic = server.nic().unwrap();
+    for n in 0..20 {
+        round_trip(&mut nic, 0, n);
+        server.kill_worker().unwrap();
+    }
+    round_trip(&mut nic, 0, 1);
+    linger(&mut nic.card);
+    drop(nic);
+    let (status, text) = server.finish().unwrap();
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("no rule was broken"), "{text}");
 }
 
 #[test]

@@ -36,6 +36,20 @@ impl FaultFile {
         Ok(file)
     }
 
+    /// The same for a card that was there before: it goes on without faults if there is something
+    /// wrong with the file by now.
+    pub(crate) fn inherit(path: PathBuf) -> Self {
+        let file = Self {
+            path,
+            faults: Arc::default(),
+        };
+        match file.read() {
+            Ok(plan) => file.faults.load(&plan),
+            Err(e) => warn!("{e}; going on without"),
+        }
+        file
+    }
+
     fn read(&self) -> Result<Plan, Error> {
         let path = || self.path.clone();
         let text = fs::read_to_string(&self.path).map_err(|source| Error::Io {
@@ -98,5 +112,9 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.reload();
         assert!(file.faults.report().is_empty());
+        fs::write(&path, "stall").unwrap();
+        assert_eq!(FaultFile::inherit(path.clone()).faults.report().len(), 1);
+        fs::write(&path, "stal").unwrap();
+        assert!(FaultFile::inherit(path).faults.report().is_empty());
     }
 }

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The process that outlives the others.
 //!
-//! It keeps descriptors and starts a worker, which serves the card, and another one when that dies.
-//! It accepts clients, since a connection would be lost with a worker that dies while it accepts,
-//! and never reads or writes what they send. It has one thread, parses nothing that a client or a
-//! guest has a part in, and does nothing at all while the worker is well.
+//! It keeps descriptors and starts a worker, which serves the card, and has another one stand by for
+//! when that dies. It accepts clients, since a connection would be lost with a worker that dies while
+//! it accepts, and never reads or writes what they send. It has one thread, parses nothing that a
+//! client or a guest has a part in, and does nothing at all while the worker is well.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-use std::{env, io};
 
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::{retry_on_intr, Errno};
 use rustix::net::{accept_with, SocketFlags};
-use rustix::process::{kill_process, pidfd_open, Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR2};
 use signal_hook::low_level::pipe;
 use tracing::{info, warn};
 use vnet_session::Socket;
-use vnet_state::{Held, Token};
+use vnet_state::Token;
 
 use crate::args::Args;
+use crate::employee::{Employee, Standby, Start};
 use crate::error::Error;
 use crate::line::{Line, Message};
+use crate::program::Program;
 
 /// A worker that crashes this soon after it began to serve did not get far.
 const EARLY: Duration = Duration::from_millis(20);
@@ -43,21 +43,25 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
     let mut holder = Holder {
         args,
-        program: Program::find()?,
+        program: Program::own().map_err(Error::Holder)?,
+        former: None,
         signals: Signals::new()?,
-        held: Held::new(),
+        held: BTreeMap::new(),
         door: None,
+        standby: None,
+        coming: None,
         early: 0,
         since: None,
     };
     loop {
-        let end = holder.employ()?;
-        match end {
+        match holder.employ()? {
             // One that was killed on its way out has no status.
             End::Done(status) => return Ok(status.code().map_or(1, |code| code as u8)),
-            End::Died(_) if holder.early >= MOST_EARLY => return Err(Error::Hopeless),
-            End::Died(status) => {
-                warn!("worker died ({status})");
+            End::Died(why) => {
+                warn!("worker died ({why})");
+                if holder.early >= MOST_EARLY {
+                    return Err(Error::Hopeless);
+                }
                 let doublings = holder.early.saturating_sub(1).min(16);
                 if holder.early > 0 {
                     std::thread::sleep((PAUSE * (1 << doublings)).min(MAX_PAUSE));
@@ -72,8 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Error> {
 enum End {
     /// It meant to.
     Done(ExitStatus),
-    /// It did not.
-    Died(ExitStatus),
+    /// It did not, or could not be started.
+    Died(String),
     /// It was told to, for another one.
     HandedOver,
 }
@@ -81,10 +85,17 @@ enum End {
 struct Holder<'a> {
     args: &'a Args,
     program: Program,
+    /// The program before, until the new one has proved itself.
+    former: Option<Program>,
     signals: Signals,
-    held: Held,
+    /// Descriptors by the numbers of their tokens.
+    held: BTreeMap<u64, OwnedFd>,
     /// Once a worker has been ready.
     door: Option<Door>,
+    /// The next worker.
+    standby: Option<Standby>,
+    /// A program that is to take over, and its first process.
+    coming: Option<(Program, Standby)>,
     /// Workers in a row that crashed early.
     early: u32,
     /// Since when nobody serves the card.
@@ -110,10 +121,9 @@ impl Door {
     }
 }
 
-/// A worker and what is known of it.
+/// A process at work, and what is known of it.
 struct Worker {
-    child: Child,
-    line: Line,
+    employee: Employee,
     /// When it began to serve.
     ready: Option<Instant>,
     handing_over: bool,
@@ -121,34 +131,72 @@ struct Worker {
     ending: bool,
 }
 
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The end of the worker.
+    Worker,
+    /// What it says.
+    Line,
+    /// The end of the process that stands by.
+    Standby,
+    /// The end of the first process of a new program.
+    Coming,
+    /// What is looked at after every wait.
+    Other,
+}
+
+/// What a wait has brought.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    /// The worker has ended.
+    ended: bool,
+    /// So has the one that stands by.
+    standby_ended: bool,
+    /// So has the one that is coming.
+    coming_ended: bool,
+}
+
 impl Holder<'_> {
-    /// Starts a worker and stays with it until its end.
+    /// Puts somebody to work and stays with them until their end.
     fn employ(&mut self) -> Result<End, Error> {
-        let (line, theirs) = Line::pair().map_err(|e| Error::Holder(e.into()))?;
-        let child = self.program.start(theirs).map_err(Error::Holder)?;
+        let employee = match self.standby.take().and_then(Standby::employ) {
+            Some(employee) => employee,
+            None => match Employee::start(&self.program) {
+                Ok(employee) => employee,
+                Err(e) if self.door.is_none() => return Err(Error::Holder(e)),
+                Err(e) => {
+                    self.early += 1;
+                    return Ok(End::Died(e.to_string()));
+                }
+            },
+        };
         let mut worker = Worker {
-            child,
-            line,
+            employee,
             ready: None,
             handing_over: false,
             ending: false,
         };
-        let pid = Pid::from_child(&worker.child);
-        let gone = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::Holder(e.into()))?;
         // A worker that dies meanwhile is noticed below.
-        let _ = self.brief(&worker.line);
+        let _ = self.brief(&worker.employee.line);
         loop {
-            let ended = self.wait(&worker, &gone)?;
+            let woken = self.wait(&worker)?;
             self.obey_signals(&mut worker);
             // All that it has said, also before it died.
-            while let Ok(Some(message)) = worker.line.receive_now() {
+            while let Ok(Some(message)) = worker.employee.line.receive_now() {
                 self.heed(&mut worker, message)?;
             }
-            if ended {
+            if woken.ended {
                 self.since = Some(Instant::now());
-                let status = worker.child.wait().map_err(Error::Holder)?;
+                let status = worker.employee.end().map_err(Error::Holder)?;
                 return Ok(self.judge(&worker, status));
             }
+            if woken.standby_ended {
+                // The next one will be started when it is needed.
+                warn!("the process that stands by died");
+                self.standby = None;
+            }
+            self.welcome(&mut worker, woken.coming_ended);
             self.accept(&worker);
         }
     }
@@ -161,32 +209,56 @@ impl Holder<'_> {
         line.ready()
     }
 
-    /// Waits until there is something to do. True: the worker has ended.
-    fn wait(&self, worker: &Worker, gone: &OwnedFd) -> Result<bool, Error> {
-        let mut fds = vec![
-            PollFd::new(gone, PollFlags::IN),
-            PollFd::new(&worker.line, PollFlags::IN),
+    /// Waits until there is something to do.
+    fn wait(&self, worker: &Worker) -> Result<Woken, Error> {
+        let own = &worker.employee;
+        let standby = self.standby.as_ref().and_then(Standby::employee);
+        let coming = self.coming.as_ref().map(|(_, standby)| standby);
+        let newcomer = coming.and_then(Standby::employee);
+        let mut sources = vec![
+            (own.gone.as_fd(), Source::Worker),
+            (own.line.as_fd(), Source::Line),
         ];
+        sources.extend(standby.map(|s| (s.gone.as_fd(), Source::Standby)));
+        sources.extend(newcomer.map(|n| (n.gone.as_fd(), Source::Coming)));
+        sources.extend(newcomer.map(|n| (n.line.as_fd(), Source::Other)));
         let signals = self.signals.pipes.iter();
-        fds.extend(signals.map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)));
-        if let Some(door) = self.open_door(worker) {
-            fds.push(PollFd::new(&door.listener, PollFlags::IN));
+        sources.extend(signals.map(|(_, pipe)| (pipe.as_fd(), Source::Other)));
+        let door = self.open_door(worker);
+        sources.extend(door.map(|door| (door.listener.as_fd(), Source::Other)));
+
+        let fds = sources.iter();
+        let mut fds: Vec<_> = fds
+            .map(|(fd, _)| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+            .collect();
+        let left = coming.and_then(|standby| Timespec::try_from(standby.left()).ok());
+        retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(|e| Error::Holder(e.into()))?;
+
+        let mut woken = Woken::default();
+        let mut hung_up = false;
+        for (fd, (_, source)) in fds.iter().zip(&sources) {
+            let ready = !fd.revents().is_empty();
+            match source {
+                Source::Worker => woken.ended = ready,
+                Source::Line => hung_up = fd.revents().contains(PollFlags::HUP),
+                Source::Standby => woken.standby_ended = ready,
+                Source::Coming => woken.coming_ended = ready,
+                Source::Other => {}
+            }
         }
-        retry_on_intr(|| poll(&mut fds, None)).map_err(|e| Error::Holder(e.into()))?;
-        let hung_up = fds[1].revents().contains(PollFlags::HUP);
-        let ended = !fds[0].revents().is_empty();
-        if hung_up && !ended {
+        if hung_up && !woken.ended {
             // It is about to end; its line would be ready all the time.
-            let mut gone = [PollFd::new(gone, PollFlags::IN)];
+            let mut gone = [PollFd::new(&own.gone, PollFlags::IN)];
             retry_on_intr(|| poll(&mut gone, None)).map_err(|e| Error::Holder(e.into()))?;
-            return Ok(true);
+            woken.ended = true;
         }
-        Ok(ended)
+        Ok(woken)
     }
 
     /// Where a client may come in now.
     fn open_door(&self, worker: &Worker) -> Option<&Door> {
-        let busy = worker.ready.is_none() || self.held.contains_key(&Token::Client);
+        let client = Token::Client.to_bits();
+        let busy = worker.ready.is_none() || self.held.contains_key(&client);
         self.door.as_ref().filter(|_| !busy)
     }
 
@@ -198,9 +270,10 @@ impl Holder<'_> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match accept_with(&door.listener, flags) {
             Ok(client) => {
+                let token = Token::Client.to_bits();
                 // A worker that is gone is told by the next briefing.
-                let _ = worker.line.pass(Token::Client, client.as_fd());
-                self.held.insert(Token::Client, client);
+                let _ = worker.employee.line.pass(token, client.as_fd());
+                self.held.insert(token, client);
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
             Err(e) => {
@@ -220,7 +293,7 @@ impl Holder<'_> {
             }
             Message::Ready => {
                 worker.ready = Some(Instant::now());
-                self.program.former = None;
+                self.former = None;
                 if let Some(since) = self.since.take() {
                     info!(
                         "worker goes on after {:.1} ms",
@@ -230,30 +303,69 @@ impl Holder<'_> {
                 if self.door.is_none() {
                     self.door = Some(Door::open(&self.args.socket)?);
                 }
+                if self.standby.is_none() {
+                    self.standby = Standby::start(&self.program)
+                        .inspect_err(|e| warn!("nobody stands by: {e}"))
+                        .ok();
+                }
             }
-            Message::HandOver => {}
+            Message::HandOver | Message::Present => {}
         }
         Ok(())
     }
 
     fn obey_signals(&mut self, worker: &mut Worker) {
         for signal in self.signals.take() {
-            match signal {
+            let signal = match signal {
                 SIGUSR2 => {
-                    self.program.renew();
-                    worker.handing_over = worker.line.hand_over().is_ok();
+                    self.renew();
+                    continue;
                 }
-                signal => {
-                    worker.ending = signal != SIGHUP;
-                    let signal = match signal {
-                        SIGHUP => Signal::HUP,
-                        SIGINT => Signal::INT,
-                        _ => Signal::TERM,
-                    };
-                    // It is a child that was not waited for, so this is still it.
-                    let _ = kill_process(Pid::from_child(&worker.child), signal);
-                }
+                SIGHUP => Signal::HUP,
+                SIGINT => Signal::INT,
+                _ => Signal::TERM,
+            };
+            worker.ending |= signal != Signal::HUP;
+            worker.employee.signal(signal);
+        }
+    }
+
+    /// Starts what is at the path of the program now.
+    fn renew(&mut self) {
+        let started = self.program.newest().and_then(|program| {
+            let standby = Standby::start(&program)?;
+            Ok((program, standby))
+        });
+        match started {
+            Ok(coming) => self.coming = Some(coming),
+            Err(e) => self.decline(e),
+        }
+    }
+
+    /// Says that there will be no new program.
+    fn decline(&self, why: impl std::fmt::Display) {
+        let path = self.program.path().display();
+        warn!("{path} does not run ({why}); the program before goes on");
+    }
+
+    /// Has the worker hand over to a new program if that has come. `ended`: its process has.
+    fn welcome(&mut self, worker: &mut Worker, ended: bool) {
+        let Some((_, standby)) = &mut self.coming else {
+            return;
+        };
+        let start = standby.look(ended);
+        let present = match start {
+            Start::Pending => return,
+            Start::Present => self.coming.take(),
+            Start::Failed(why) => {
+                self.coming = None;
+                return self.decline(why);
             }
+        };
+        if let Some((program, standby)) = present {
+            self.former = Some(std::mem::replace(&mut self.program, program));
+            self.standby = Some(standby);
+            worker.handing_over = worker.employee.line.hand_over().is_ok();
         }
     }
 
@@ -261,98 +373,31 @@ impl Holder<'_> {
     fn judge(&mut self, worker: &Worker, status: ExitStatus) -> End {
         let meant = status.code().is_some_and(|code| code != PANICKED);
         if meant && worker.handing_over && status.success() {
-            self.early = 0;
             return End::HandedOver;
         }
-        if worker.ready.is_none() && !worker.ending && self.program.restore() {
-            // The new one cannot go on with what the old one left.
-            return End::Died(status);
+        if worker.ready.is_none() && !worker.ending {
+            if let Some(former) = self.former.take() {
+                warn!("the new program cannot go on; the one before does");
+                self.program = former;
+                self.standby = None;
+                return End::Died(status.to_string());
+            }
         }
-        if meant || worker.ending {
+        // Others have served with these arguments. Whatever it is may pass.
+        let successor = worker.ready.is_none() && self.door.is_some();
+        if worker.ending || meant && !successor {
             return End::Done(status);
         }
         let early = worker.ready.is_none_or(|ready| ready.elapsed() < EARLY);
         // Somebody else's doing says nothing about the next one.
         let killed = status.signal() == Some(SIGKILL);
         self.early = if early && !killed { self.early + 1 } else { 0 };
-        End::Died(status)
+        End::Died(status.to_string())
     }
 }
 
 /// Exit status of a program whose main thread panicked.
 const PANICKED: i32 = 101;
-
-/// How a worker is started.
-struct Program {
-    /// What the kernel was told to run.
-    path: PathBuf,
-    /// What this process runs, even if there is something else at the path by now. `None`: it is
-    /// run by another program, such as a dynamic linker that was named.
-    file: Option<File>,
-    /// The former file, until the new one has proved itself.
-    former: Option<File>,
-    /// Arguments, from the first on.
-    arguments: Vec<OsString>,
-}
-
-impl Program {
-    fn find() -> Result<Self, Error> {
-        let own: Vec<_> = env::args_os().collect();
-        let line = fs::read("/proc/self/cmdline").map_err(Error::Holder)?;
-        let words = line.split(|byte| *byte == 0).map(OsStr::from_bytes);
-        let mut words: Vec<OsString> = words.map(OsString::from).collect();
-        // Each ends in a zero.
-        words.pop();
-        let prefix = words.len().saturating_sub(own.len());
-        let program = match prefix {
-            0 => env::current_exe().map_err(Error::Holder)?,
-            _ => words[0].clone().into(),
-        };
-        let file = match prefix {
-            0 => Some(File::open("/proc/self/exe").map_err(Error::Holder)?),
-            _ => None,
-        };
-        let mut arguments = words.split_off(1);
-        arguments.push("--worker".into());
-        Ok(Self {
-            path: program,
-            file,
-            former: None,
-            arguments,
-        })
-    }
-
-    /// Starts a worker with its end of the line as its standard input.
-    fn start(&self, line: OwnedFd) -> io::Result<Child> {
-        let path = match &self.file {
-            Some(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
-            None => self.path.clone(),
-        };
-        Command::new(path).args(&self.arguments).stdin(line).spawn()
-    }
-
-    /// Goes over to what is at the path now.
-    fn renew(&mut self) {
-        match File::open(&self.path) {
-            Ok(file) if self.file.is_some() => self.former = self.file.replace(file),
-            Ok(_) => {}
-            Err(e) => warn!(
-                "{}: {e}; a new worker of the old program goes on",
-                self.path.display()
-            ),
-        }
-    }
-
-    /// Goes back to the former program, if there is one.
-    fn restore(&mut self) -> bool {
-        let Some(former) = self.former.take() else {
-            return false;
-        };
-        warn!("the new program cannot go on; the old one does");
-        self.file = Some(former);
-        true
-    }
-}
 
 /// The signals that came.
 struct Signals {

@@ -3,6 +3,9 @@
 //!
 //! A message that was sent arrives, even if its sender is killed at once: it is in the kernel's hands
 //! then, and so is its descriptor.
+//!
+//! The two may be of different versions. So the holder keeps descriptors by the numbers of their
+//! tokens, whatever these are, and messages that one side does not know are passed over.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,20 +22,24 @@ use vnet_state::{Keeper, Token};
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A descriptor. To the holder: to be kept; to the worker: kept, or newly come.
-    Descriptor(Token, OwnedFd),
+    /// A descriptor and the number of its token. To the holder: to be kept; to the worker: kept, or
+    /// newly come.
+    Descriptor(u64, OwnedFd),
     /// To the holder: to be closed.
-    Forget(Token),
+    Forget(u64),
     /// To the worker: that is all there is. To the holder: clients may come.
     Ready,
     /// To the worker: another one is to take over.
     HandOver,
+    /// To the holder: the program runs, and waits to be told what there is.
+    Present,
 }
 
 const DESCRIPTOR: u64 = 1;
 const FORGET: u64 = 2;
 const READY: u64 = 3;
 const HAND_OVER: u64 = 4;
+const PRESENT: u64 = 5;
 
 /// Two numbers of 64 bits: what it is, and a token.
 const SIZE: usize = 16;
@@ -59,8 +66,8 @@ impl Line {
     }
 
     /// Sends a descriptor.
-    pub(crate) fn pass(&self, token: Token, fd: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.send(DESCRIPTOR, token.to_bits(), &[fd])
+    pub(crate) fn pass(&self, token: u64, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.send(DESCRIPTOR, token, &[fd])
     }
 
     /// Sends [`Message::Ready`].
@@ -71,6 +78,11 @@ impl Line {
     /// Sends [`Message::HandOver`].
     pub(crate) fn hand_over(&self) -> Result<(), Errno> {
         self.send(HAND_OVER, 0, &[])
+    }
+
+    /// Sends [`Message::Present`].
+    pub(crate) fn present(&self) -> Result<(), Errno> {
+        self.send(PRESENT, 0, &[])
     }
 
     fn send(&self, what: u64, token: u64, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
@@ -99,6 +111,17 @@ impl Line {
     }
 
     fn receive_with(&self, flags: RecvFlags) -> Result<Option<Message>, Errno> {
+        loop {
+            match self.receive_any(flags)? {
+                Some(None) => {}
+                Some(message) => return Ok(message),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// One message: `Some(None)` if it is none that is known.
+    fn receive_any(&self, flags: RecvFlags) -> Result<Option<Option<Message>>, Errno> {
         let mut bytes = [0; SIZE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -121,15 +144,16 @@ impl Line {
         });
         let (what, token) = bytes.split_at(SIZE / 2);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-        let token = Token::from_bits(number(token));
-        match (number(what), token, fd) {
-            _ if count != SIZE => Err(Errno::BADMSG),
-            (DESCRIPTOR, Some(token), Some(fd)) => Ok(Some(Message::Descriptor(token, fd))),
-            (FORGET, Some(token), None) => Ok(Some(Message::Forget(token))),
-            (READY, _, None) => Ok(Some(Message::Ready)),
-            (HAND_OVER, _, None) => Ok(Some(Message::HandOver)),
-            _ => Err(Errno::BADMSG),
-        }
+        let message = match (number(what), number(token), fd) {
+            _ if count != SIZE => None,
+            (DESCRIPTOR, token, Some(fd)) => Some(Message::Descriptor(token, fd)),
+            (FORGET, token, None) => Some(Message::Forget(token)),
+            (READY, _, None) => Some(Message::Ready),
+            (HAND_OVER, _, None) => Some(Message::HandOver),
+            (PRESENT, _, None) => Some(Message::Present),
+            _ => None,
+        };
+        Ok(Some(message))
     }
 }
 
@@ -141,7 +165,7 @@ impl AsFd for Line {
 
 impl Keeper for Line {
     fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
-        if let Err(e) = self.pass(token, fd) {
+        if let Err(e) = self.pass(token.to_bits(), fd) {
             lost(e);
         }
     }
@@ -173,13 +197,15 @@ mod tests {
         worker.forget(Token::Vector(3));
         worker.ready().unwrap();
         drop((worker, writer));
-        let Ok(Some(Message::Descriptor(Token::Client, fd))) = holder.receive() else {
+        let Ok(Some(Message::Descriptor(token, fd))) = holder.receive() else {
             panic!("no descriptor");
         };
+        assert_eq!(token, Token::Client.to_bits());
         rustix::io::write(&fd, b"x").unwrap();
         assert_eq!(rustix::io::read(&reader, &mut [0; 2]), Ok(1));
+        let vector = Token::Vector(3).to_bits();
         let next = holder.receive_now().unwrap();
-        assert!(matches!(next, Some(Message::Forget(Token::Vector(3)))));
+        assert!(matches!(next, Some(Message::Forget(token)) if token == vector));
         assert!(matches!(holder.receive(), Ok(Some(Message::Ready))));
         assert!(matches!(holder.receive(), Ok(None)));
         assert_eq!(holder.ready(), Err(Errno::PIPE));
@@ -195,16 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn what_is_not_known_is_passed_over() {
         let (holder, worker) = Line::pair().unwrap();
         let worker = Line::new(worker);
         worker
             .send(DESCRIPTOR, Token::Client.to_bits(), &[])
             .unwrap();
-        worker.send(FORGET, 0, &[]).unwrap();
+        worker.send(99, 7, &[worker.as_fd()]).unwrap();
+        worker.present().unwrap();
+        assert!(matches!(holder.receive(), Ok(Some(Message::Present))));
         worker.send(99, 0, &[]).unwrap();
-        for _ in 0..3 {
-            assert!(matches!(holder.receive(), Err(Errno::BADMSG)));
-        }
+        assert!(matches!(holder.receive_now(), Ok(None)));
+        // Of a version that keeps what this one does not know.
+        worker.pass(u64::MAX, worker.as_fd()).unwrap();
+        let kept = holder.receive();
+        assert!(matches!(kept, Ok(Some(Message::Descriptor(u64::MAX, _)))));
     }
 }

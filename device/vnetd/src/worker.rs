@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tracing::error;
 use vnet_card::Survival;
 use vnet_session::{Lifeline, Session};
-use vnet_state::{Held, Keeper, Memory, Token};
+use vnet_state::{Board, Held, Keeper, Memory, Token};
 
 use crate::args::Args;
 use crate::card::{card, unusable};
@@ -26,19 +26,27 @@ use crate::server::watch_signals;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    let (sender, events) = channel();
-    let faults = args.faults.clone().map(FaultFile::open).transpose()?;
-    watch_signals(sender.clone(), faults.clone())?;
     limits::raise_descriptors();
     // The program that runs has no name if its file was replaced.
-    let _ = rustix::thread::set_name(c"vnetd-worker");
-
+    let _ = rustix::thread::set_name(c"vnetd-standby");
     let line = stdin()
         .as_fd()
         .try_clone_to_owned()
         .map_err(Error::Holder)?;
     let line = Arc::new(Line::new(line));
-    let mut held = briefing(&line).map_err(|e| Error::Holder(e.into()))?;
+    // Until it is needed, the process is here. It may be ended by any signal then.
+    let Some(mut held) = briefing(&line).map_err(|e| Error::Holder(e.into()))? else {
+        return Ok(());
+    };
+    let _ = rustix::thread::set_name(c"vnetd-worker");
+
+    let (sender, events) = channel();
+    let faults = match (&args.faults, held.contains_key(&Token::State)) {
+        (None, _) => None,
+        (Some(path), false) => Some(FaultFile::open(path.clone())?),
+        (Some(path), true) => Some(FaultFile::inherit(path.clone())),
+    };
+    watch_signals(sender.clone(), faults.clone())?;
     let memory = match held.remove(&Token::State) {
         Some(fd) => Memory::open(fd)?,
         None => {
@@ -53,6 +61,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
     let mut card = card(args, endpoint, faults.as_ref())?;
     let sanitizer = card.sanitizer().cloned();
+    if let Some(sanitizer) = &sanitizer {
+        sanitizer.outlive(board(&line, &mut held)?);
+    }
     let keeper = Arc::clone(&line) as Arc<dyn Keeper>;
     let survival = Survival {
         memory: Arc::clone(&memory),
@@ -90,19 +101,36 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     result.and(rested).and(judged)
 }
 
-/// What the holder has kept.
-fn briefing(line: &Line) -> Result<Held, Errno> {
+/// Waits to be told what the holder has kept. `None`: this process is not needed.
+fn briefing(line: &Line) -> Result<Option<Held>, Errno> {
+    match line.present() {
+        Err(Errno::PIPE) => return Ok(None),
+        result => result?,
+    }
     let mut held = Held::new();
     loop {
         match line.receive()? {
             Some(Message::Descriptor(token, fd)) => {
-                held.insert(token, fd);
+                // What is not known stays with the holder, for a program that knows it.
+                if let Some(token) = Token::from_bits(token) {
+                    held.insert(token, fd);
+                }
             }
-            Some(Message::Ready) => return Ok(held),
+            Some(Message::Ready) => return Ok(Some(held)),
             Some(_) => return Err(Errno::BADMSG),
-            None => return Err(Errno::PIPE),
+            None => return Ok(None),
         }
     }
+}
+
+/// Where findings are kept.
+fn board(line: &Line, held: &mut Held) -> Result<Board, Error> {
+    if let Some(Ok(board)) = held.remove(&Token::Findings).map(Board::open) {
+        return Ok(board);
+    }
+    let board = Board::create()?;
+    line.keep(Token::Findings, board.as_fd());
+    Ok(board)
 }
 
 /// Starts the message thread.
@@ -141,7 +169,9 @@ fn listen(line: Arc<Line>, clients: Sender<OwnedFd>, events: Sender<Event>) -> R
         .name("vnet-holder".into())
         .spawn(move || loop {
             match line.receive() {
-                Ok(Some(Message::Descriptor(Token::Client, client))) => {
+                Ok(Some(Message::Descriptor(token, client)))
+                    if token == Token::Client.to_bits() =>
+                {
                     // Fails only when the worker is on its way out.
                     let _ = clients.send(client);
                 }

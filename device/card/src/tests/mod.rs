@@ -9,3 +9,4 @@ mod queues;
 mod random;
 mod registers;
 mod survival;
+mod versions;

@@ -20,13 +20,13 @@ use crate::{Card, Config, Error, Options, Survival};
 
 /// What outlives the processes.
 #[derive(Clone)]
-struct Shelter {
-    memory: Arc<Memory>,
-    holder: Arc<Holder>,
+pub(super) struct Shelter {
+    pub(super) memory: Arc<Memory>,
+    pub(super) holder: Arc<Holder>,
 }
 
 #[derive(Default)]
-struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
+pub(super) struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
 
 impl Keeper for Holder {
     fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
@@ -40,7 +40,7 @@ impl Keeper for Holder {
 }
 
 impl Shelter {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             memory: Memory::create().unwrap(),
             holder: Arc::default(),
@@ -65,24 +65,29 @@ impl Shelter {
         card.survive(Survival { memory, keeper }, &mut self.held())
     }
 
-    fn card(&self) -> Card {
+    pub(super) fn card(&self) -> Card {
         let mut card = new_card(Box::new(Null::new()));
         self.survive(&mut card).unwrap();
         card
     }
 
-    fn bench(&self) -> Bench {
+    pub(super) fn bench(&self) -> Bench {
         Bench::prepare(self.card())
     }
 }
 
 /// All that the driver can read, but what reading changes.
-fn registers(b: &mut Bench) -> Vec<(u32, u32)> {
+pub(super) fn registers(b: &mut Bench) -> Vec<(u32, u32)> {
     (0..0x4000)
         .step_by(4)
         .filter(|&at| at != regs::ILLEGAL_ACCESSES)
         .map(|at| (at, b.read(at)))
         .collect()
+}
+
+/// True for what a new process changes: it raises each interrupt once more.
+pub(super) fn counts_interrupts(at: u32) -> bool {
+    (0..2 * PAIRS).any(|queue| at == stats_reg(queue, regs::S_INTERRUPTS))
 }
 
 fn config_space(b: &Bench) -> Vec<u8> {
@@ -396,7 +401,9 @@ proptest! {
                     drop(b.exchange(shelter.card()));
                     let after = registers(&mut b);
                     for (was, is) in before.into_iter().zip(after) {
-                        prop_assert_eq!(was, is);
+                        if !counts_interrupts(was.0) {
+                            prop_assert_eq!(was, is);
+                        }
                     }
                 }
                 1 => b.start(value as u16 % (2 * PAIRS)),
