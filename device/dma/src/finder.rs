@@ -42,6 +42,8 @@ impl<'m> Finder<'m> {
                 range
             }
         };
-        range.slice(addr, len, access).filter(|s| s.len() == len)
+        self.map
+            .part(range, addr, len, access)
+            .filter(|s| s.len() == len)
     }
 }

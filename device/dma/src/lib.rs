@@ -8,8 +8,10 @@
 //! unmapped memory. Whoever removes a range waits for the workers to finish their batches before
 //! it answers the client.
 //!
-//! A range without a file descriptor is recorded, so that it cannot be mapped twice, but nothing
-//! can reach it. A read-only range refuses writes. With bus mastering off there is no snapshot.
+//! A range without a file descriptor cannot be mapped. A [`DmaMap`] does not reach it, unless it is
+//! one of [`AddressSpace::mirrored`]: that has a local copy of the range, which a [`Relay`] fills
+//! and empties by messages to the client. A read-only range refuses writes. With bus mastering off
+//! there is no snapshot of either kind.
 //!
 //! # Trust
 //!
@@ -25,10 +27,13 @@
 mod files;
 mod finder;
 mod map;
+mod mirror;
 mod range;
+mod relay;
 mod space;
 
 pub use finder::Finder;
 pub use map::{DmaMap, Slices};
 pub use range::{MapError, Mapping, PAGE_SIZE};
+pub use relay::{Ask, Failure, Relay, Stretch, Turn, Way, PATIENCE};
 pub use space::{AddressSpace, Snapshot, MAX_MAPPINGS};

@@ -12,11 +12,14 @@ use vm_memory::{
 };
 
 use crate::range::Range;
+use crate::Stretch;
 
 /// A snapshot of the address space: sorted ranges that do not overlap.
 #[derive(Clone, Debug, Default)]
 pub struct DmaMap {
-    ranges: Vec<Arc<Range>>,
+    ranges: Arc<Vec<Arc<Range>>>,
+    /// Ranges that are not shared are reached, too, by their mirrors.
+    mirrored: bool,
 }
 
 impl DmaMap {
@@ -33,6 +36,46 @@ impl DmaMap {
     /// The file that holds the memory at this address, if the card can reach it.
     pub fn file(&self, addr: u64) -> Option<&Arc<File>> {
         self.find(addr)?.file()
+    }
+
+    /// The same map with the mirrors of ranges that are not shared; `None` if there are none.
+    pub(crate) fn mirrored(&self) -> Option<Self> {
+        let unshared = self.ranges.iter().any(|range| range.has_mirror());
+        unshared.then(|| Self {
+            ranges: Arc::clone(&self.ranges),
+            mirrored: true,
+        })
+    }
+
+    /// Calls `found` with those parts of a stretch that have mirrors here.
+    pub(crate) fn unshared(&self, stretch: Stretch, mut found: impl FnMut(Stretch)) {
+        let Stretch { mut address, mut len } = stretch;
+        while self.mirrored && len > 0 {
+            let Some(range) = self.find(address) else {
+                return;
+            };
+            // Less one, for it may be the whole space.
+            let beyond = range.last - address;
+            let part = usize::try_from(beyond).map_or(len, |beyond| len.min(beyond.saturating_add(1)));
+            if range.has_mirror() {
+                found(Stretch { address, len: part });
+            }
+            len -= part;
+            match address.checked_add(part as u64) {
+                Some(next) => address = next,
+                None => return,
+            }
+        }
+    }
+
+    /// The pieces of a stretch, to write what was read into, which read-only ranges allow here.
+    pub(crate) fn mirrors_of(
+        &self,
+        addr: u64,
+        count: usize,
+        access: Permissions,
+    ) -> impl Iterator<Item = VolatileSlice<'_>> {
+        Slices::new(self, GuestAddress(addr), count, access).flatten()
     }
 
     /// The range that holds `addr`.
@@ -52,7 +95,7 @@ impl DmaMap {
         ranges.extend_from_slice(&self.ranges[..at]);
         ranges.push(Arc::new(range));
         ranges.extend_from_slice(&self.ranges[at..]);
-        Some(Self { ranges })
+        Some(Self::of(ranges))
     }
 
     /// This map without the ranges that have a byte in `first..=last`; `None` if there are none.
@@ -65,7 +108,25 @@ impl DmaMap {
         let mut ranges = Vec::with_capacity(self.ranges.len() - (to - from));
         ranges.extend_from_slice(&self.ranges[..from]);
         ranges.extend_from_slice(&self.ranges[to..]);
-        Some(Self { ranges })
+        Some(Self::of(ranges))
+    }
+
+    fn of(ranges: Vec<Arc<Range>>) -> Self {
+        Self {
+            ranges: Arc::new(ranges),
+            mirrored: false,
+        }
+    }
+
+    /// The part of `range` from `addr` on, at most `count` bytes, if `access` is allowed.
+    pub(crate) fn part<'m>(
+        &self,
+        range: &'m Range,
+        addr: u64,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'m>> {
+        range.slice(addr, count, access, self.mirrored)
     }
 }
 
@@ -119,7 +180,7 @@ impl<'a> Iterator for Slices<'a> {
         let slice = self
             .map
             .find(self.addr)
-            .and_then(|r| r.slice(self.addr, self.left, self.access));
+            .and_then(|r| self.map.part(r, self.addr, self.left, self.access));
         let Some(slice) = slice else {
             self.left = 0;
             return Some(Err(Error::InvalidGuestAddress(GuestAddress(self.addr))));

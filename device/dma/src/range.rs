@@ -10,6 +10,7 @@ use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, Permissions, VolatileMemory, VolatileSlice};
 
 use crate::files::{Files, Refusal};
+use crate::mirror::{Mirror, Mirrors};
 
 /// Granularity of mappings, the page size that the device server negotiates.
 ///
@@ -24,7 +25,8 @@ pub struct Mapping {
     pub address: u64,
     /// Size in bytes.
     pub size: u64,
-    /// File that holds the memory. `None`: the card must not reach the range.
+    /// File that holds the memory. `None`: the client does not share it, and the card cannot map
+    /// it.
     pub file: Option<File>,
     /// Where in the file the range starts.
     pub offset: u64,
@@ -100,12 +102,24 @@ pub(crate) struct Range {
     pub(crate) first: u64,
     pub(crate) last: u64,
     access: Permissions,
-    memory: Option<MmapRegion<()>>,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Shared(MmapRegion<()>),
+    Unshared(Mirror),
+    /// Of a range that must be neither read nor written.
+    None,
 }
 
 impl Range {
     /// Checks the description and maps the memory.
-    pub(crate) fn new(m: Mapping, files: &mut Files) -> Result<Self, MapError> {
+    pub(crate) fn new(
+        m: Mapping,
+        files: &mut Files,
+        mirrors: &Mirrors,
+    ) -> Result<Self, MapError> {
         let Mapping { address, size, .. } = m;
         if size == 0 {
             return Err(MapError::Empty(address));
@@ -123,15 +137,16 @@ impl Range {
             (true, true) => Permissions::ReadWrite,
         };
         let memory = match m.file {
-            Some(file) if access != Permissions::No => {
+            _ if access == Permissions::No => Memory::None,
+            None => Memory::Unshared(Mirror::new(mirrors, size)),
+            Some(file) => {
                 let (file, len) = files.share(file).map_err(|e| match e {
                     Refusal::NotAFile => MapError::File(address),
                     Refusal::TooMany => MapError::TooManyFiles(address),
                     Refusal::System(source) => MapError::System { address, source },
                 })?;
-                Some(map_file(file, len, m.offset, address, size, m.write)?)
+                Memory::Shared(map_file(file, len, m.offset, address, size, m.write)?)
             }
-            _ => None,
         };
         Ok(Self {
             first: address,
@@ -143,21 +158,34 @@ impl Range {
 
     /// The file that holds the memory.
     pub(crate) fn file(&self) -> Option<&Arc<File>> {
-        Some(self.memory.as_ref()?.file_offset()?.arc())
+        match &self.memory {
+            Memory::Shared(region) => Some(region.file_offset()?.arc()),
+            Memory::Unshared(_) | Memory::None => None,
+        }
     }
 
-    /// The part of the range from `addr`, at most `count` bytes, if `access` is allowed.
-    /// `addr` must lie in the range.
+    /// True if the range is not shared, but could be reached by way of its client.
+    pub(crate) fn has_mirror(&self) -> bool {
+        matches!(self.memory, Memory::Unshared(_))
+    }
+
+    /// The part of the range from `addr`, at most `count` bytes, if `access` is allowed; of memory
+    /// that is not shared, only if `mirrored`. `addr` must lie in the range.
     pub(crate) fn slice(
         &self,
         addr: u64,
         count: usize,
         access: Permissions,
+        mirrored: bool,
     ) -> Option<VolatileSlice<'_, BS<'_, ()>>> {
         if !self.access.allow(access) {
             return None;
         }
-        let memory = self.memory.as_ref()?;
+        let memory = match &self.memory {
+            Memory::Shared(region) => region,
+            Memory::Unshared(mirror) if mirrored => mirror.region()?,
+            Memory::Unshared(_) | Memory::None => return None,
+        };
         // A range with memory has a length that fits a `usize`, and `addr` lies in it.
         let offset = (addr - self.first) as usize;
         memory

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The address space as the message thread changes it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
 
 use crate::files::Files;
 use crate::map::DmaMap;
+use crate::mirror::Mirrors;
 use crate::range::{MapError, Mapping, Range};
+use crate::relay::Relay;
 
 /// Most ranges that can be mapped at a time.
 ///
@@ -18,12 +20,12 @@ pub const MAX_MAPPINGS: usize = 32_768;
 
 /// The address space as it was at one moment.
 #[derive(Debug)]
-pub struct Snapshot(Guard<Option<Arc<DmaMap>>>);
+pub struct Snapshot(Guard<Option<Arc<Views>>>);
 
 impl Snapshot {
     /// What the card can reach; `None` while bus mastering is off.
     pub fn memory(&self) -> Option<&DmaMap> {
-        self.0.as_deref()
+        self.0.as_deref().map(|views| views.shared.as_ref())
     }
 }
 
@@ -37,7 +39,16 @@ pub struct AddressSpace {
 struct Shared {
     control: Mutex<Control>,
     /// What workers see: the map of `control` while bus mastering is on.
-    visible: ArcSwapOption<DmaMap>,
+    visible: ArcSwapOption<Views>,
+    mirrors: Mirrors,
+    relay: OnceLock<Option<Arc<Relay>>>,
+}
+
+/// The map, without and with the mirrors of what is not shared.
+#[derive(Debug)]
+struct Views {
+    shared: Arc<DmaMap>,
+    mirrored: Option<Arc<DmaMap>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +56,8 @@ struct Control {
     map: Arc<DmaMap>,
     files: Files,
     bus_master: bool,
+    /// The client can be asked for what it does not share.
+    asks: bool,
 }
 
 impl AddressSpace {
@@ -60,7 +73,7 @@ impl AddressSpace {
                 return Err(MapError::TooMany);
             }
             let address = mapping.address;
-            let range = Range::new(mapping, &mut control.files)?;
+            let range = Range::new(mapping, &mut control.files, &self.shared.mirrors)?;
             let map = control.map.with(range).ok_or(MapError::Overlap(address))?;
             control.map = Arc::new(map);
             Ok(())
@@ -111,7 +124,38 @@ impl AddressSpace {
 
     /// A snapshot to keep; `None` while bus mastering is off. Takes no lock.
     pub fn memory(&self) -> Option<Arc<DmaMap>> {
-        self.shared.visible.load_full()
+        let views = self.shared.visible.load();
+        views.as_ref().map(|views| Arc::clone(&views.shared))
+    }
+
+    /// The map with the mirrors of what is not shared, for who has those filled by the relay.
+    /// `None` while bus mastering is off, if everything is shared, or if the client cannot be
+    /// asked.
+    pub fn mirrored(&self) -> Option<Arc<DmaMap>> {
+        let views = self.shared.visible.load();
+        views.as_ref()?.mirrored.clone()
+    }
+
+    /// How memory that is not shared is reached. `None`: the system lacks what that takes.
+    pub fn relay(&self) -> Option<&Arc<Relay>> {
+        let relay = &self.shared.relay;
+        let new = || Relay::new(self.shared.mirrors.clone()).ok().map(Arc::new);
+        relay.get_or_init(new).as_ref()
+    }
+
+    /// From now on there is a client that can be asked for what it does not share, or no longer.
+    /// Until this is called for the first time, there is none. Returns whether there is one.
+    pub fn set_relayed(&self, on: bool) -> bool {
+        let relay = match on {
+            true => self.relay(),
+            false => self.shared.relay.get().and_then(Option::as_ref),
+        };
+        let Some(relay) = relay else {
+            return false;
+        };
+        relay.set_open(on);
+        self.change(|control| control.asks = on);
+        on
     }
 
     /// All ranges, also while bus mastering is off.
@@ -128,9 +172,17 @@ impl AddressSpace {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let result = f(&mut control);
-        self.shared
-            .visible
-            .store(control.bus_master.then(|| Arc::clone(&control.map)));
+        let views = control.bus_master.then(|| {
+            let mirrored = match control.asks {
+                true => control.map.mirrored().map(Arc::new),
+                false => None,
+            };
+            Arc::new(Views {
+                shared: Arc::clone(&control.map),
+                mirrored,
+            })
+        });
+        self.shared.visible.store(views);
         result
     }
 }

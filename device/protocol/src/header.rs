@@ -24,6 +24,8 @@ pub struct Header {
     pub size: u32,
     /// Kind of the message, and what is wanted.
     pub flags: u32,
+    /// In a reply that is an error: which.
+    pub errno: u32,
 }
 
 /// What a message is.
@@ -35,15 +37,52 @@ pub(crate) enum Kind {
 }
 
 impl Header {
-    /// Reads a header. The error number of a reply is not kept.
+    /// Reads a header.
     pub fn parse(bytes: &[u8; HEADER_SIZE]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *bytes;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
         Self {
             id: u16::from_ne_bytes([a, b]),
             command: u16::from_ne_bytes([c, d]),
             size: u32::from_ne_bytes([e, f, g, h]),
             flags: u32::from_ne_bytes([i, j, k, l]),
+            errno: u32::from_ne_bytes([m, n, o, p]),
         }
+    }
+
+    /// True if this is a reply, and so for [`Requests`](crate::Requests).
+    pub fn is_reply(&self) -> bool {
+        self.kind() == Kind::Reply
+    }
+
+    /// The error number of a reply that is an error; never zero.
+    pub(crate) fn error(&self) -> Option<u32> {
+        // Some clients forget the number.
+        (self.flags & ERROR != 0).then(|| match self.errno {
+            0 => rustix::io::Errno::IO.raw_os_error().unsigned_abs(),
+            errno => errno,
+        })
+    }
+
+    /// The header of a command of ours that wants a reply.
+    pub(crate) fn command(id: u16, command: u16, size: u32) -> [u8; HEADER_SIZE] {
+        Self {
+            id,
+            command,
+            size,
+            flags: TYPE_COMMAND,
+            errno: 0,
+        }
+        .to_bytes()
+    }
+
+    fn to_bytes(self) -> [u8; HEADER_SIZE] {
+        let mut bytes = [0; HEADER_SIZE];
+        bytes[0..2].copy_from_slice(&self.id.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&self.command.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.size.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.flags.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&self.errno.to_ne_bytes());
+        bytes
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -65,12 +104,12 @@ impl Header {
             None => TYPE_REPLY,
             Some(_) => TYPE_REPLY | ERROR,
         };
-        let mut bytes = [0; HEADER_SIZE];
-        bytes[0..2].copy_from_slice(&self.id.to_ne_bytes());
-        bytes[2..4].copy_from_slice(&self.command.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&size.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
-        bytes[12..16].copy_from_slice(&errno.unwrap_or(0).to_ne_bytes());
-        bytes
+        Self {
+            size,
+            flags,
+            errno: errno.unwrap_or(0),
+            ..*self
+        }
+        .to_bytes()
     }
 }

@@ -17,8 +17,11 @@
 //!   for replies, which are not longer than the region that they are read from, and for version
 //!   data and descriptors, which have a limit.
 //!
-//! Not spoken: migration, dirty page tracking, regions that the client maps, descriptors for
-//! region accesses, and the commands of a server to its client (`DMA_READ`, `DMA_WRITE`).
+//! In the other direction, [`Requests`] are made of the client, and their answers checked:
+//! `DMA_READ` and `DMA_WRITE`, for memory that comes without a descriptor.
+//!
+//! Not spoken: migration, dirty page tracking, regions that the client maps, and descriptors for
+//! region accesses.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -30,6 +33,7 @@ mod inbox;
 mod irqs;
 mod protocol;
 mod refusal;
+mod requests;
 mod version;
 
 pub use command::Command;
@@ -37,4 +41,5 @@ pub use header::{Header, HEADER_SIZE};
 pub use inbox::{Inbox, Message, CAPACITY, MAX_FDS, MAX_MESSAGE};
 pub use protocol::{Layout, Protocol};
 pub use refusal::Refusal;
+pub use requests::{Answer, Requests, MAX_REQUESTS};
 pub use version::{Negotiated, MAX_DATA};

@@ -81,6 +81,9 @@ pub enum Refusal {
         /// Number of them.
         count: u32,
     },
+    /// The client refuses what it was asked for, with this error number.
+    #[error("the client refuses: error {0}")]
+    Client(u32),
     /// The device refuses.
     #[error("{0}")]
     Device(#[source] io::Error),
@@ -95,6 +98,7 @@ impl Refusal {
                 _ if e.kind() == io::ErrorKind::InvalidInput => Errno::INVAL,
                 _ => Errno::IO,
             },
+            Refusal::Client(errno) => return *errno,
             Refusal::Unsupported(_) | Refusal::UnsupportedFlags(_) => Errno::OPNOTSUPP,
             Refusal::Version { .. } => Errno::PROTONOSUPPORT,
             Refusal::Type(_) | Refusal::Reply | Refusal::Order => Errno::PROTO,
