@@ -49,14 +49,18 @@ impl DmaMap {
 
     /// Calls `found` with those parts of a stretch that have mirrors here.
     pub(crate) fn unshared(&self, stretch: Stretch, mut found: impl FnMut(Stretch)) {
-        let Stretch { mut address, mut len } = stretch;
+        let Stretch {
+            mut address,
+            mut len,
+        } = stretch;
         while self.mirrored && len > 0 {
             let Some(range) = self.find(address) else {
                 return;
             };
             // Less one, for it may be the whole space.
             let beyond = range.last - address;
-            let part = usize::try_from(beyond).map_or(len, |beyond| len.min(beyond.saturating_add(1)));
+            let part =
+                usize::try_from(beyond).map_or(len, |beyond| len.min(beyond.saturating_add(1)));
             if range.has_mirror() {
                 found(Stretch { address, len: part });
             }

@@ -128,7 +128,10 @@ mod tests {
         // Far more than there is.
         let large = Mirror::new(&mirrors, 1 << 40);
         let small = Mirror::new(&mirrors, 4096);
-        assert!(mirrors.0.store.lock().unwrap().is_none(), "made when needed");
+        assert!(
+            mirrors.0.store.lock().unwrap().is_none(),
+            "made when needed"
+        );
         for mirror in [&large, &small] {
             let slice = mirror.region().unwrap().get_slice(0, 4096).unwrap();
             slice.write_slice(&[7; 4096], 0).unwrap();

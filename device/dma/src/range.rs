@@ -115,11 +115,7 @@ enum Memory {
 
 impl Range {
     /// Checks the description and maps the memory.
-    pub(crate) fn new(
-        m: Mapping,
-        files: &mut Files,
-        mirrors: &Mirrors,
-    ) -> Result<Self, MapError> {
+    pub(crate) fn new(m: Mapping, files: &mut Files, mirrors: &Mirrors) -> Result<Self, MapError> {
         let Mapping { address, size, .. } = m;
         if size == 0 {
             return Err(MapError::Empty(address));

@@ -85,6 +85,8 @@ pub struct Relay {
     news: Condvar,
     /// Wakes the message thread.
     event: OwnedFd,
+    /// Who waits for the turn has the turnstile, so that nobody who had it gets it again before.
+    turnstile: Mutex<()>,
     turn: Mutex<()>,
     mirrors: Mirrors,
 }
@@ -118,6 +120,7 @@ impl Relay {
             inner: Mutex::default(),
             news: Condvar::new(),
             event,
+            turnstile: Mutex::default(),
             turn: Mutex::default(),
             mirrors,
         })
@@ -135,6 +138,8 @@ impl Relay {
 
     /// Has the worker wait for its turn, for an exchange or several.
     pub fn turn(&self) -> Turn<'_> {
+        let turnstile = self.turnstile.lock();
+        let _next = turnstile.unwrap_or_else(PoisonError::into_inner);
         Turn {
             relay: self,
             _guard: self.turn.lock().unwrap_or_else(PoisonError::into_inner),
@@ -268,7 +273,7 @@ impl Ask {
     pub fn copy_to(&self, mut to: &mut [u8]) {
         let slices = self
             .map
-            .get_slices(GuestAddress(self.address), self.len, Permissions::Read);
+            .get_slices(GuestAddress(self.address), self.len, Permissions::Write);
         // The mirror is there for as long as the map is.
         for slice in slices.into_iter().flatten().flatten() {
             let count = slice.copy_to(to);
@@ -278,6 +283,9 @@ impl Ask {
 
     /// Copies into the mirror what was read.
     fn fill(&self, mut data: &[u8]) -> bool {
+        if data.len() != self.len {
+            return false;
+        }
         let slices = self
             .map
             .mirrors_of(self.address, self.len, Permissions::Read);

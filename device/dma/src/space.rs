@@ -27,6 +27,13 @@ impl Snapshot {
     pub fn memory(&self) -> Option<&DmaMap> {
         self.0.as_deref().map(|views| views.shared.as_ref())
     }
+
+    /// True if there is memory that only its client can reach, and can be asked for.
+    pub fn has_mirrors(&self) -> bool {
+        self.0
+            .as_deref()
+            .is_some_and(|views| views.mirrored.is_some())
+    }
 }
 
 /// The DMA address space of one card. Clones are handles to the same space.
@@ -136,21 +143,19 @@ impl AddressSpace {
         views.as_ref()?.mirrored.clone()
     }
 
-    /// How memory that is not shared is reached. `None`: the system lacks what that takes.
+    /// How memory that is not shared is reached. `None`: there never was a client to ask.
     pub fn relay(&self) -> Option<&Arc<Relay>> {
-        let relay = &self.shared.relay;
-        let new = || Relay::new(self.shared.mirrors.clone()).ok().map(Arc::new);
-        relay.get_or_init(new).as_ref()
+        self.shared.relay.get()?.as_ref()
     }
 
     /// From now on there is a client that can be asked for what it does not share, or no longer.
     /// Until this is called for the first time, there is none. Returns whether there is one.
     pub fn set_relayed(&self, on: bool) -> bool {
-        let relay = match on {
-            true => self.relay(),
-            false => self.shared.relay.get().and_then(Option::as_ref),
-        };
-        let Some(relay) = relay else {
+        if on {
+            let new = || Relay::new(self.shared.mirrors.clone()).ok().map(Arc::new);
+            self.shared.relay.get_or_init(new);
+        }
+        let Some(relay) = self.relay() else {
             return false;
         };
         relay.set_open(on);

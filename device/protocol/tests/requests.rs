@@ -59,9 +59,15 @@ fn reads_and_writes_as_the_specification_has_them() {
     let mut requests = Requests::default();
     let mut message = vec![7; 3];
     let id = requests.read(ADDRESS, 5, &mut message).unwrap();
-    assert_eq!(message, header(id, DMA_READ, 0, 0, &access(ADDRESS, 5, b"")));
+    assert_eq!(
+        message,
+        header(id, DMA_READ, 0, 0, &access(ADDRESS, 5, b""))
+    );
     let reply = header(id, DMA_READ, REPLY, 0, &access(ADDRESS, 5, b"12345"));
-    assert_eq!(answer(&mut requests, &reply).unwrap(), (id, b"12345".to_vec()));
+    assert_eq!(
+        answer(&mut requests, &reply).unwrap(),
+        (id, b"12345".to_vec())
+    );
 
     let data = |to: &mut [u8]| to.copy_from_slice(b"abc");
     let id = requests.write(ADDRESS, 3, &mut message, data).unwrap();
