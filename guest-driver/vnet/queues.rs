@@ -102,7 +102,13 @@ impl<'a> Nic<'a> {
                 self.regs
                     .write_queue(queue::tx_index(pair), regs::Q_CTRL, 0);
             }
-            // When this read is answered, the card no longer touches rings or buffers.
+            // When this is over, the card no longer touches rings or buffers.
+            let rest = (0..self.shape().pairs)
+                .flat_map(|pair| [queue::rx_index(pair), queue::tx_index(pair)])
+                .all(|index| self.regs.queue_rests(index));
+            if !rest && !self.regs.reset() {
+                self.card_gone(dev);
+            }
             let status = self.regs.read(regs::STATUS);
             if status == u32::MAX && !self.regs.alive() {
                 self.card_gone(dev);

@@ -34,6 +34,11 @@ const fn inside(offset: u32) -> u32 {
 /// Time that a card which does not answer gets to think better of it.
 const SECOND_LOOK: Delta = Delta::from_millis(20);
 
+/// How often a card is asked whether it has come to rest, and with which pauses. One that reaches
+/// memory itself has at the first look; one that has to ask for it needs an answer.
+const LOOKS: usize = 1000;
+const NEXT_LOOK: Delta = Delta::from_millis(1);
+
 /// Distance between entries of the MAC filter table, each a pair of registers.
 const MAC_FILTER_STRIDE: u32 = 8;
 const _: () = assert!(
@@ -133,11 +138,35 @@ impl<'a> Registers<'a> {
         }
     }
 
-    /// Resets the card. The reset is complete when this returns true.
+    /// Resets the card. The reset is complete when this returns true. May sleep.
     pub(crate) fn reset(&self) -> bool {
         self.write(regs::CTRL, regs::CTRL_RESET);
         self.read(regs::CTRL) & regs::CTRL_RESET == 0
+            && rests(|| {
+                let status = self.read(regs::STATUS);
+                status & (regs::STATUS_READY | regs::STATUS_FAILED) != 0
+            })
             && self.read(regs::STATUS) & regs::STATUS_READY != 0
             && self.alive()
     }
+
+    /// Waits until a queue that was stopped has ended all access to memory. A card that does not
+    /// answer says nothing about that. May sleep.
+    pub(crate) fn queue_rests(&self, queue: u16) -> bool {
+        rests(|| {
+            let status = self.read_queue(queue, regs::Q_STATUS);
+            status == u32::MAX || status & regs::Q_STATUS_RUNNING == 0
+        })
+    }
+}
+
+/// True once the card says that it has come to rest; false if it does not in time.
+fn rests(looks: impl Fn() -> bool) -> bool {
+    (0..LOOKS).any(|_| {
+        let rests = looks();
+        if !rests {
+            fsleep(NEXT_LOOK);
+        }
+        rests
+    })
 }

@@ -9,6 +9,7 @@ NICS=1              # how many
 NET=(gateway)       # backend of each; the last one serves for the rest
 QUEUES=1            # queue pairs of each
 MEM=512M            # guest memory
+MEMORY=shared       # private: QEMU keeps it to itself, and the card has to ask for it
 SMP=1               # guest CPUs
 FLAVOUR=cloud-amd64 # kernel
 ACCEL=auto          # kvm, tcg
@@ -158,7 +159,7 @@ guest_start() {
   QEMU_ARGS=()
   args_from guest.args
   args_from "$(accelerator "$ACCEL").args"
-  machine_config "$MEM" "$SMP" >"$GUEST_DIR/machine.cfg"
+  machine_config "$MEM" "$SMP" "$MEMORY" >"$GUEST_DIR/machine.cfg"
   QEMU_ARGS+=(-readconfig "$GUEST_DIR/machine.cfg" "${QEMU_EXTRA[@]}")
 
   VNETD_PIDS=()

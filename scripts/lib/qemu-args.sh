@@ -17,9 +17,13 @@ args_from() {
   done <"$file"
 }
 
-# machine_config MEM CPUS: the machine with other numbers, on stdout.
+# machine_config MEM CPUS [MEMORY]: the machine with other numbers, on stdout; with MEMORY=private,
+# with memory of the usual kind, which no other process can map.
 machine_config() {
-  sed "s/^\( *size = \).*/\1\"$1\"/; s/^\( *cpus = \).*/\1\"$2\"/" "$REPO/qemu-config/machine.cfg"
+  local private=''
+  [ "${3:-shared}" = shared ] || private='/memory-backend = /d; /^\[object "ram"\]/,/^$/d;'
+  sed "$private s/^\( *size = \).*/\1\"$1\"/; s/^\( *cpus = \).*/\1\"$2\"/" \
+    "$REPO/qemu-config/machine.cfg"
 }
 
 # accelerator WISH: kvm or tcg. "auto" goes by the CPU's flag: a device node alone does not

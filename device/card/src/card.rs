@@ -8,7 +8,7 @@ use tracing::debug;
 use vnet_backend::{Endpoint, Offloads};
 use vnet_contract::features::MAC_FILTER;
 use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
-use vnet_dma::{AddressSpace, MapError, Mapping};
+use vnet_dma::{AddressSpace, MapError, Mapping, Relay};
 use vnet_faults::Faults;
 use vnet_irq::Vectors;
 use vnet_pci::ConfigSpace;
@@ -16,7 +16,7 @@ use vnet_sanitizer::Rule;
 use vnet_worker::{Kind, Pair, Report, Steering};
 
 use crate::config::{is_station_address, Config, Error};
-use crate::decode::{self, Map};
+use crate::decode::{self, pair_of, Map};
 use crate::events::Events;
 use crate::filter::FilterRegs;
 use crate::mischief::Mischief;
@@ -53,6 +53,8 @@ pub struct Card {
     pub(crate) illegal: u32,
     /// Something has changed that is to be written down.
     pub(crate) changed: bool,
+    /// The card was reset, and what it wrote before to memory that is not shared may be on its way.
+    pub(crate) unsettled: bool,
     pub(crate) events: Arc<Events>,
     pub(crate) vectors: Arc<Vectors>,
     pub(crate) endpoint: SharedEndpoint,
@@ -127,6 +129,7 @@ impl Card {
             latches: vec![[0; LATCHES]; queues],
             illegal: 0,
             changed: false,
+            unsettled: false,
             config,
             events,
             vectors,
@@ -249,11 +252,40 @@ impl Card {
         }
     }
 
+    /// True if a queue that was stopped still has something on its way to memory that is not shared.
+    pub(crate) fn is_settling(&self, queue: u16) -> bool {
+        let (pair, kind) = pair_of(queue);
+        !self.pairs[pair].is_settled(kind)
+    }
+
+    /// The same for the card, if it was reset.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        let Some(relay) = self.dma.relay().filter(|_| self.unsettled) else {
+            return false;
+        };
+        // In this order: a worker that is done with it may leave something on its way.
+        (0..self.queues.len() as u16).any(|queue| self.is_settling(queue)) || relay.is_writing()
+    }
+
     /// A sign of life of the guest.
     fn touched(&self) {
         if let Some(sanitizer) = self.sanitizer() {
             sanitizer.sign_of_life();
         }
+    }
+
+    /// Says that the client can be asked to read and write memory that it does not share, and
+    /// returns how; `None`: such memory stays out of reach. That a card which is watched, or
+    /// outlives its process, looks at memory itself.
+    pub fn relay(&self) -> Option<Arc<Relay>> {
+        let alone = self.sanitizer().is_none() && self.ledger.is_none();
+        let on = alone && self.dma.set_relayed(true);
+        on.then(|| self.dma.relay().cloned()).flatten()
+    }
+
+    /// The address space, to see what it allows now.
+    pub fn address_space(&self) -> &AddressSpace {
+        &self.dma
     }
 
     /// Adds a range to the DMA address space.
@@ -298,6 +330,8 @@ impl Card {
 
     /// The client is gone: resets the function and drops all that the client gave.
     pub fn disconnect(&mut self) {
+        // First: what waits for the client waits in vain.
+        self.dma.set_relayed(false);
         self.reset_function();
         self.unmap_all();
         self.detach_all();
@@ -314,6 +348,11 @@ impl Card {
         for pair in &self.pairs {
             pair.stop(Kind::Rx);
             pair.stop(Kind::Tx);
+        }
+        // Not before: what is given up while a queue runs is begun again.
+        if let Some(relay) = self.dma.relay() {
+            relay.cancel();
+            self.unsettled = true;
         }
         // With all queues stopped no worker reports an error any more; a backend that fails while
         // it is reset does, and that must stay.

@@ -158,6 +158,8 @@ impl Card {
     fn status(&self) -> u32 {
         let state = if self.events.has_failed() {
             regs::STATUS_FAILED
+        } else if self.is_unsettled() {
+            0
         } else {
             regs::STATUS_READY
         };
@@ -204,7 +206,9 @@ impl Card {
         let (code, info) = self.events.fault(queue);
         match reg {
             regs::Q_CTRL if self.is_running(queue) => regs::Q_CTRL_ENABLE,
-            regs::Q_STATUS if self.is_running(queue) => regs::Q_STATUS_RUNNING,
+            regs::Q_STATUS if self.is_running(queue) || self.is_settling(queue) => {
+                regs::Q_STATUS_RUNNING
+            }
             regs::Q_STATUS if code != 0 => {
                 regs::Q_STATUS_ERROR | regs::Q_STATUS_CODE.put(code.into())
             }
@@ -269,6 +273,7 @@ impl Card {
     /// queue like any other.
     fn start(&mut self, queue: u16) {
         self.settle(queue);
+        self.unsettled = false;
         self.events.clear_fault(queue);
         // Written down before a frame moves: a process that takes over must not start it anew.
         let (pair, kind) = pair_of(queue);

@@ -38,13 +38,17 @@ impl DmaMap {
         self.find(addr)?.file()
     }
 
-    /// The same map with the mirrors of ranges that are not shared; `None` if there are none.
-    pub(crate) fn mirrored(&self) -> Option<Self> {
-        let unshared = self.ranges.iter().any(|range| range.has_mirror());
-        unshared.then(|| Self {
+    /// True if there are ranges that are not shared.
+    pub(crate) fn has_unshared(&self) -> bool {
+        self.ranges.iter().any(|range| range.has_mirror())
+    }
+
+    /// The same map with the mirrors of ranges that are not shared.
+    pub(crate) fn mirrored(&self) -> Self {
+        Self {
             ranges: Arc::clone(&self.ranges),
             mirrored: true,
-        })
+        }
     }
 
     /// Calls `found` with those parts of a stretch that have mirrors here.

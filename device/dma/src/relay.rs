@@ -264,7 +264,12 @@ impl Inner {
 
 impl Exchange {
     fn is_over(&self) -> bool {
-        self.failed.is_some() || self.unanswered == 0 && self.left.is_empty()
+        match (self.failed, self.way) {
+            // Until the rest of what was pushed has arrived, the queue is not at rest.
+            (Some(Failure::Refused(_)), Way::Push) => self.unanswered == 0,
+            (Some(_), _) => true,
+            (None, _) => self.unanswered == 0 && self.left.is_empty(),
+        }
     }
 }
 
@@ -360,7 +365,7 @@ impl Turn<'_> {
                 return failed.map_or(Ok(()), Err);
             }
             let waited = exchange.heard.elapsed();
-            let Some(rest) = PATIENCE.checked_sub(waited) else {
+            let Some(rest) = PATIENCE.checked_sub(waited).filter(|rest| !rest.is_zero()) else {
                 exchange.failed = Some(Failure::Silent);
                 continue;
             };

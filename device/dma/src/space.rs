@@ -30,9 +30,7 @@ impl Snapshot {
 
     /// True if there is memory that only its client can reach, and can be asked for.
     pub fn has_mirrors(&self) -> bool {
-        self.0
-            .as_deref()
-            .is_some_and(|views| views.mirrored.is_some())
+        self.0.as_deref().is_some_and(|views| views.unshared)
     }
 }
 
@@ -56,6 +54,8 @@ struct Shared {
 struct Views {
     shared: Arc<DmaMap>,
     mirrored: Option<Arc<DmaMap>>,
+    /// There is something that is not shared.
+    unshared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -136,8 +136,7 @@ impl AddressSpace {
     }
 
     /// The map with the mirrors of what is not shared, for who has those filled by the relay.
-    /// `None` while bus mastering is off, if everything is shared, or if the client cannot be
-    /// asked.
+    /// `None` while bus mastering is off, or if the client cannot be asked.
     pub fn mirrored(&self) -> Option<Arc<DmaMap>> {
         let views = self.shared.visible.load();
         views.as_ref()?.mirrored.clone()
@@ -178,13 +177,10 @@ impl AddressSpace {
             .unwrap_or_else(PoisonError::into_inner);
         let result = f(&mut control);
         let views = control.bus_master.then(|| {
-            let mirrored = match control.asks {
-                true => control.map.mirrored().map(Arc::new),
-                false => None,
-            };
             Arc::new(Views {
                 shared: Arc::clone(&control.map),
-                mirrored,
+                mirrored: control.asks.then(|| Arc::new(control.map.mirrored())),
+                unshared: control.asks && control.map.has_unshared(),
             })
         });
         self.shared.visible.store(views);

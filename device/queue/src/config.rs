@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the driver programs before it enables a queue.
 
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
+use vnet_contract::queue::{self, Error};
+use vnet_contract::ring;
+use vnet_dma::DmaMap;
+
+use crate::Fault;
+
 /// The registers of a queue at the moment it is enabled. Nothing in it has been checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingConfig {
@@ -18,4 +25,48 @@ pub struct RingConfig {
     pub index_used: u16,
     /// The features that were negotiated, as far as they are in force for this queue.
     pub features: u64,
+}
+
+impl RingConfig {
+    /// Checks that it is a ring which lies in this memory, and returns its size. Why not, else.
+    pub(crate) fn checked(&self, mem: &DmaMap) -> Result<u16, Fault> {
+        if !queue::size_is_valid(self.size) {
+            return Err(Fault::new(Error::Size, self.size));
+        }
+        // Valid sizes are small.
+        let size = self.size as u16;
+        for (address, align, bytes, access) in [
+            (
+                self.desc,
+                ring::DESC_ALIGN,
+                ring::desc_bytes(size),
+                Permissions::Read,
+            ),
+            (
+                self.avail,
+                ring::AVAIL_ALIGN,
+                ring::avail_bytes(size),
+                Permissions::Read,
+            ),
+            (
+                self.used,
+                ring::USED_ALIGN,
+                ring::used_bytes(size),
+                Permissions::ReadWrite,
+            ),
+        ] {
+            if address % align != 0 {
+                return Err(Fault::at(Error::Alignment, address));
+            }
+            if !mem.check_range(GuestAddress(address), bytes, access) {
+                return Err(Fault::at(Error::RingFault, address));
+            }
+        }
+        Ok(size)
+    }
+
+    /// Checks that it is a ring which lies in this memory.
+    pub fn check(&self, mem: &DmaMap) -> Result<(), Fault> {
+        self.checked(mem).map(drop)
+    }
 }

@@ -14,6 +14,8 @@
 //! and [`Tx::rearm`] before it sleeps. `rearm` tells whether work arrived in between, so no
 //! doorbell is lost.
 //!
+//! A queue may lie in memory that has to be fetched first ([`Outline`]).
+//!
 //! An [`Observer`] may watch a queue. One that is not watched pays a branch a batch for it.
 
 #![forbid(unsafe_code)]
@@ -38,6 +40,7 @@ mod shelf;
 mod split;
 mod steer;
 mod tx;
+mod unshared;
 mod view;
 
 pub use batch::{Budget, Outcome, Waits};
@@ -50,3 +53,4 @@ pub use progress::{Progress, Recovered};
 pub use rx::Rx;
 pub use steer::{Drain, Handed, Steer, FRAME_START};
 pub use tx::Tx;
+pub use unshared::{Lack, Outline, Written};

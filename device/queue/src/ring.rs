@@ -7,19 +7,23 @@
 //! wrong, and shows each used entry to the driver at once, where the entries of a frame that fills
 //! several buffers must become visible together.
 
-use std::sync::atomic::{fence, Ordering};
+use std::sync::atomic::{fence, AtomicU64, Ordering};
 
-use vm_memory::{GuestAddress, GuestMemory, Permissions};
+use vm_memory::Permissions;
 use vnet_contract::features::INDIRECT_DESC;
-use vnet_contract::queue::{self, Error};
+use vnet_contract::queue::{Error, Kind as QueueKind};
 use vnet_contract::ring::{self, Desc};
 use vnet_dma::{DmaMap, Finder};
 use vnet_faults::{Kind, Site};
 
 use crate::indirect::{Indirect, Table};
 use crate::mischief::spoil;
+use crate::unshared::Confined;
 use crate::view::{load, store, Array, View};
-use crate::{Due, Fault, Observer, Position, RingConfig};
+use crate::{Due, Fault, Observer, Outline, Position, RingConfig, Written};
+
+/// Numbers of queues that are started: from one on.
+static STARTS: AtomicU64 = AtomicU64::new(1);
 
 /// A ring whose configuration was accepted.
 #[derive(Debug)]
@@ -46,43 +50,16 @@ pub(crate) struct Ring {
     observer: Option<Box<dyn Observer>>,
     /// Where used entries go wrong, if they are to.
     faults: Option<Site>,
+    /// Tells this start of the queue from all others.
+    id: u64,
+    /// Set while the ring or its buffers are not shared.
+    confined: Option<Box<Confined>>,
 }
 
 impl Ring {
     /// Checks what the driver programmed.
     pub(crate) fn new(config: &RingConfig, mem: &DmaMap) -> Result<Self, Fault> {
-        if !queue::size_is_valid(config.size) {
-            return Err(Fault::new(Error::Size, config.size));
-        }
-        // Valid sizes are small.
-        let size = config.size as u16;
-        for (address, align, bytes, access) in [
-            (
-                config.desc,
-                ring::DESC_ALIGN,
-                ring::desc_bytes(size),
-                Permissions::Read,
-            ),
-            (
-                config.avail,
-                ring::AVAIL_ALIGN,
-                ring::avail_bytes(size),
-                Permissions::Read,
-            ),
-            (
-                config.used,
-                ring::USED_ALIGN,
-                ring::used_bytes(size),
-                Permissions::ReadWrite,
-            ),
-        ] {
-            if address % align != 0 {
-                return Err(Fault::at(Error::Alignment, address));
-            }
-            if !mem.check_range(GuestAddress(address), bytes, access) {
-                return Err(Fault::at(Error::RingFault, address));
-            }
-        }
+        let size = config.checked(mem)?;
         Ok(Self {
             mask: size - 1,
             desc: config.desc,
@@ -96,12 +73,45 @@ impl Ring {
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
             observer: None,
             faults: None,
+            id: STARTS.fetch_add(1, Ordering::Relaxed),
+            confined: None,
         })
     }
 
     /// Lets used entries go wrong.
     pub(crate) fn set_faults(&mut self, site: Site) {
         self.faults = Some(site);
+    }
+
+    /// Where the ring is, for a queue of this kind.
+    pub(crate) fn outline(&self, kind: QueueKind, split: bool, longest: usize) -> Outline {
+        Outline {
+            id: self.id,
+            kind,
+            size: self.size(),
+            desc: self.desc,
+            avail: self.avail,
+            used: self.used,
+            next_avail: self.next_avail,
+            next_used: self.next_used,
+            indirect: self.indirect.is_some(),
+            split,
+            longest,
+        }
+    }
+
+    /// From now on no chain is taken from this avail index on, and what is published is not shown,
+    /// but put down for [`Self::written`].
+    pub(crate) fn confine(&mut self, horizon: u16) {
+        let confined = self.confined.get_or_insert_default();
+        confined.horizon = horizon;
+        self.seen = confined.limit(self.next_avail, self.seen);
+    }
+
+    /// What was written since the last time.
+    pub(crate) fn written(&mut self) -> Written {
+        let confined = self.confined.as_mut();
+        confined.map_or_else(Written::default, |c| std::mem::take(&mut c.written))
     }
 
     /// True if frames may come with metadata that the driver did not accept.
@@ -189,6 +199,10 @@ impl Ring {
             if idx.wrapping_sub(next) > self.size() {
                 return Err(Fault::new(Error::AvailIndex, idx));
             }
+            let idx = match &self.confined {
+                None => idx,
+                Some(confined) => confined.limit(next, idx),
+            };
             if idx == next {
                 return Ok(None);
             }
@@ -247,6 +261,9 @@ impl Ring {
         len: u32,
     ) -> Result<(), Fault> {
         let at = 2 * usize::from(self.next_used.wrapping_add(ahead) & self.mask);
+        if let Some(confined) = &mut self.confined {
+            confined.put(ahead, head, len);
+        }
         view.used.store(at, u32::from(head).to_le())?;
         view.used.store(at + 1, len.to_le())
     }
@@ -259,9 +276,13 @@ impl Ring {
             None => next,
             Some(site) => spoil(site, view, self.mask, self.next_used, count)?,
         };
-        let address = self.used.wrapping_add(ring::RING_IDX as u64);
-        // Release: a driver that sees the index sees the entries, and the data in the buffers.
-        store(view.mem(), shown.to_le(), address, Ordering::Release)?;
+        if let Some(confined) = &mut self.confined {
+            confined.publish(count, shown);
+        } else {
+            let address = self.used.wrapping_add(ring::RING_IDX as u64);
+            // Release: a driver that sees the index sees the entries, and the data in the buffers.
+            store(view.mem(), shown.to_le(), address, Ordering::Release)?;
+        }
         self.next_used = next;
         // More than the index can tell apart count as all.
         self.unsignalled = self.unsignalled.saturating_add(count);
@@ -318,10 +339,13 @@ impl Ring {
 
     /// Asks for a doorbell for the entry `event`; true if entries were made available that were not
     /// seen.
-    fn ask(&self, mem: &DmaMap, event: u16) -> Result<bool, Fault> {
+    fn ask(&mut self, mem: &DmaMap, event: u16) -> Result<bool, Fault> {
         let offset = ring::avail_event_offset(self.size()) as u64;
         let address = self.used.wrapping_add(offset);
         store(mem, event.to_le(), address, Ordering::Relaxed)?;
+        if let Some(confined) = &mut self.confined {
+            confined.written.armed = Some(event);
+        }
         // The event must be visible before the index is read: the driver moves the index and then
         // reads the event, so one of the two sees the other's write.
         fence(Ordering::SeqCst);

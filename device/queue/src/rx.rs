@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, Room, RxRing, MAX_FRAME};
 use vnet_contract::features::{HASH_REPORT, HDR_SPLIT, MRG_RXBUF};
 use vnet_contract::hdr::{self, FlowHash, NetHdr, F_SPLIT};
-use vnet_contract::queue::{Error, MAX_RX_CHAIN};
+use vnet_contract::queue::{Error, Kind, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
 use vnet_faults::Site;
 
@@ -17,7 +17,9 @@ use crate::shelf::Parts;
 use crate::split::Split;
 use crate::steer::{Handed, Steer, FRAME_START};
 use crate::view::View;
-use crate::{Budget, Due, Fault, Observer, Outcome, Position, RingConfig, RxFilter, Waits};
+use crate::{
+    Budget, Due, Fault, Observer, Outcome, Outline, Position, RingConfig, RxFilter, Waits, Written,
+};
 
 /// Longest per-packet header that any set of features gives.
 const MAX_HEADER: usize = hdr::size(u64::MAX);
@@ -89,6 +91,23 @@ impl Rx {
     /// Lets used entries go wrong. Without this, nothing does.
     pub fn set_faults(&mut self, site: Site) {
         self.ring.set_faults(site);
+    }
+
+    /// Where the queue is, for who fetches the memory that it needs.
+    pub fn outline(&self) -> Outline {
+        self.ring
+            .outline(Kind::Rx, self.split.is_some(), MAX_RX_CHAIN)
+    }
+
+    /// From now on the queue is in memory that is fetched: batches take no chain from this avail
+    /// index on, and do not show the driver what they used.
+    pub fn confine(&mut self, horizon: u16) {
+        self.ring.confine(horizon);
+    }
+
+    /// What was written to such memory since the last time.
+    pub fn written(&mut self) -> Written {
+        self.ring.written()
     }
 
     /// Next avail entry to fetch and next used entry to write.

@@ -4,7 +4,7 @@
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
-use vnet_contract::queue::Error;
+use vnet_contract::queue::{Error, Kind};
 use vnet_dma::DmaMap;
 use vnet_faults::Site;
 use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
@@ -15,7 +15,7 @@ use crate::progress::{Progress, Recovered};
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
 use crate::view::View;
-use crate::{Budget, Due, Fault, Observer, Outcome, Position, RingConfig, Waits};
+use crate::{Budget, Due, Fault, Observer, Outcome, Outline, Position, RingConfig, Waits, Written};
 
 /// A running transmit queue.
 #[derive(Debug)]
@@ -94,6 +94,22 @@ impl Tx {
     /// Lets used entries go wrong. Without this, nothing does.
     pub fn set_faults(&mut self, site: Site) {
         self.ring.set_faults(site);
+    }
+
+    /// Where the queue is, for who fetches the memory that it needs.
+    pub fn outline(&self) -> Outline {
+        self.ring.outline(Kind::Tx, false, self.header + MAX_FRAME)
+    }
+
+    /// From now on the queue is in memory that is fetched: batches take no chain from this avail
+    /// index on, and do not show the driver what they used.
+    pub fn confine(&mut self, horizon: u16) {
+        self.ring.confine(horizon);
+    }
+
+    /// What was written to such memory since the last time.
+    pub fn written(&mut self) -> Written {
+        self.ring.written()
     }
 
     /// Next avail entry to fetch and next used entry to write.

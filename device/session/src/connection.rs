@@ -13,6 +13,7 @@ use rustix::io::{retry_on_intr, Errno};
 use rustix::net::{
     recvmsg, send, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
 };
+use vnet_dma::Relay;
 use vnet_protocol::{Header, Inbox, Negotiated, MAX_FDS};
 
 use crate::control::Control;
@@ -163,9 +164,37 @@ impl<'a> Connection<'a> {
         Ok(true)
     }
 
-    /// Sleeps until the client has sent something or is gone, or `control` asks for something.
-    pub(crate) fn wait_for_data(&self, control: &Control) -> Result<(), Errno> {
-        self.wait(PollFlags::IN, control)
+    /// Sends a message that is no answer. False: the client is gone, or `control` asks for
+    /// something.
+    pub(crate) fn ask(&self, message: &[u8], control: &Control) -> Result<bool, Errno> {
+        self.send(message, control)
+    }
+
+    /// Sleeps until the client has sent something or is gone, or `control` asks for something; or
+    /// until the client is to be asked for something: then returns true.
+    pub(crate) fn wait_for_data(
+        &self,
+        control: &Control,
+        relay: Option<&Relay>,
+    ) -> Result<bool, Errno> {
+        let Some(relay) = relay else {
+            self.wait(PollFlags::IN, control)?;
+            return Ok(false);
+        };
+        let mut fds = [
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(control, PollFlags::IN),
+            PollFd::new(relay, PollFlags::IN),
+        ];
+        retry_on_intr(|| poll(&mut fds, None))?;
+        if !fds[1].revents().is_empty() {
+            control.clear();
+        }
+        let asks = !fds[2].revents().is_empty();
+        if asks {
+            relay.clear();
+        }
+        Ok(asks)
     }
 
     fn wait(&self, events: PollFlags, control: &Control) -> Result<(), Errno> {

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 use vnet_card::{Card, Limit};
-use vnet_dma::Mapping;
+use vnet_dma::{AddressSpace, Mapping, Relay};
 use vnet_irq::EventFd;
 
 use crate::error::Error;
@@ -33,6 +33,8 @@ pub(crate) struct Device {
     limit: Limit,
     /// The next message may be one that another process has handled.
     again: bool,
+    /// Set if the client can be asked for memory that it does not share.
+    relay: Option<Arc<Relay>>,
 }
 
 /// Whether the client shares its memory.
@@ -46,7 +48,7 @@ enum Sharing {
     /// It gave a file for some of its memory.
     Shared,
     /// It was found to share nothing, and this was reported.
-    Refused,
+    Reported,
 }
 
 impl Device {
@@ -57,13 +59,26 @@ impl Device {
             on_fatal,
             limit: Limit::new(Instant::now()),
             again: false,
+            relay: None,
         }
+    }
+
+    /// A client has come. If it can be `asked`, it need not share its memory.
+    pub(crate) fn connect(&mut self, asked: bool) -> Option<Arc<Relay>> {
+        self.relay = asked.then(|| self.card().relay()).flatten();
+        self.relay.clone()
+    }
+
+    /// What of its memory a client may be asked for now.
+    pub(crate) fn address_space(&self) -> AddressSpace {
+        self.card().address_space().clone()
     }
 
     /// The client is gone; take back what it gave.
     pub(crate) fn disconnect(&mut self) {
         self.card().disconnect();
         self.sharing = Sharing::Unknown;
+        self.relay = None;
     }
 
     /// The client has talked to another process before, and shares its memory.
@@ -95,14 +110,20 @@ impl Device {
     }
 
     /// A client maps its memory before it uses the device. One that has mapped memory by now, but
-    /// shared none, never will: no frame could ever move.
+    /// shared none, never will: if it cannot be asked either, no frame could ever move.
     ///
     /// Asked when bus mastering is turned on, and not before: QEMU aborts if a device goes away
     /// while it is set up or reset, which for one that is hot-plugged would end a running guest.
     fn check_sharing(&mut self) {
         if self.sharing == Sharing::Withheld {
-            self.sharing = Sharing::Refused;
-            (self.on_fatal)(Error::NoSharedMemory);
+            self.sharing = Sharing::Reported;
+            match self.relay {
+                Some(_) => warn!(
+                    "client: does not share its memory, which makes the card slow; QEMU does with \
+                     -object memory-backend-memfd,share=on as the memory of its machine"
+                ),
+                None => (self.on_fatal)(Error::NoSharedMemory),
+            }
         }
     }
 

@@ -27,10 +27,11 @@ pub enum Error {
     /// What is needed to end a session cannot be had.
     #[error("session: {0}")]
     Control(#[source] io::Error),
-    /// The client's memory cannot be reached: it sent no file descriptor for any of it.
+    /// The client's memory cannot be reached: it sent no file descriptor for any of it, and is not
+    /// to be asked for it.
     #[error(
-        "client: does not share its memory; QEMU needs \
-         -object memory-backend-memfd,share=on as the memory of its machine"
+        "client: does not share its memory, without which there is neither --sanitize nor \
+         --survive; QEMU needs -object memory-backend-memfd,share=on as the memory of its machine"
     )]
     NoSharedMemory,
 }

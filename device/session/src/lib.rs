@@ -5,7 +5,8 @@
 //! [`Session`] serves the card to one client after another, and when a client goes away takes back
 //! all that the client gave. Its thread is the card's message thread: it reads what a client has
 //! sent, has [`vnet_protocol`] do what each message asks for with calls of the
-//! [`Card`](vnet_card::Card), and sends the answers. It waits for its client, to send or to read,
+//! [`Card`](vnet_card::Card), and sends the answers. For workers it asks the client for memory that
+//! is not shared, and takes the answers as they come. It waits for its client, to send or to read,
 //! and for nothing else; a [`Control`] ends that at any time.
 //!
 //! A client is trusted in one thing, the files that it gives as memory: see [`vnet_dma`].
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod asking;
 mod connection;
 mod control;
 mod device;

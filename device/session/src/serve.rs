@@ -12,8 +12,10 @@ use rustix::io::{retry_on_intr, Errno};
 use rustix::net::{accept_with, SocketFlags};
 use tracing::{debug, info, warn};
 use vnet_card::{Card, Limit};
+use vnet_dma::Relay;
 use vnet_protocol::{Inbox, Layout, Negotiated, Protocol, Refusal};
 
+use crate::asking::Asking;
 use crate::connection::{Connection, Received};
 use crate::control::{Control, Request};
 use crate::device::Device;
@@ -108,7 +110,9 @@ impl Session {
             match self.accept(&listener) {
                 Ok(Some(socket)) => {
                     self.control.client_here(&socket);
-                    let end = self.serve(&Connection::new(socket, None), None);
+                    let relay = self.device.connect(true);
+                    let asking = relay.map(|relay| Asking::new(relay, self.device.address_space()));
+                    let end = self.serve(&Connection::new(socket, None), None, asking);
                     self.device.disconnect();
                     self.control.client_gone();
                     self.report(&end);
@@ -133,7 +137,8 @@ impl Session {
                 if negotiated.is_some() {
                     self.device.recovered();
                 }
-                self.serve(&client, negotiated)
+                self.device.connect(false);
+                self.serve(&client, negotiated, None)
             }
             Ok(None) if self.control.request().is_some() => End::HungUp,
             Ok(None) => End::Left,
@@ -169,12 +174,22 @@ impl Session {
 
     /// Serves one client until it is gone. With `negotiated`, it has talked to another server
     /// before, and goes on from there. What it gave is not given back.
-    fn serve(&mut self, client: &Connection<'_>, negotiated: Option<Negotiated>) -> End {
+    fn serve(
+        &mut self,
+        client: &Connection<'_>,
+        negotiated: Option<Negotiated>,
+        mut asking: Option<Asking>,
+    ) -> End {
         let mut protocol = Protocol::new(self.layout.clone(), negotiated);
         let mut inbox = Inbox::default();
         let mut reply = Vec::new();
         loop {
-            match self.receive(client, &mut inbox) {
+            let asked = match &mut asking {
+                Some(asking) => asking.ask(client, protocol.negotiated(), &self.control),
+                None => Ok(true),
+            };
+            let relay = asking.as_ref().map(Asking::relay);
+            match asked.and_then(|there| Ok(there && self.receive(client, &mut inbox, relay)?)) {
                 Ok(true) => {}
                 Ok(false) if self.control.request().is_some() => return End::HungUp,
                 Ok(false) => return End::Left,
@@ -186,10 +201,14 @@ impl Session {
                     Ok(None) => break,
                     Ok(Some(message)) => {
                         let header = message.header;
-                        (
-                            header,
-                            protocol.handle(message, &mut self.device, &mut reply),
-                        )
+                        let done = match &mut asking {
+                            Some(asking) if header.is_reply() => {
+                                reply.clear();
+                                asking.answer(&message)
+                            }
+                            _ => protocol.handle(message, &mut self.device, &mut reply),
+                        };
+                        (header, done)
                     }
                     Err((header, refusal)) => {
                         Protocol::refuse(header, &refusal, &mut reply);
@@ -219,14 +238,23 @@ impl Session {
         }
     }
 
-    /// Waits for something to arrive. False: the client is gone, or is to be hung up on.
-    fn receive(&self, client: &Connection<'_>, inbox: &mut Inbox) -> Result<bool, Errno> {
+    /// Waits for something to arrive, or to ask for. False: the client is gone, or is to be hung up
+    /// on.
+    fn receive(
+        &self,
+        client: &Connection<'_>,
+        inbox: &mut Inbox,
+        relay: Option<&Relay>,
+    ) -> Result<bool, Errno> {
         // Looked at each time: a client that never stops sending is never waited for.
         while self.control.request().is_none() {
             match client.receive(inbox)? {
                 Received::Data => return Ok(true),
                 Received::End => return Ok(false),
-                Received::Nothing => client.wait_for_data(&self.control)?,
+                Received::Nothing if client.wait_for_data(&self.control, relay)? => {
+                    return Ok(true)
+                }
+                Received::Nothing => {}
             }
         }
         Ok(false)

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
@@ -115,10 +116,13 @@ impl Card {
     /// Resets the card through its register.
     pub fn reset(&mut self) -> Result<()> {
         self.set_reg(regs::CTRL, regs::CTRL_RESET)?;
-        match self.reg(regs::CTRL)? & regs::CTRL_RESET {
-            0 => Ok(()),
-            _ => Err(Error::Card("reset is not done at the next read".into())),
+        if self.reg(regs::CTRL)? & regs::CTRL_RESET != 0 {
+            return Err(Error::Card("reset is not done at the next read".into()));
         }
+        self.settled("reset is never done", |card| {
+            let status = card.reg(regs::STATUS)?;
+            Ok(status & (regs::STATUS_READY | regs::STATUS_FAILED) != 0)
+        })
     }
 
     /// Accepts a set of features.
@@ -149,7 +153,24 @@ impl Card {
     /// Disables a queue. On return the card does not touch its rings any more.
     pub fn disable(&mut self, queue: u16) -> Result<()> {
         self.set_reg(regs::queue_reg(queue, regs::Q_CTRL), 0)?;
-        self.status(queue).map(drop)
+        self.settled("the queue never stops", |card| {
+            Ok(card.status(queue)? & regs::Q_STATUS_RUNNING == 0)
+        })
+    }
+
+    /// Waits for what is so at once, unless something is on its way to memory that is kept.
+    fn settled(
+        &mut self,
+        what: &'static str,
+        mut done: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
+        let end = Instant::now() + LIMIT;
+        while !done(self)? {
+            if Instant::now() > end || !self.wire.is_kept() {
+                return Err(Error::Card(what.into()));
+            }
+        }
+        Ok(())
     }
 
     /// Reads `Q_STATUS`.
@@ -190,6 +211,13 @@ impl Card {
     /// Lets the card reach all of `ram`.
     pub fn map(&mut self, ram: &GuestRam) -> Result<()> {
         self.map_range(ram, 0, ram.base(), ram.size(), true)
+    }
+
+    /// Lets the card reach all of `ram`, but only by asking for it.
+    pub fn keep(&mut self, ram: &Arc<GuestRam>) -> Result<()> {
+        self.wire.keep(ram)?;
+        let message = Self::map_message(3, 0, ram.base(), ram.size());
+        self.wire.call(command::DMA_MAP, &message, &[]).map(drop)
     }
 
     /// Lets the card reach `size` bytes of `ram` from `offset`, at a bus address.

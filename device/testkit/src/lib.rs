@@ -15,6 +15,7 @@
 
 mod card;
 mod error;
+mod keeper;
 mod killer;
 mod memory;
 mod nic;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use card::{Card, Vector};
 pub use error::{Error, Result};
+pub use keeper::{Keeper, Manners};
 pub use killer::Killer;
 pub use memory::GuestRam;
 pub use nic::{Nic, Options, Received};

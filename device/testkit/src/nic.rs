@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vnet_contract::hdr::{self, FlowHash, NetHdr};
 use vnet_contract::{features, queue, regs};
-use vnet_ring::{rx, tx, Slot};
+use vnet_ring::{rx, tx, Memory, Slot};
 
 use crate::{Card, DmaRing, Error, GuestRam, Result, Vector, LIMIT};
 
@@ -32,6 +32,8 @@ pub struct Options {
     pub mtu: u16,
     /// Receive mode to program.
     pub rx_mode: u32,
+    /// The card can map memory, and need not ask for it.
+    pub shared: bool,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             max_frame: 1518,
             mtu: 1500,
             rx_mode: regs::RX_MODE_BROADCAST,
+            shared: true,
         }
     }
 }
@@ -124,7 +127,10 @@ impl Nic {
                 * u64::from(options.rx_buffer + Self::tx_buffer(&options) + 128);
         let size = (u64::from(options.pairs) * per_pair + (1 << 20)).next_multiple_of(4096);
         let ram = Arc::new(GuestRam::new(RAM_BASE, size)?);
-        card.map(&ram)?;
+        match options.shared {
+            true => card.map(&ram)?,
+            false => card.keep(&ram)?,
+        }
 
         card.set_reg(regs::MTU, options.mtu.into())?;
         card.set_reg(regs::RX_MODE, options.rx_mode)?;
@@ -217,6 +223,15 @@ impl Nic {
         self.events = vectors.pop().expect("asked for at least one");
         self.vectors = vectors;
         Ok(())
+    }
+
+    /// The used index of a queue, as it is in memory.
+    pub fn used_index(&self, queue: u16) -> u16 {
+        let pair = &self.pairs[usize::from(queue / 2)];
+        match queue::kind(queue) {
+            queue::Kind::Rx => pair.rx.memory().used_index(),
+            queue::Kind::Tx => pair.tx.memory().used_index(),
+        }
     }
 
     /// Disables one queue of the card and takes its buffers back.

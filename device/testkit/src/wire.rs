@@ -10,13 +10,14 @@ use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::{
     recvmsg, sendmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 
-use crate::{Error, Result, LIMIT};
+use crate::{Error, GuestRam, Keeper, Result, LIMIT};
 
 /// Commands of the protocol.
 #[allow(missing_docs)]
@@ -86,11 +87,61 @@ pub struct Reply {
     pub fds: Vec<OwnedFd>,
 }
 
+/// What a message begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: u16,
+    pub(crate) command: u16,
+    flags: u32,
+    errno: u32,
+}
+
+/// Reads a header, and how much follows; `None`: that cannot be.
+pub(crate) fn header_of(h: &[u8; HEADER]) -> Option<(Head, usize)> {
+    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+    let head = Head {
+        id: u16::from_le_bytes([h[0], h[1]]),
+        command: u16::from_le_bytes([h[2], h[3]]),
+        flags: word(8),
+        errno: word(12),
+    };
+    let size = word(4) as usize;
+    (HEADER..=2 << 20)
+        .contains(&size)
+        .then(|| (head, size - HEADER))
+}
+
+impl Head {
+    /// A reply with this payload, if it is one.
+    pub(crate) fn reply(&self, payload: &[u8]) -> Option<Reply> {
+        (self.flags & 0xf == REPLY).then(|| Reply {
+            id: self.id,
+            command: self.command,
+            error: (self.flags & ERROR != 0).then_some(self.errno),
+            payload: payload.to_vec(),
+            fds: Vec::new(),
+        })
+    }
+
+    /// The answer to a request of the server.
+    pub(crate) fn answer(&self, result: std::result::Result<(), u32>, payload: &[u8]) -> Vec<u8> {
+        let size = (HEADER + payload.len()) as u32;
+        let flags = match result {
+            Ok(()) => REPLY,
+            Err(_) => REPLY | ERROR,
+        };
+        let mut h = Wire::header(self.id, self.command, size, flags);
+        h[12..16].copy_from_slice(&result.err().unwrap_or(0).to_le_bytes());
+        [&h[..], payload].concat()
+    }
+}
+
 /// A connection to the server.
 #[derive(Debug)]
 pub struct Wire {
     stream: UnixStream,
     next_id: u16,
+    keeper: Option<(Keeper, Arc<Mutex<UnixStream>>)>,
 }
 
 impl Wire {
@@ -99,7 +150,35 @@ impl Wire {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        Ok(Self { stream, next_id: 0 })
+        Ok(Self {
+            stream,
+            next_id: 0,
+            keeper: None,
+        })
+    }
+
+    /// From now on serves what the card asks for of this memory, whatever else goes on.
+    pub fn keep(&mut self, ram: &Arc<GuestRam>) -> Result<()> {
+        let reader = self.stream.try_clone()?;
+        // It waits for as long as the connection lasts.
+        reader.set_read_timeout(None)?;
+        let writer = Arc::new(Mutex::new(self.stream.try_clone()?));
+        let keeper = Keeper::start(reader, Arc::clone(&writer), Arc::clone(ram))?;
+        self.keeper = Some((keeper, writer));
+        Ok(())
+    }
+
+    /// True if memory is not shared.
+    pub fn is_kept(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Who serves memory that is not shared; [`Self::keep`] was called before.
+    pub fn keeper(&self) -> &Keeper {
+        match &self.keeper {
+            Some((keeper, _)) => keeper,
+            None => panic!("all memory is shared"),
+        }
     }
 
     /// Negotiates the version as QEMU does, and returns what the server offers.
@@ -180,8 +259,11 @@ impl Wire {
 
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        // A message goes out in one piece, and not into the middle of an answer.
+        let writer = self.keeper.as_ref().map(|(_, writer)| writer);
+        let _alone = writer.map(|w| w.lock().unwrap_or_else(PoisonError::into_inner));
         if fds.is_empty() {
-            return Ok(self.stream.write_all(bytes)?);
+            return Ok((&self.stream).write_all(bytes)?);
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -195,11 +277,15 @@ impl Wire {
             &mut ancillary,
             SendFlags::NOSIGNAL,
         )?;
-        Ok(self.stream.write_all(&bytes[sent..])?)
+        Ok((&self.stream).write_all(&bytes[sent..])?)
     }
 
     /// Reads one reply.
     pub fn receive(&mut self) -> Result<Reply> {
+        if let Some((keeper, _)) = &self.keeper {
+            let reply = keeper.replies.recv_timeout(LIMIT);
+            return reply.map_err(|e| Error::Answer(format!("no reply: {e}")));
+        }
         let mut h = [0; HEADER];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -222,20 +308,15 @@ impl Wire {
             .flatten()
             .collect();
         self.stream.read_exact(&mut h[got..])?;
-        let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-        let (size, flags) = (word(4) as usize, word(8));
-        if flags & 0xf != REPLY || !(HEADER..=2 << 20).contains(&size) {
-            return Err(Error::Answer(format!("flags {flags:#x}, size {size}")));
-        }
-        let mut payload = vec![0; size - HEADER];
+        let Some((head, length)) = header_of(&h) else {
+            return Err(Error::Answer(format!("header {h:?}")));
+        };
+        let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload)?;
-        Ok(Reply {
-            id: u16::from_le_bytes([h[0], h[1]]),
-            command: u16::from_le_bytes([h[2], h[3]]),
-            error: (flags & ERROR != 0).then(|| word(12)),
-            payload,
-            fds,
-        })
+        match head.reply(&payload) {
+            Some(reply) => Ok(Reply { fds, ..reply }),
+            None => Err(Error::Answer(format!("no reply: {head:?}"))),
+        }
     }
 
     /// True if the server has closed the connection, once everything that it sent is read.

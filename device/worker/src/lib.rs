@@ -18,6 +18,9 @@
 //! it came from. [`Steering`] makes the pairs of a card known to each other; frames then travel
 //! between them in bounded queues.
 //!
+//! A pair whose rings or buffers are not shared by the client is served by its thread alone, which has
+//! the memory fetched before a round and brought back after it.
+//!
 //! Waking a thread on another core takes much longer than moving a frame. So a doorbell is served
 //! where it arrives if the worker is asleep, for one round; what is left goes to the worker.
 //! `examples/doorbell.rs` measures both ways.
@@ -50,6 +53,7 @@ mod steering;
 mod sync;
 mod thread;
 mod unplugged;
+mod unshared;
 
 pub use counters::Counters;
 pub use gauge::Gauge;

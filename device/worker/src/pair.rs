@@ -110,6 +110,9 @@ impl Pair {
             stop: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             unplugged: AtomicBool::new(false),
+            unshared: AtomicBool::new(false),
+            rx_pushing: AtomicBool::new(false),
+            tx_pushing: AtomicBool::new(false),
             tallies: Tallies::default(),
             dma,
             report,
@@ -175,6 +178,7 @@ impl Pair {
             .dma
             .memory()
             .ok_or(Fault::at(Error::RingFault, ring.desc))?;
+        let mem = self.place(&ring, mem)?;
         match kind {
             Kind::Rx => {
                 let mut rx = Rx::start(&ring, &mem)?;
@@ -212,6 +216,21 @@ impl Pair {
         drop(state);
         self.wake();
         Ok(())
+    }
+
+    /// The memory to start a queue in: the one that is shared if that holds the ring, or what the
+    /// client can be asked for.
+    fn place(&self, ring: &RingConfig, shared: Arc<DmaMap>) -> Result<Arc<DmaMap>, Fault> {
+        match ring.check(&shared) {
+            Err(fault) if fault.error == Error::RingFault => {
+                let all = self.shared.dma.mirrored().ok_or(fault)?;
+                ring.check(&all)?;
+                self.shared.unshared.store(true, Ordering::Release);
+                Ok(all)
+            }
+            // Said again by who starts it.
+            Ok(()) | Err(_) => Ok(shared),
+        }
     }
 
     /// Has somebody watch the queue of this kind that is started, or resumed, next.
@@ -280,10 +299,24 @@ impl Pair {
             Kind::Rx => state.rx = Slot::Off,
             Kind::Tx => state.tx = Slot::Off,
         }
+        self.leave(&state);
         drop(state);
         // The worker tells the backend, which may take its time.
         self.wake();
         indices
+    }
+
+    /// The next queue may be in memory that is shared.
+    fn leave(&self, state: &State) {
+        if !state.rx.is_running() && !state.tx.is_running() {
+            self.shared.unshared.store(false, Ordering::Release);
+        }
+    }
+
+    /// True unless something that a queue has written is still on its way to memory that is not
+    /// shared. A queue that was stopped writes nothing more once this is true.
+    pub fn is_settled(&self, kind: Kind) -> bool {
+        !self.shared.pushing(kind).load(Ordering::Acquire)
     }
 
     /// The next avail and the next used index of a queue, if it was started.
@@ -294,7 +327,9 @@ impl Pair {
     /// The driver has made entries available. Never waits.
     pub fn doorbell(&self, kind: Kind) {
         self.tally(kind).doorbell();
-        if self.inline_doorbells {
+        // Elsewhere, only the worker can wait for what has to be fetched.
+        let here = !self.shared.unshared.load(Ordering::Acquire);
+        if self.inline_doorbells && here {
             let shared = &self.shared;
             return serve_or_kick(&shared.gate, &shared.kick, |state| {
                 // A worker that comes back by itself needs no doorbells, and no waking.
@@ -377,6 +412,7 @@ impl Pair {
         let mut state = self.shared.gate.lock();
         state.rx = Slot::Off;
         state.tx = Slot::Off;
+        self.leave(&state);
         state.filter = RxFilter::default();
         state.rx_moderation = Moderation::default();
         state.tx_moderation = Moderation::default();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use vnet_contract::queue::{rx_index, tx_index, Kind};
 use vnet_dma::{AddressSpace, DmaMap};
-use vnet_queue::{Observer, Position};
+use vnet_queue::{Observer, Position, Written};
 
 use crate::alarm::Alarm;
 use crate::gate::Gate;
@@ -32,6 +32,11 @@ pub(crate) struct Shared {
     pub(crate) watched: AtomicBool,
     /// The card's cable is pulled.
     pub(crate) unplugged: AtomicBool,
+    /// A queue of the pair is in memory that is not shared: only the worker serves rounds.
+    pub(crate) unshared: AtomicBool,
+    /// What the queues have written is on its way there.
+    pub(crate) rx_pushing: AtomicBool,
+    pub(crate) tx_pushing: AtomicBool,
     pub(crate) tallies: Tallies,
     pub(crate) dma: AddressSpace,
     pub(crate) report: Arc<dyn Report>,
@@ -51,6 +56,10 @@ impl Shared {
         if state.failed {
             return Round::default();
         }
+        if self.unshared.load(Ordering::Acquire) {
+            // Only the worker can go on, see `unshared::round`.
+            return Round::again();
+        }
         // The snapshot is taken under the lock: after a change of the address space, whoever
         // gets the lock knows that no round works on the old one.
         let snapshot = self.dma.snapshot();
@@ -61,13 +70,43 @@ impl Shared {
         let rules = link.map(|link| link.hub.rules());
         let rules = rules.as_ref().and_then(|rules| rules.as_deref());
         state.unplugged = self.unplugged.load(Ordering::Relaxed);
+        let elsewhere = snapshot.has_mirrors().then_some(&self.unshared);
         let round = state.contain(|state| {
-            state.serve(mem, &self.tallies, rules.map(|r| (r, self.index)), due, arm)
+            let rules = rules.map(|r| (r, self.index));
+            state.serve(mem, &self.tallies, rules, due, arm, elsewhere)
         });
         if let Some(link) = link {
             link.hub.dispatch(&mut state.outbox);
         }
         round
+    }
+
+    /// The same in memory that was fetched. Also returns what is to be pushed.
+    pub(crate) fn serve_unshared(&self, state: &mut State, mem: &DmaMap) -> (Round, [Written; 2]) {
+        let mut written = Default::default();
+        if state.failed {
+            return (Round::default(), written);
+        }
+        let link = self.link.get();
+        let rules = link.map(|link| link.hub.rules());
+        let rules = rules.as_ref().and_then(|rules| rules.as_deref());
+        state.unplugged = self.unplugged.load(Ordering::Relaxed);
+        let round = state.contain(|state| {
+            let rules = rules.map(|r| (r, self.index));
+            state.serve_unshared(mem, &self.tallies, rules, &mut written)
+        });
+        if let Some(link) = link {
+            link.hub.dispatch(&mut state.outbox);
+        }
+        (round, written)
+    }
+
+    /// Whether something that a queue has written is on its way.
+    pub(crate) fn pushing(&self, kind: Kind) -> &AtomicBool {
+        match kind {
+            Kind::Rx => &self.rx_pushing,
+            Kind::Tx => &self.tx_pushing,
+        }
     }
 
     /// Tells whoever watches a queue of something, unless the card may not look at its memory.
@@ -111,6 +150,9 @@ impl Shared {
             self.tallies.rx.lost(refused.len() as u64);
             return;
         }
+        if self.unshared.load(Ordering::Acquire) {
+            return self.kick.kick();
+        }
         serve_or_kick(&self.gate, &self.kick, |state| {
             let round = self.unpack(state);
             self.remind(state, &round, Instant::now);
@@ -127,6 +169,7 @@ impl Shared {
     fn unpack(&self, state: &mut State) -> Round {
         let snapshot = self.dma.snapshot();
         match snapshot.memory() {
+            Some(_) if self.unshared.load(Ordering::Acquire) => Round::again(),
             Some(mem) if !state.failed => {
                 // A worker that comes back by itself needs no doorbells.
                 let arm = state.sleep.is_some();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use vnet_dma::DmaMap;
 use vnet_irq::Vector;
-use vnet_queue::{Due, Fault, Observer, Position, Rx, Tx};
+use vnet_queue::{Due, Fault, Observer, Position, Rx, Tx, Written};
 
 use crate::counters::Tally;
 use crate::mischief::{Fate, Lane};
@@ -44,6 +44,7 @@ pub(crate) trait Ring {
     fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault>;
     fn signalled(&mut self);
     fn indices(&self) -> (u16, u16);
+    fn written(&mut self) -> Written;
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position));
 }
 
@@ -58,6 +59,10 @@ impl Ring for Rx {
 
     fn indices(&self) -> (u16, u16) {
         Rx::indices(self)
+    }
+
+    fn written(&mut self) -> Written {
+        Rx::written(self)
     }
 
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
@@ -78,6 +83,10 @@ impl Ring for Tx {
         Tx::indices(self)
     }
 
+    fn written(&mut self) -> Written {
+        Tx::written(self)
+    }
+
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
         Tx::tell(self, what);
     }
@@ -93,8 +102,24 @@ impl<Q: Ring> Slot<Q> {
         }
     }
 
+    /// The queue, while it runs.
+    pub(crate) fn running(&self) -> Option<&Q> {
+        match self {
+            Slot::Running(queue, _) => Some(queue),
+            Slot::Off | Slot::Failed(_) => None,
+        }
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(self, Slot::Running(..))
+    }
+
+    /// What the queue has written to memory that is not shared, and that is to be pushed.
+    pub(crate) fn written(&mut self) -> Written {
+        match self {
+            Slot::Running(queue, _) => queue.written(),
+            Slot::Off | Slot::Failed(_) => Written::default(),
+        }
     }
 
     /// Stops a queue that runs, for good.

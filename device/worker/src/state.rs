@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the lock of a pair protects, and one round of service.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
 use vnet_backend::Queue;
-use vnet_contract::queue::Kind;
+use vnet_contract::queue::{Error, Kind};
 use vnet_dma::DmaMap;
-use vnet_queue::{Budget, Drain, Fault, Observer, Outcome, Position, Rx, RxFilter, Tx, Waits};
+use vnet_queue::{
+    Budget, Drain, Fault, Observer, Outcome, Position, Rx, RxFilter, Tx, Waits, Written,
+};
 use vnet_rss::Rss;
 
 use crate::alarm::Reminder;
@@ -112,6 +115,37 @@ impl Round {
     fn look_at(&mut self, at: Instant) {
         self.look = self.look.into_iter().chain([at]).min();
     }
+
+    /// One that did nothing, but is to be followed by another.
+    pub(crate) fn again() -> Self {
+        Self {
+            again: true,
+            ..Self::default()
+        }
+    }
+
+    /// Has the pair look again for what it did not find in memory that is shared.
+    #[cold]
+    fn retry(&mut self, unshared: &AtomicBool) {
+        for fault in [&mut self.rx_fault, &mut self.tx_fault] {
+            let lacks =
+                |fault: &mut Fault| matches!(fault.error, Error::BufferFault | Error::RingFault);
+            if fault.take_if(lacks).is_some() {
+                unshared.store(true, Ordering::Release);
+                self.again = true;
+            }
+        }
+    }
+}
+
+/// What a round leaves.
+struct Rest {
+    /// Frames could be received.
+    receives: bool,
+    /// Frames wait for the backend.
+    blocked: bool,
+    /// Frames were taken from the backend.
+    received: bool,
 }
 
 /// The counters of both queues.
@@ -171,7 +205,8 @@ impl State {
 
     /// Serves a batch of each queue. `rules`: how received frames are steered, and the index of
     /// this pair. `due`: the backend is to be asked for frames even if it does not say that it has
-    /// any. `arm`: the driver is asked to ring when there is more to do.
+    /// any. `arm`: the driver is asked to ring when there is more to do. `unshared`: some memory is
+    /// out of reach here only because it is not shared; to be set if a queue needs that.
     pub(crate) fn serve(
         &mut self,
         mem: &DmaMap,
@@ -179,15 +214,70 @@ impl State {
         rules: Option<(&Rss, u16)>,
         due: bool,
         arm: bool,
+        unshared: Option<&AtomicBool>,
     ) -> Round {
         let mut round = Round::default();
-        let (receives, transmits) = match self.mischief {
-            None => (true, true),
-            Some(_) => self.withhold(&mut round),
-        };
-        let blocked = transmits && self.serve_tx(mem, &tallies.tx, arm, &mut round);
-        let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, &mut round);
+        let served = self.withhold(&mut round);
+        let forced = (round.rx_fault, round.tx_fault);
+        let rest = self.carry(mem, tallies, rules, served, (due, arm), &mut round);
+        if (round.rx_fault, round.tx_fault) != forced {
+            if let Some(unshared) = unshared {
+                round.retry(unshared);
+            }
+        }
         self.interrupt(mem, tallies, &mut round);
+        self.fail_queues(mem, tallies, &round);
+        self.rest(rules, rest, &mut round);
+        round
+    }
+
+    /// The same in memory that was fetched, as far as the queues are confined to. The driver sees
+    /// nothing of it before what was written is pushed, so the interrupt that it wants now is for
+    /// what it has seen before.
+    pub(crate) fn serve_unshared(
+        &mut self,
+        mem: &DmaMap,
+        tallies: &Tallies,
+        rules: Option<(&Rss, u16)>,
+        written: &mut [Written; 2],
+    ) -> Round {
+        let mut round = Round::default();
+        let served = self.withhold(&mut round);
+        self.interrupt(mem, tallies, &mut round);
+        let rest = self.carry(mem, tallies, rules, served, (true, true), &mut round);
+        *written = [self.rx.written(), self.tx.written()];
+        self.fail_queues(mem, tallies, &round);
+        self.rest(rules, rest, &mut round);
+        round
+    }
+
+    /// Moves frames: a batch of each queue that is `served`. Each counts as failed only after
+    /// [`Self::fail_queues`].
+    fn carry(
+        &mut self,
+        mem: &DmaMap,
+        tallies: &Tallies,
+        rules: Option<(&Rss, u16)>,
+        (receives, transmits): (bool, bool),
+        (due, arm): (bool, bool),
+        round: &mut Round,
+    ) -> Rest {
+        let blocked = transmits && self.serve_tx(mem, &tallies.tx, arm, round);
+        let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, round);
+        Rest {
+            receives,
+            blocked,
+            received,
+        }
+    }
+
+    /// Says what comes after a round.
+    fn rest(&self, rules: Option<(&Rss, u16)>, rest: Rest, round: &mut Round) {
+        let Rest {
+            receives,
+            blocked,
+            received,
+        } = rest;
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
 
@@ -201,7 +291,6 @@ impl State {
                 None
             },
         };
-        round
     }
 
     /// Returns true if frames wait for the backend.
@@ -268,6 +357,7 @@ impl State {
     }
 
     /// Asks which queues are to be served, receive and transmit.
+    #[inline]
     fn withhold(&mut self, round: &mut Round) -> (bool, bool) {
         let Some(mischief) = &mut self.mischief else {
             return (true, true);
@@ -307,6 +397,7 @@ impl State {
         }
         self.take_over(mem, &tallies.rx, arm, &mut round);
         self.interrupt(mem, tallies, &mut round);
+        self.fail_queues(mem, tallies, &round);
         round
     }
 
@@ -430,7 +521,7 @@ impl State {
         }
     }
 
-    /// Raises the interrupts that the driver asked for, and stops the queues that failed.
+    /// Raises the interrupts that the driver asked for.
     fn interrupt(&mut self, mem: &DmaMap, tallies: &Tallies, round: &mut Round) {
         let rx = self.rx.judge(mem, self.rx_moderation, &mut round.rx_fault);
         let tx = self.tx.judge(mem, self.tx_moderation, &mut round.tx_fault);
@@ -468,6 +559,10 @@ impl State {
                 round.interrupt = round.interrupt.into_iter().chain(next).min();
             }
         }
+    }
+
+    /// Stops the queues that failed.
+    fn fail_queues(&mut self, mem: &DmaMap, tallies: &Tallies, round: &Round) {
         if let Some(fault) = round.rx_fault {
             tallies.rx.error();
             self.rx.tell(|observer, at| observer.fault(mem, at, fault));

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -13,6 +14,7 @@ use crate::polling::{Next, Polling};
 use crate::replace::Rewire;
 use crate::shared::Shared;
 use crate::state::{Round, Sleep};
+use crate::unshared::{self, Fetched};
 
 /// A sleep that is shorter than this, and ends without anything to do, counts as idle spinning.
 const SHORT: Duration = Duration::from_micros(200);
@@ -46,6 +48,12 @@ impl Wiring {
         })
     }
 
+    /// Makes way for that of another backend. Returns what there was, and who waits for its end.
+    fn replace(&mut self, new: Rewire) -> (Self, Sender<()>) {
+        let Rewire { wiring, done } = new;
+        (std::mem::replace(self, wiring), done)
+    }
+
     /// Sees to it that frames come to this queue only while the driver receives.
     fn attach(&mut self, attached: bool) {
         if self.attached != attached {
@@ -63,15 +71,30 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
     // How long the worker slept before this round, if it did, and when it woke.
     let mut slept: Option<(Duration, Instant)> = None;
     let (mut arm, mut look) = (true, 0u32);
+    let mut fetched = Fetched::default();
     while !shared.stop.load(Ordering::Acquire) {
+        if shared.unshared.load(Ordering::Acquire) {
+            let new = shared.gate.lock().rewire.take();
+            drop(new.map(|new| wiring.replace(new)));
+            let (round, receiving) = unshared::round(shared, &mut fetched);
+            wiring.attach(receiving);
+            let now = Instant::now();
+            let more = round.sleep.deadline.is_some_and(|d| d <= now) && round.progress;
+            if round.progress {
+                idle = 0;
+            }
+            if !round.again && !more {
+                let sleep = rest(&round, idle, now);
+                let called = wait(shared, wiring.readiness.as_ref(), sleep, now);
+                idle = idle_rounds(idle, called, now.elapsed());
+            }
+            continue;
+        }
         // What there was of a backend that was replaced goes without the lock.
         let former;
         let (sleep, now, receiving) = {
             let mut state = shared.gate.lock();
-            former = state.rewire.take().map(|new| {
-                let Rewire { wiring: new, done } = new;
-                (std::mem::replace(&mut wiring, new), done)
-            });
+            former = state.rewire.take().map(|new| wiring.replace(new));
             // While it polls, the worker asks the driver every time, and the backend, whose answer
             // may be a system call, some of the times.
             let due = arm || look % LOOKS == 0;
@@ -130,12 +153,16 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
         let called = wait(shared, wiring.readiness.as_ref(), sleep, now);
         let woken = Instant::now();
         let time = woken.saturating_duration_since(now);
-        if called || time >= SHORT && idle < PATIENCE {
-            idle = 0;
-        } else {
-            idle = idle.saturating_add(1);
-        }
+        idle = idle_rounds(idle, called, time);
         slept = Some((time, woken));
+    }
+}
+
+/// Counts rounds that were idle in a row, after a sleep of this length.
+fn idle_rounds(idle: u32, called: bool, time: Duration) -> u32 {
+    match called || time >= SHORT && idle < PATIENCE {
+        true => 0,
+        false => idle.saturating_add(1),
     }
 }
 

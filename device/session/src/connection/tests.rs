@@ -83,10 +83,10 @@ fn an_event_without_a_request_does_not_keep_the_thread_awake() {
     let control = Control::new().unwrap();
     control.hang_up();
     control.client_gone();
-    connection.wait_for_data(&control).unwrap();
+    connection.wait_for_data(&control, None).unwrap();
     assert_eq!(control.request(), None);
     let asleep = std::thread::scope(|s| {
-        let sleeper = s.spawn(|| connection.wait_for_data(&control));
+        let sleeper = s.spawn(|| connection.wait_for_data(&control, None));
         std::thread::sleep(std::time::Duration::from_millis(50));
         let asleep = !sleeper.is_finished();
         client.write_all(&[0]).unwrap();
