@@ -86,10 +86,11 @@ guest_check "a storm to all, one of whom stalls: the others go on" "$at
   modprobe pktgen
   at 0 sh /root/storm &
   sleep 1
-  at 1 ping -c 20 -i 0.1 -W 5 10.6.0.1 | tee /tmp/calls
+  at 1 ping -c 20 -i 0.1 -w 10 10.6.0.1 | tee /tmp/calls
   at 0 sh -c 'cat /proc/net/pktgen/vnet0; echo stop >/proc/net/pktgen/pgctrl'
   wait
-  grep -q ' 0% packet loss' /tmp/calls"
+  # With -w, ping goes on until as many are answered; the last answers of a busy machine are late.
+  awk '/ received/ { exit !(\$4 == 20 && \$1 <= 23) }' /tmp/calls"
 # A card looks at what its backend has lost when it is at work: here, when it sends.
 guest_check "what the stalled card did not get is counted there" "$at
   at 2 ping -c 1 -W 1 10.6.0.1 || :
