@@ -2,8 +2,8 @@
 //! Backend: a line with a rate, a delay and losses, before any other backend.
 //!
 //! [`Shaped`] is an endpoint in front of an endpoint. What the card sends and what it receives each
-//! go over a line of their own. There a frame first meets its fate ([`chance`]): it may be lost,
-//! doubled, or overtaken by the next one. Then it takes its time ([`line`]): as long as its bytes take
+//! go over a line of their own. There a frame first meets its fate (`chance.rs`): it may be lost,
+//! doubled, or overtaken by the next one. Then it takes its time (`line.rs`): as long as its bytes take
 //! at the rate, behind those that came before it, and then the delay, which jitter makes shorter or
 //! longer, but never so that frames overtake each other by it.
 //!

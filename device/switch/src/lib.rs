@@ -2,9 +2,9 @@
 //! Backend: a learning switch (IEEE 802.1Q) that joins the cards of one process with each other, and
 //! by an [`Uplink`] with any other backend.
 //!
-//! The way of a frame: the sender's worker reads the head, once ([`head`]), learns its source and
-//! looks its destination up ([`table`]), and copies it from the guest's buffers to where the
-//! receiver finds it ([`inbox`]), with the tag that the receiver's VLANs ask for ([`vlan`]). The
+//! The way of a frame: the sender's worker reads the head, once (`head.rs`), learns its source and
+//! looks its destination up (`table.rs`), and copies it from the guest's buffers to where the
+//! receiver finds it (`inbox.rs`), with the tag that the receiver's VLANs ask for ([`vlan`]). The
 //! receiver's worker is woken, and copies it into its own guest's buffers. Offload metadata goes
 //! along: a large TCP frame crosses whole if the receiver's driver takes it, and is cut on the way
 //! to a receiver that does not ([`vnet_segment`]).
