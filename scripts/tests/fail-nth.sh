@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# Memory runs out at every single allocation that is made for the driver: the first one of an operation
+# fails, then the second, until the operation gets by without one that is left to fail; in a short run one
+# of seven. Each time it is refused or done, the card can be used, and the next attempt starts from there.
+# Receiving loses allocations by chance. Runs on the debug kernel only, whose fault injection does it.
+# "--only PATTERN" takes a part.
+. "$(dirname "$0")/../lib/check.sh"
+. "$REPO/scripts/lib/xdp.sh"
+
+only='*'
+while [ $# -gt 0 ]; do
+  case $1 in
+    --only) only=${2:?} && shift ;;
+    *) die "usage: ${0##*/} [--only PATTERN]" ;;
+  esac
+  shift
+done
+if [ "$FLAVOUR" != debug ]; then
+  skip "fault injection is in the debug kernel: VNET_TEST_FLAVOUR=debug"
+  exit
+fi
+
+check "XDP programs compile" xdp_programs
+FILES=("$XDP_PROGRAMS")
+# What vmalloc says of an allocation that failed has a trace of its own.
+LOG_EXPECTED='Call Trace'
+boot QUEUES=2
+
+IN_GUEST+="
+step=$([ -n "${VNET_LONG:-}" ] && echo 1 || echo 7)"'
+driver=/sys/bus/pci/drivers/vnet
+kinds="/sys/kernel/debug/failslab /sys/kernel/debug/fail_page_alloc"
+
+# set_all NAME VALUE: for slabs and pages.
+set_all() {
+  for kind in $kinds; do echo $2 >$kind/$1; done
+}
+# address FUNCTION
+address() {
+  sed -n "s/^\([0-9a-f]*\) . $1\$/0x\1/p" /proc/kallsyms
+}
+# Allocations that were made to fail so far: each takes one of many times.
+injected() {
+  read slabs </sys/kernel/debug/failslab/times
+  read pages </sys/kernel/debug/fail_page_alloc/times
+  echo $((4000000000 - slabs - pages))
+}
+# one_fails N COMMAND...: runs it with the N-th allocation failing.
+one_fails() {
+  sh -c "echo \$0 >/proc/self/fail-nth; exec \"\$@\"" "$@"
+}
+# walk NAME COMMAND...: runs it with one allocation failing, the first, the second and so on. What
+# check_NAME finds afterwards must be right; it is told whether the command succeeded, and takes it back.
+# A short run tries one in seven.
+walk() {
+  name=$1 nth=$((1 - step)) tried=0 refused=0
+  shift
+  while [ $nth -lt 3000 ]; do
+    nth=$((nth + step)) had=$(injected)
+    for _ in $(seq 50); do
+      if one_fails $nth "$@" >/tmp/out 2>&1; then status=done; else status=refused; fi
+      # See ethtool in in-guest.sh.
+      grep -q "temporarily unavailable" /tmp/out || break
+      usleep 200000
+    done
+    failed=$(($(injected) - had))
+    # In a condition, the first command that fails would not end it.
+    (check_$name $status) >/tmp/check 2>&1 &
+    wait $! || {
+      echo "$name: wrong after allocation $nth failed, $status"
+      cat /tmp/out /tmp/check
+      return 1
+    }
+    [ $failed != 0 ] || break
+    tried=$((tried + 1))
+    [ $status = done ] || refused=$((refused + 1))
+  done
+  echo "$tried allocations failed, $refused times it was refused"
+  [ $status = done ]
+}
+answers() {
+  ping -c 1 -W 5 $gateway || ping -c 1 -W 5 $gateway
+}
+rings() {
+  ethtool -g vnet0 | sed -n "/^Current/,\$s/^RX:[[:space:]]*//p"
+}
+channels() {
+  ethtool -l vnet0 | sed -n "/^Current/,\$s/^Combined:[[:space:]]*//p"
+}
+
+check_insmod() {
+  if [ $1 = refused ]; then
+    [ ! -e $driver ]
+  else
+    [ -e $driver ]
+    rmmod vnet
+  fi
+}
+check_open() {
+  if [ $1 = refused ]; then
+    ip link show vnet0 >/tmp/link
+    refused grep "[<,]UP[,>]" /tmp/link
+  else
+    answers
+    ip link set vnet0 down
+  fi
+}
+check_close() {
+  [ $1 = done ]
+  ip link set vnet0 up
+  answers
+}
+check_rings() {
+  if [ $1 = refused ]; then
+    [ $(rings) = 64 ]
+  else
+    [ $(rings) = 128 ]
+    ethtool -G vnet0 rx 64 tx 64
+  fi
+  answers
+}
+# As little as there can be.
+small() {
+  ip link set vnet0 up
+  ip addr replace $guest/24 dev vnet0
+  ethtool -G vnet0 rx 64 tx 64
+  [ $(channels) = 1 ] || ethtool -L vnet0 combined 1
+}
+'
+
+guest_check "the allocations of modules can be told from the others" '
+  grep "^ffffffff[a-f].*\[vnet\]" /proc/kallsyms | head -n 3
+  # The kernel itself is below.
+  set_all require-start 0xffffffffa0000000
+  # The DMA checker, without memory for what it notes, would end.
+  set_all reject-start $(address debug_dma_dump_mappings)
+  set_all reject-end $(address debug_dma_free_pages)
+  set_all ignore-gfp-wait N
+  set_all verbose 0
+  set_all times 2000000000
+  echo N >/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem
+  echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
+  echo 8192 >/sys/kernel/tracing/buffer_size_kb
+  echo 1 >/sys/kernel/tracing/events/page_pool/page_pool_release/enable
+  one_fails 1 ls / >/dev/null
+  [ $(injected) = 0 ]'
+
+# part NAME TITLE PREPARATION COMMAND...
+part() {
+  local name=$1 title=$2 before=$3 output
+  shift 3
+  # shellcheck disable=SC2053 # a pattern
+  [[ $name == $only ]] || return 0
+  if output=$(guest "set -e
+$IN_GUEST
+{ $before; } >/tmp/before 2>&1 || { cat /tmp/before; exit 1; }
+walk $name $*" 300 2>&1); then
+    ok "$title: $(tail -n 1 <<<"$output")"
+  else
+    not_ok "$title"
+    printf '%s\n' "$output" | sed 's/^/    /'
+    guest 'dmesg | tail -n 40' | sed 's/^/    /'
+  fi
+}
+# To load a module takes its time here, so that the card is left for later.
+part insmod "module is loaded" 'rmmod vnet; echo 0 >/sys/bus/pci/drivers_autoprobe' insmod /vnet.ko
+guest 'echo 1 >/sys/bus/pci/drivers_autoprobe; [ -e /sys/module/vnet ] || insmod /vnet.ko'
+# shellcheck disable=SC2016 # expanded there
+{
+  part open "interface is opened" 'small; ip link set vnet0 down' ip link set vnet0 up
+  part close "... and closed" small ip link set vnet0 down
+  part rings "rings are resized" small ethtool -G vnet0 rx 128 tx 128
+}
+
+# While memory fails.
+# shellcheck disable=SC2016 # expanded there
+receive='
+# failing PERCENT: of the allocations made in polls.
+failing() { set_all probability $1; }
+starve() {
+  had=$(injected)
+  traffic
+  for percent in 5 30 100; do
+    failing $percent
+    sleep 2
+  done
+  failing 0
+  end_traffic
+  echo "$(($(injected) - had)) allocations failed"
+  [ $(($(injected) - had)) -ge 20 ]
+  pings
+  from_card 1000000 3
+  to_card 1000000
+}
+'
+during() {
+  # shellcheck disable=SC2053 # a pattern
+  [[ receive == $only ]] || return 0
+  guest_check "memory fails in polls, $1" "$receive$2" 120
+}
+during "frames in few buffers" 'small; starve'
+during "jumbo frames" 'ip link set vnet0 mtu 9000; starve; ip link set vnet0 mtu 1500'
+during "headers apart" 'ethtool -G vnet0 tcp-data-split on; starve; ethtool -G vnet0 tcp-data-split off'
+during "with an XDP program" '
+  ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags
+  starve
+  ip link set vnet0 xdpdrv off'
+during "two queue pairs of large rings" 'ethtool -G vnet0 rx 1024 tx 1024; ethtool -L vnet0 combined 2; starve'
+guest_check "no transmit queue was stuck, and every page pool was empty when it went" '
+  [ $(counter tx_timeouts) = 0 ]
+  [ $(counter queue_errors) = 0 ]
+  rmmod vnet
+  sleep 2
+  sed -n "s/.*page_pool_release: page_pool=\([^ ]*\) inflight=\([^ ]*\) .*/\1 \2/p" \
+    /sys/kernel/tracing/trace >/tmp/pools
+  [ $(wc -l </tmp/pools) -ge 5 ]
+  awk "{ left[\$1] = \$2 } END { for (p in left) if (left[p] != 0) print p, left[p] }" /tmp/pools >/tmp/full
+  cat /tmp/full
+  [ ! -s /tmp/full ]'
+finish
