@@ -179,6 +179,7 @@ impl From<&Command> for Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn command(line: &str) -> Result<Command, Error> {
         Request::parse(line.as_bytes())?.command()
@@ -263,6 +264,18 @@ mod tests {
         // As deep as the parser goes.
         let deep = "[".repeat(100_000);
         assert_eq!(command(&deep).unwrap_err().class, Class::BadRequest);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_strange(bytes: Vec<u8>, at: prop::sample::Index, byte: u8) {
+            let _ = Request::parse(&bytes).and_then(|request| request.command());
+            // One that is nearly good.
+            let mut line = br#"{"execute":"link-set","arguments":{"card":"a","up":true},"id":1}"#.to_vec();
+            let at = at.index(line.len());
+            line[at] = byte;
+            let _ = Request::parse(&line).and_then(|request| request.command());
+        }
     }
 
     #[test]

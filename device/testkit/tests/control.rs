@@ -518,6 +518,27 @@ fn one_card_by_arguments_can_be_steered_too() {
     let mut nic = server.nic_with(options()).unwrap();
     call(&mut client, "link-set", json!({"card": "x", "up": false}));
     assert!(!is_up(&mut nic));
-    server.end().unwrap();
-    assert!(!control.exists());
+    // One that is added may fail, and the first goes on.
+    let other = dir.path().join("y.sock");
+    let settings = json!({"socket": other, "net": "null"});
+    call(&mut client, "card-add", json!({ "settings": settings }));
+    let mut card = Card::connect(&other).unwrap();
+    card.set_bus_master(false).unwrap();
+    let payload = Card::map_message(3, 0, 0, 0x1000_0000);
+    card.wire
+        .call(vnet_testkit::command::DMA_MAP, &payload, &[])
+        .unwrap();
+    let _ = card.set_bus_master(true);
+    let end = Instant::now() + LIMIT;
+    while !card.wire.is_closed() {
+        assert!(Instant::now() < end, "is not hung up on");
+    }
+    call(&mut client, "link-set", json!({"card": "x", "up": true}));
+    round_trip(&mut nic, 0, 1);
+    server
+        .process
+        .signal(rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(server.process.wait().unwrap().success());
+    assert!(!control.exists() && !other.exists());
 }

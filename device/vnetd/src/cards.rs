@@ -40,16 +40,16 @@ impl Cards {
             return Err(Error::Exists(name));
         }
         let _span = info_span!("card", name = name.as_str()).entered();
-        self.add(args)
+        self.add(args).map(drop)
     }
 
-    /// Sets up the only card.
-    pub(crate) fn add(&mut self, args: Args) -> Result<(), Error> {
+    /// Sets up the only card that there is to be at first.
+    pub(crate) fn add(&mut self, args: Args) -> Result<Id, Error> {
         let id = Id(self.next);
         self.next += 1;
         self.cards
             .push(Served::start(id, args, self.events.clone())?);
-        Ok(())
+        Ok(id)
     }
 
     /// Ends a card.

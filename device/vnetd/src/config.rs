@@ -243,6 +243,18 @@ impl Lines<'_> {
 mod tests {
     use super::*;
     use crate::net::Net;
+    use proptest::prelude::*;
+
+    const GOOD: &str = r#"
+log = "info"
+control = "/run/control.sock"
+[[card]]
+name = "vm1"
+socket = "/run/vm1.sock"
+net = { type = "null", copy = true, rx = 64 }
+mac = "52:54:00:12:34:56"
+queues = 0x2
+"#;
 
     fn problems(text: &str) -> Vec<String> {
         let problems = parse(text).unwrap_err();
@@ -350,6 +362,22 @@ mod tests {
         assert_eq!(parse(&many).unwrap().cards.len(), MAX_CARDS);
         let more = many + &card(MAX_CARDS);
         assert_eq!(problems(&more), ["513: more than 256 cards"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text: String, at: prop::sample::Index, piece in "\\PC{0,3}") {
+            let _ = parse(&text);
+            // One that is nearly good.
+            let mut good: Vec<_> = GOOD.chars().collect();
+            let at = at.index(good.len());
+            good.splice(at..=at, piece.chars());
+            let good = String::from_iter(good);
+            if let Err(problems) = parse(&good) {
+                let lines = 0..=good.lines().count();
+                prop_assert!(problems.iter().all(|p| lines.contains(&p.line)), "{problems:?}");
+            }
+        }
     }
 
     #[test]

@@ -45,16 +45,15 @@ pub(crate) enum Cause {
     HandOver,
 }
 
-/// Waits for whatever ends the server of one card.
+/// Waits for whatever ends a process under a holder.
 pub(crate) fn wait(events: &Receiver<Event>) -> Result<Cause, Error> {
     loop {
         match events.recv() {
             Ok(Event::Signal) => return Ok(Cause::Done),
             Ok(Event::HandOver) => return Ok(Cause::HandOver),
-            Ok(
-                Event::Failed(error) | Event::Ended { error, .. } | Event::Useless { error, .. },
-            ) => return Err(error),
-            Ok(Event::AtRest) => {}
+            Ok(Event::Failed(error)) => return Err(error),
+            // A process under a holder is not told these.
+            Ok(Event::AtRest | Event::Ended { .. } | Event::Useless { .. }) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
             Err(_) => return Err(Error::Panicked),
         }

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use vnet_session::Socket;
 
 use crate::args::Args;
-use crate::card::Served;
+use crate::card::{Id, Served};
 use crate::cards::Cards;
 use crate::config::Config;
 use crate::control;
@@ -24,13 +24,13 @@ use crate::limits;
 /// The cards, for the threads that change them.
 pub(crate) type SharedCards = Arc<Mutex<Cards>>;
 
-/// Serves one card until a signal ends it, or an error of the card.
+/// Serves one card until a signal ends it, or an error of the card. Others may be added.
 pub(crate) fn run_one(args: Args, control: Option<&Path>) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, true)?;
-    lock(&cards).add(args)?;
+    let only = lock(&cards).add(args)?;
     let _control = listen(control, &cards)?;
-    let result = end::wait(&events).map(drop);
+    let result = wait(&cards, &events, Some(only));
     finish(&cards, sender, &events, result)
 }
 
@@ -48,18 +48,26 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
         })?;
     }
     let _control = listen(config.control.as_deref(), &cards)?;
-    let result = loop {
+    let result = wait(&cards, &events, None);
+    finish(&cards, sender, &events, result)
+}
+
+/// Waits for whatever ends the server: a signal, or the end of the card that it cannot do without.
+fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Result<(), Error> {
+    loop {
         match events.recv() {
-            Ok(Event::Signal) => break Ok(()),
-            Ok(Event::Ended { id, error }) => lock(&cards).ended(id, &error),
-            Ok(Event::Useless { id, error }) => lock(&cards).useless(id, &error),
-            Ok(Event::Failed(error)) => break Err(error),
+            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Ended { id, error } | Event::Useless { id, error }) if needed == Some(id) => {
+                return Err(error);
+            }
+            Ok(Event::Ended { id, error }) => lock(cards).ended(id, &error),
+            Ok(Event::Useless { id, error }) => lock(cards).useless(id, &error),
+            Ok(Event::Failed(error)) => return Err(error),
             Ok(Event::HandOver | Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
-            Err(_) => break Err(Error::Panicked),
+            Err(_) => return Err(Error::Panicked),
         }
-    };
-    finish(&cards, sender, &events, result)
+    }
 }
 
 /// Lets the cards be steered, if that is wanted.
