@@ -23,7 +23,7 @@ $box ip link set vnettest up
 
 # The process that serves, beside which another one stands by.
 worker() {
-  local pid pids name
+  local pid pids name=''
   read -r -a pids <"/proc/$holder/task/$holder/children"
   for pid in "${pids[@]}"; do
     read -r name 2>/dev/null <"/proc/$pid/comm"
@@ -75,10 +75,47 @@ head -c 40000000 /dev/urandom >"$GUEST_DIR/sent"
 child "$box" nc -ll -p 7000 -e cat "$GUEST_DIR/sent" 2>/dev/null
 child "$box" nc -ll -p 7001 -e sha256sum 2>/dev/null
 
+# Frames that the TAP gave and took, and what the guest and the card have counted, when no frame is on
+# its way: "given taken received sent card_received card_sent rx_drops tx_drops".
+frames() {
+  local before now n counts
+  now=$(tap_packets)
+  for ((n = 0; n < 20; n++)); do
+    before=$now
+    counts=$(guest "$IN_GUEST"'
+      echo $(stat_of rx_packets) $(stat_of tx_packets)
+      for counter in rx._packets tx._packets rx._drops tx._drops; do
+        ethtool -S vnet0 | awk "/card_$counter:/ { n += \$2 } END { print n + 0 }"
+      done')
+    now=$(tap_packets)
+    # shellcheck disable=SC2086 # numbers
+    [ "$before" != "$now" ] || { echo $now $counts && return; }
+  done
+  return 1
+}
+# Frames that were read from the TAP and written to it.
+tap_packets() {
+  sed -n 's/^ *vnettest: *//p' /proc/net/dev | awk '{ print $10, $2 }'
+}
+# adds_up BEFORE AFTER: all that the TAP gave was received or counted as dropped; what was sent was taken
+# by the TAP or counted, or both: of that which a worker had in hand nobody knows.
+adds_up() {
+  # shellcheck disable=SC2086 # eight numbers each
+  set -- $1 $2
+  local given=$(($9 - $1)) taken=$((${10} - $2)) received=$((${11} - $3)) sent=$((${12} - $4))
+  local card=$((${13} - $5)) rx_drops=$((${15} - $7)) tx_drops=$((${16} - $8))
+  echo "to the guest: $given given, $received received ($card by the card's count), $rx_drops dropped"
+  echo "from the guest: $sent sent, $taken taken, $tx_drops dropped"
+  [ $given -gt 1000 ] && [ $sent -gt 1000 ] &&
+    [ $given = $((received + rx_drops)) ] && [ $card = $received ] &&
+    [ $((taken + tx_drops)) -ge $sent ] && [ $((taken + tx_drops)) -le $((sent + 2 * kills)) ]
+}
+
 guest_check "an address" "
   ip addr add 10.99.0.2/24 dev vnet0
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
   gateway=$host pings"
+counted=$(frames)
 guest_check "traffic in both directions" "
   cat /sys/class/net/vnet0/carrier_changes >/tmp/carrier
   head -c 20000000 /dev/urandom >/tmp/up
@@ -110,6 +147,7 @@ guest_check "no ping came back twice, and few were lost" "
   grep transmitted /tmp/pings | tail -n 3
   refused grep -qi dup /tmp/pings
   awk '/transmitted/ { lost += \$1 - \$4 } END { print lost, \"lost\"; exit lost > $kills }' /tmp/pings"
+check "every frame was delivered or counted" adds_up "$counted" "$(frames)"
 guest_check "the guest saw no link go, no queue stuck and no error" '
   [ "$(cat /sys/class/net/vnet0/carrier_changes)" = "$(cat /tmp/carrier)" ]
   [ $(counter tx_timeouts) = 0 ]

@@ -20,7 +20,7 @@ use vnet_dma::{DmaMap, MapError, Mapping};
 use vnet_irq::{EventFd, OutOfRange};
 use vnet_state::maps::{Maps, Row};
 use vnet_state::records::{Fields, Reader, Writer};
-use vnet_state::{Block, Held, Keeper, Memory, Token};
+use vnet_state::{Held, Keeper, Memory, Token};
 use vnet_worker::{Legacy, Report};
 
 use crate::card::Card;
@@ -114,11 +114,12 @@ impl Card {
     pub fn survive(&mut self, survival: Survival, held: &mut Held) -> Result<(), Error> {
         let Survival { memory, keeper } = survival;
         for (index, pair) in self.pairs.iter().enumerate() {
-            let legacy = |queue| Block::new(&memory, queue).map(|block| Legacy::new(&block));
+            let legacy = |queue| Legacy::new(&memory, queue);
             if let (Some(rx), Some(tx)) = (legacy(2 * index), legacy(2 * index + 1)) {
                 pair.inherit(rx, tx);
             }
         }
+        self.count_lost();
         let (maps, rows) = Maps::load(&memory);
         let mut ledger = Ledger {
             memory,
@@ -148,6 +149,27 @@ impl Card {
         self.ledger = Some(ledger);
         self.go_on();
         Ok(())
+    }
+
+    /// Counts the frames that the last process had taken from the backend, and that were neither in
+    /// the driver's buffers nor counted as dropped. Wherever they were, they are lost. As pairs hand
+    /// frames to each other, only the sum over all of them says how many.
+    fn count_lost(&self) {
+        let balances: Option<Vec<_>> = self.pairs.iter().map(|pair| pair.balance()).collect();
+        let Some(balances) = balances else {
+            return;
+        };
+        let (taken, settled) = balances
+            .iter()
+            .fold((0u64, 0u64), |(taken, settled), (t, s)| {
+                (taken.wrapping_add(*t), settled.wrapping_add(*s))
+            });
+        let mut lost = taken.saturating_sub(settled);
+        for (pair, (taken, settled)) in self.pairs.iter().zip(balances) {
+            let part = taken.saturating_sub(settled).min(lost);
+            pair.lost(part);
+            lost -= part;
+        }
     }
 
     /// What is answered from now on was never handled before.

@@ -31,11 +31,15 @@ impl Wire for Socket {
 
     fn read(
         &self,
-        header: &mut [u8; hdr::SIZE],
+        header: VolatileSlice<'_>,
         parts: &[VolatileSlice<'_>],
         spill: &mut [u8],
     ) -> io::Result<Received> {
-        let vectors = Vectors::target(&mut header[..self.header], parts, spill);
+        let vectors = Vectors::target(
+            header.subslice(0, self.header).map_err(io::Error::other)?,
+            parts,
+            spill,
+        );
         let (read, tag) = sys::receive(self.as_fd(), &vectors)?;
         Ok(Received {
             len: read.checked_sub(self.header),

@@ -9,15 +9,22 @@
 //!
 //! Of a frame that is handed to the backend when the process dies, nobody can tell whether it left.
 //! It counts as done, and as dropped: networks lose frames, but do not double them.
+//!
+//! The same store counts the frames that were carried, so that the count is right at any instruction.
 
 use vnet_state::Cell;
 
-/// The used index that the queue would show now, and whether the last entry before it is in doubt.
+/// The used index that the queue would show now, whether the last entry before it is in doubt, and
+/// the number of frames that were carried.
 #[derive(Clone, Debug)]
 pub struct Progress(Cell);
 
 /// The last entry before the index is in doubt.
 const IN_HAND: u64 = 1 << 16;
+/// Frames are counted. Versions that do not count them leave zeros from here on.
+const COUNTED: u64 = 1 << 17;
+/// Where the number of frames begins, which has so many bits less than the cell.
+const FRAMES: u32 = 18;
 
 /// What the last process left unfinished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,22 +41,37 @@ impl Progress {
         Self(cell)
     }
 
-    /// All entries before `index` are done with.
+    /// All entries before `index` are done with, and with that so many more frames were carried.
     #[inline]
-    pub(crate) fn done(&self, index: u16) {
-        self.0.set(index.into());
+    pub(crate) fn done(&self, index: u16, frames: u64) {
+        let count = self.0.get() >> FRAMES;
+        let count = count.wrapping_add(frames) << FRAMES;
+        self.0.set(u64::from(index) | COUNTED | count);
     }
 
     /// The entry before `index` is on its way, all before that are done with.
     #[inline]
     pub(crate) fn in_hand(&self, index: u16) {
-        self.0.set(u64::from(index) | IN_HAND);
+        let count = self.0.get() >> FRAMES << FRAMES;
+        self.0.set(u64::from(index) | IN_HAND | COUNTED | count);
+    }
+
+    /// Frames that were carried; `None` if the last process did not count them.
+    pub fn frames(&self) -> Option<u64> {
+        let value = self.0.get();
+        (value & COUNTED != 0).then_some(value >> FRAMES)
+    }
+
+    /// Counts frames from here on. What the cell says of the index stays.
+    pub fn count_from(&self, frames: u64) {
+        let index = self.0.get() & (COUNTED - 1);
+        self.0.set(index | COUNTED | frames << FRAMES);
     }
 
     /// Forgets what the cell says of another queue, before one is started whose first used entry
     /// has this index.
     pub fn begin(&self, index: u16) {
-        self.done(index);
+        self.done(index, 0);
     }
 
     /// Where a queue of this size goes on, if `shown` is the used index in guest memory.

@@ -62,7 +62,7 @@ impl Rx {
 
     /// Keeps track of how far the queue is.
     pub fn track(&mut self, progress: Progress) {
-        progress.done(self.ring.used_after(0));
+        progress.done(self.ring.used_after(0), 0);
         self.progress = Some(progress);
     }
 
@@ -513,7 +513,7 @@ impl Batch<'_> {
         }
         self.unpublished += count;
         if let Some(progress) = self.progress {
-            progress.done(self.ring.used_after(self.unpublished));
+            progress.done(self.ring.used_after(self.unpublished), 1);
         }
         self.first += usize::from(count);
         self.start = self.chains[self.first - 1].parts_end;

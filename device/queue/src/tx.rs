@@ -62,7 +62,7 @@ impl Tx {
 
     /// Keeps track of how far the queue is.
     pub fn track(&mut self, progress: Progress) {
-        progress.done(self.ring.used_after(0));
+        progress.done(self.ring.used_after(0), 0);
         self.progress = Some(progress);
     }
 
@@ -296,12 +296,13 @@ fn tracked(
         if one.frames == 0 {
             // A frame of which a part was sent stays in doubt.
             if !segmenter.is_midway() {
-                progress.done(index);
+                progress.done(index, 0);
             }
             taken.spent = one.spent;
             break;
         }
-        progress.done(index.wrapping_add(1));
+        let sent = one.frames - one.refused;
+        progress.done(index.wrapping_add(1), sent as u64);
         taken.frames += one.frames;
         taken.refused += one.refused;
         taken.refused_bytes += one.refused_bytes;

@@ -39,11 +39,16 @@ impl Block {
     ///
     /// If it is not below [`CELLS`].
     pub fn cell(&self, index: usize) -> Cell {
-        assert!(index < CELLS);
         Cell {
             memory: Arc::clone(&self.memory),
-            at: self.at + index * WORD,
+            at: self.offset(index),
         }
+    }
+
+    /// Where in the memory that is.
+    pub(crate) fn offset(&self, index: usize) -> usize {
+        assert!(index < CELLS);
+        self.at + index * WORD
     }
 }
 

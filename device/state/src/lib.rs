@@ -22,6 +22,7 @@
 
 mod board;
 mod cell;
+mod intake;
 mod keeper;
 pub mod maps;
 mod memory;
@@ -30,5 +31,6 @@ mod snapshot;
 
 pub use board::{Board, LINES};
 pub use cell::{Block, Cell, BLOCKS, CELLS, SESSION};
+pub use intake::Intake;
 pub use keeper::{Held, Keeper, Token};
 pub use memory::{Error, Memory};

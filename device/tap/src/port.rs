@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use vm_memory::VolatileSlice;
 use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
+use vnet_state::Intake;
 
 use crate::header;
 use crate::vectors::MAX_PARTS;
@@ -37,7 +38,7 @@ pub trait Wire: AsFd + Send {
     /// no room for into `spill`. Does not wait.
     fn read(
         &self,
-        header: &mut [u8; hdr::SIZE],
+        header: VolatileSlice<'_>,
         parts: &[VolatileSlice<'_>],
         spill: &mut [u8],
     ) -> io::Result<Received>;
@@ -98,6 +99,8 @@ pub struct Port<W> {
     /// When the host is asked again whether it takes a frame.
     retry: Option<Instant>,
     lost: u64,
+    /// Where frames count from the moment at which they are read.
+    intake: Option<Intake>,
 }
 
 impl<W: Wire> Port<W> {
@@ -112,7 +115,14 @@ impl<W: Wire> Port<W> {
             gathered: Vec::new(),
             retry: None,
             lost: 0,
+            intake: None,
         }
+    }
+
+    /// Has the frames counted that are read.
+    pub(crate) fn count(&mut self, intake: Intake) {
+        intake.begin();
+        self.intake = Some(intake);
     }
 
     fn write(&mut self, frame: &Frame<'_>) -> io::Result<usize> {
@@ -152,7 +162,18 @@ impl<W: Wire> Port<W> {
             return false;
         };
         let mut bytes = [0; hdr::SIZE];
-        let read = self.wire.read(&mut bytes, room.parts, &mut self.buffer);
+        let (wire, buffer) = (&self.wire, &mut self.buffer[..]);
+        let read = match &self.intake {
+            None => wire.read(VolatileSlice::from(&mut bytes[..]), room.parts, buffer),
+            Some(intake) => {
+                let place = intake.place(hdr::SIZE);
+                let read = wire.read(place, room.parts, buffer);
+                place.copy_to(&mut bytes[..]);
+                // A frame that the kernel could not write to the guest's memory is gone, too.
+                self.lost += u64::from(intake.take() && read.is_err());
+                read
+            }
+        };
         // Any error ends the batch: there is nothing to read, or there never will be again
         // because the interface was deleted.
         let Ok(Received { len, tag }) = read else {
@@ -247,7 +268,8 @@ impl<W: Wire> Queue for Port<W> {
         self.retry = None;
         let mut bytes = [0; hdr::SIZE];
         for _ in 0..RESET_FRAMES {
-            if self.wire.read(&mut bytes, &[], &mut self.buffer).is_err() {
+            let header = VolatileSlice::from(&mut bytes[..]);
+            if self.wire.read(header, &[], &mut self.buffer).is_err() {
                 break;
             }
         }

@@ -137,16 +137,16 @@ pub(crate) fn write(
 /// no room for into `spill`. Returns the number of bytes, with the header.
 pub(crate) fn read(
     tun: BorrowedFd<'_>,
-    header: &mut [u8; hdr::SIZE],
+    header: VolatileSlice<'_>,
     parts: &[VolatileSlice<'_>],
     spill: &mut [u8],
 ) -> io::Result<usize> {
     let vectors = Vectors::target(header, parts, spill);
     let all = vectors.as_slice();
-    // SAFETY: the vectors describe `header` and `spill`, which are borrowed for writing, and memory
-    // that `parts` borrows, so all of it stays mapped during the call, and is apart from the others.
-    // That the guest may access the parts at the same time is nothing to the kernel, and there is no
-    // Rust reference to them.
+    // SAFETY: the vectors describe `spill`, which is borrowed for writing, and memory that `header` and
+    // `parts` borrow, so all of it stays mapped during the call, and is apart from the others. That
+    // somebody else may access the latter two at the same time is nothing to the kernel, and there is
+    // no Rust reference to them.
     let n = unsafe { libc::readv(tun.as_raw_fd(), all.as_ptr(), all.len() as c_int) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
+use vnet_state::Intake;
 
 use crate::attach::{adopt, attach, Attached};
 use crate::name::Name;
@@ -46,6 +47,8 @@ pub struct Tap {
     max_queues: u16,
     /// Controls the interface.
     control: Arc<OwnedFd>,
+    /// What counts the frames of each queue, if anything does.
+    intakes: Vec<Intake>,
     /// Asks after the interface. The interface may be moved to another namespace; then there is no
     /// link any more as far as this process can see.
     socket: OwnedFd,
@@ -86,6 +89,11 @@ impl Tap {
         self.queues.iter().map(|fd| fd.as_fd())
     }
 
+    /// Has the frames counted that are read from the queues, with one of these for each.
+    pub fn count(&mut self, intakes: Vec<Intake>) {
+        self.intakes = intakes;
+    }
+
     fn new(name: &str, queues: u16, attached: Attached) -> Result<Self, Error> {
         let Attached {
             name: checked,
@@ -114,6 +122,7 @@ impl Tap {
             multi_queue,
             max_queues: queues,
             control,
+            intakes: Vec::new(),
             socket,
             offloads,
             shared: Arc::default(),
@@ -198,6 +207,7 @@ impl Endpoint for Tap {
         self.look_at_mtu();
         // Queues that are not wanted are closed, so that no frames are sent to them.
         let fds = std::mem::take(&mut self.queues);
+        let mut intakes = std::mem::take(&mut self.intakes).into_iter();
         Ok(fds
             .into_iter()
             .take(queues.into())
@@ -206,7 +216,11 @@ impl Endpoint for Tap {
                     fd: tun,
                     detachable: self.multi_queue,
                 };
-                Box::new(Port::new(tun, self.shared.clone(), self.offloads)) as Box<dyn Queue>
+                let mut port = Port::new(tun, self.shared.clone(), self.offloads);
+                if let Some(intake) = intakes.next() {
+                    port.count(intake);
+                }
+                Box::new(port) as Box<dyn Queue>
             })
             .collect())
     }

@@ -32,7 +32,7 @@ impl Wire for Tun {
 
     fn read(
         &self,
-        header: &mut [u8; hdr::SIZE],
+        header: VolatileSlice<'_>,
         parts: &[VolatileSlice<'_>],
         spill: &mut [u8],
     ) -> io::Result<Received> {

@@ -32,9 +32,13 @@ impl<'m> Vectors<'m> {
     }
 
     /// To be read into.
-    pub fn target(header: &'m mut [u8], parts: &[VolatileSlice<'m>], spill: &'m mut [u8]) -> Self {
+    pub fn target(
+        header: VolatileSlice<'m>,
+        parts: &[VolatileSlice<'m>],
+        spill: &'m mut [u8],
+    ) -> Self {
         let mut vectors = Self::new();
-        vectors.push(header.as_mut_ptr(), header.len());
+        vectors.extend(&[header]);
         vectors.extend(parts);
         vectors.push(spill.as_mut_ptr(), spill.len());
         vectors

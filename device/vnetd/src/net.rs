@@ -4,14 +4,16 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use vnet_backend::Endpoint;
+use vnet_contract::queue::rx_index;
 use vnet_gateway::Gateway;
 use vnet_loopback::{Loopback, Null};
 use vnet_packet::Packet;
 use vnet_replay::{Pace, Replay};
 use vnet_session::Socket;
-use vnet_state::{Held, Keeper, Token};
+use vnet_state::{Held, Intake, Keeper, Memory, Token};
 use vnet_stream::Stream;
 use vnet_tap::Tap;
 
@@ -96,6 +98,7 @@ impl Net {
         &self,
         args: &Args,
         keeper: &dyn Keeper,
+        memory: &Arc<Memory>,
         held: &mut Held,
     ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         let Net::Tap { name } = self else {
@@ -108,13 +111,21 @@ impl Net {
         };
         let tokens = (0..args.queues).map(Token::Backend);
         let kept: Vec<_> = tokens.clone().filter_map(|t| held.remove(&t)).collect();
+        // The memory has a place for every queue that a card can have.
+        let intakes = (0..args.queues).filter_map(|pair| {
+            let queue = usize::from(rx_index(pair));
+            Intake::new(memory, queue)
+        });
         if kept.len() == usize::from(args.queues) {
-            return Ok(Box::new(Tap::adopt(config, kept)?));
+            let mut tap = Tap::adopt(config, kept)?;
+            tap.count(intakes.collect());
+            return Ok(Box::new(tap));
         }
         // A process that died while it opened them had not served anybody yet.
         drop(kept);
         tokens.clone().for_each(|token| keeper.forget(token));
-        let tap = Tap::open(config)?;
+        let mut tap = Tap::open(config)?;
+        tap.count(intakes.collect());
         for (token, fd) in tokens.zip(tap.descriptors()) {
             keeper.keep(token, fd);
         }

@@ -57,7 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     let client = held.remove(&Token::Client);
 
-    let endpoint = args.net.open_surviving(args, line.as_ref(), &mut held);
+    let endpoint = args
+        .net
+        .open_surviving(args, line.as_ref(), &memory, &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
     let mut card = card(args, endpoint, faults.as_ref())?;
     let sanitizer = card.sanitizer().cloned();

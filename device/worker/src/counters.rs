@@ -61,8 +61,32 @@ impl Tally {
         for (counter, value) in self.all().into_iter().zip(legacy.counters()) {
             counter.store(value, Ordering::Relaxed);
         }
+        // The counters are those of the last batch that was finished; this is more exact.
+        let progress = legacy.progress();
+        match progress.frames() {
+            Some(frames) => self.frames.store(frames, Ordering::Relaxed),
+            None => {
+                let frames = self.frames.load(Ordering::Relaxed);
+                progress.count_from(frames);
+                // Nor did that version know what was taken.
+                let settled = frames + self.drops.load(Ordering::Relaxed);
+                if legacy.intake().is_kept() {
+                    legacy.intake().restart(settled);
+                }
+            }
+        }
+        legacy.intake().take();
         // Called once, before anything counts.
         let _ = self.legacy.set(legacy);
+    }
+
+    /// How many frames this queue has taken from the backend, and what became of frames here: so many
+    /// were carried or dropped. `None` if the backend does not count.
+    pub(crate) fn balance(&self) -> Option<(u64, u64)> {
+        let legacy = self.legacy.get().filter(|l| l.intake().is_kept())?;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let settled = load(&self.frames).wrapping_add(load(&self.drops));
+        Some((legacy.intake().count(), settled))
     }
 
     pub(crate) fn legacy(&self) -> Option<&Legacy> {
@@ -149,6 +173,12 @@ impl Tally {
         }
         drop(before);
         self.changed();
+        if let Some(legacy) = self.legacy.get() {
+            legacy.progress().count_from(0);
+            if legacy.intake().is_kept() {
+                legacy.intake().restart(0);
+            }
+        }
     }
 
     fn before(&self) -> MutexGuard<'_, [u64; Legacy::COUNTERS]> {

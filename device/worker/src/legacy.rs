@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What a queue leaves to the next process that serves it.
 
-use vnet_queue::Progress;
-use vnet_state::{Block, Cell};
+use std::sync::Arc;
 
-/// The cells of one queue: its progress, then its counters. New ones are added behind these.
+use vnet_queue::Progress;
+use vnet_state::{Block, Cell, Intake, Memory};
+
+/// The cells of one queue: its progress, then its counters. Behind these are those of the backend's
+/// queue; see [`Intake`]. New ones are added there.
 #[derive(Clone, Debug)]
 pub struct Legacy {
     progress: Cell,
     counters: [Cell; Legacy::COUNTERS],
+    intake: Intake,
 }
 
 impl Legacy {
     pub(crate) const COUNTERS: usize = 6;
 
-    /// What is left in this block.
-    pub fn new(block: &Block) -> Self {
-        Self {
+    /// What is left of the queue with this index; `None` if there cannot be one.
+    pub fn new(memory: &Arc<Memory>, queue: usize) -> Option<Self> {
+        let block = Block::new(memory, queue)?;
+        Some(Self {
             progress: block.cell(0),
             counters: std::array::from_fn(|n| block.cell(1 + n)),
-        }
+            intake: Intake::new(memory, queue)?,
+        })
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     pub(crate) fn progress(&self) -> Progress {

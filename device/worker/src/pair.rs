@@ -138,6 +138,18 @@ impl Pair {
         self.shared.tallies.tx.inherit(tx);
     }
 
+    /// How many frames the pair has taken from the backend so far, and how many it has brought to the
+    /// driver or dropped; of those that it hands to other pairs, they have brought or dropped them.
+    /// `None` if the backend does not count.
+    pub fn balance(&self) -> Option<(u64, u64)> {
+        self.shared.tallies.rx.balance()
+    }
+
+    /// Counts frames that were lost on their way to the driver.
+    pub fn lost(&self, frames: u64) {
+        self.shared.tallies.rx.lost(frames);
+    }
+
     /// Says that a queue is about to be started with this configuration. A process that finds it
     /// written down that the queue was started, but not how far it is, takes it for unused.
     pub fn announce(&self, kind: Kind, ring: &RingConfig) {
