@@ -7,6 +7,7 @@ NIC=vnet            # vnet or a rival: virtio-net, e1000e, igb, vmxnet3
 KINDS=()            # for a guest with different NICs: what each is instead of NIC
 NICS=1              # how many
 NET=(gateway)       # backend of each; the last one serves for the rest
+WITHOUT=()          # features that each card goes without; the last one serves for the rest
 QUEUES=1            # queue pairs of each
 MEM=512M            # guest memory
 MEMORY=shared       # private: QEMU keeps it to itself, and the card has to ask for it
@@ -37,9 +38,15 @@ slowness() {
   if [ "$FLAVOUR" = debug ]; then echo 8; else echo 1; fi
 }
 
+# nth N VALUE...: value N, or the last one if there are fewer.
+nth() {
+  local n=$1 last=$(($# - 2))
+  shift
+  [ $# -eq 0 ] || echo "${*:$((n < last ? n : last))+1:1}"
+}
+
 guest_backend() {
-  local last=$((${#NET[@]} - 1))
-  echo "${NET[$(($1 < last ? $1 : last))]}"
+  nth "$1" "${NET[@]}"
 }
 
 # guest_nic N: what NIC N is.
@@ -77,11 +84,13 @@ guest_netdev() {
 
 # vnetd_start N: starts the device server of NIC N and waits until it listens.
 vnetd_start() {
-  local n=$1 tries=0 more=()
+  local n=$1 tries=0 without more=()
   if [ "$FAULTS" = yes ]; then
     touch "$GUEST_DIR/faults"
     more=(--faults "$GUEST_DIR/faults")
   fi
+  without=$(nth "$n" "${WITHOUT[@]}")
+  [ -z "$without" ] || more+=(--without "$without")
   child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/nic$n.sock" --net "$(guest_backend "$n")" \
     --mac "$(guest_mac "$n")" --queues "$QUEUES" --mtu-max "$MTU_MAX" --log "$VNETD_LOG" \
     --sanitize "$SANITIZE" "${VNETD_ARGS[@]}" "${more[@]}" \

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::debug;
 use vnet_backend::{Endpoint, Offloads};
-use vnet_contract::features::MAC_FILTER;
+use vnet_contract::features::{complete, MAC_FILTER};
 use vnet_contract::pci::{MAX_QUEUE_PAIRS, MSIX_PBA_OFFSET};
 use vnet_dma::{AddressSpace, MapError, Mapping, Relay};
 use vnet_faults::Faults;
@@ -113,7 +113,7 @@ impl Card {
         let monitor = Monitor::spawn(Arc::clone(&endpoint), Arc::clone(&events), notes, inbox)
             .map_err(Error::Thread)?;
 
-        let offered = offer(&backend);
+        let offered = complete(offer(&backend) & !config.withheld);
         let queues = 2 * usize::from(config.queue_pairs);
         let card = Self {
             pairs,

@@ -15,6 +15,9 @@ pub struct Config {
     pub queue_pairs: u16,
     /// Largest MTU that the driver may set; the backend's limit holds as well.
     pub max_mtu: u16,
+    /// Features that the card does not offer, though it has them, as bits of the contract. What needs
+    /// one of them is not offered either.
+    pub withheld: u64,
     /// How its queue pairs are served.
     pub service: Options,
 }

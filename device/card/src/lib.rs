@@ -43,6 +43,7 @@ pub use card::Card;
 pub use config::{Config, Error};
 pub use events::Forced;
 pub use limit::Limit;
+pub use negotiation::IMPLEMENTED;
 pub use operator::{Changed, Driver, LinkReport, Operator, QueueReport};
 pub use survival::Survival;
 pub use vnet_sanitizer::Sanitizer;

@@ -24,6 +24,9 @@ const OWN: u64 = TX_CSUM
     | MAC_FILTER
     | QUEUE_STATS;
 
+/// All features that a card can have.
+pub const IMPLEMENTED: u64 = OWN | RX_CSUM | RX_TSO4 | RX_TSO6 | RX_ECN | RX_USO;
+
 /// What a card with this backend offers: what the card does itself, and what the backend can
 /// deliver.
 pub(crate) fn offer(backend: &Capabilities) -> u64 {

@@ -3,8 +3,9 @@
 //! backend that can do everything.
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Offloads, Queue, RxRing};
-use vnet_card::{Card, Config, Options};
-use vnet_contract::{features::FEATURES, regs};
+use vnet_card::{Card, Config, Options, IMPLEMENTED};
+use vnet_contract::features::{self, FEATURES};
+use vnet_contract::regs;
 
 /// Claims to be able to do everything.
 struct Able;
@@ -33,17 +34,22 @@ impl Queue for Able {
     fn receive(&mut self, _ring: &mut dyn RxRing) {}
 }
 
-/// What the card offers, as its driver reads it.
-fn offered() -> u64 {
+/// A card that has all features but these, with memory space on.
+fn card(withheld: u64) -> Card {
     let config = Config {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 1,
         max_mtu: 9000,
+        withheld,
         service: Options::default(),
     };
     let mut card = Card::new(config, Box::new(Able)).unwrap();
-    // Memory space on.
     card.write_config(0x04, &0x0002u16.to_le_bytes());
+    card
+}
+
+/// What the card offers, as its driver reads it.
+fn offered(card: &mut Card) -> u64 {
     let mut value = [0; 8];
     card.read_registers(regs::DEVICE_FEATURES_LO.into(), &mut value);
     u64::from_le_bytes(value)
@@ -77,5 +83,41 @@ fn the_data_sheet_says_what_is_implemented() {
     let (yes, no) = claimed(&std::fs::read_to_string(path).unwrap());
     assert_eq!(yes.len() + no.len(), FEATURES.len());
     let mask = yes.iter().fold(0u64, |mask, bit| mask | 1 << bit);
-    assert_eq!(mask, offered(), "{mask:#x} claimed");
+    assert_eq!(mask, IMPLEMENTED, "{mask:#x} claimed");
+    assert_eq!(mask, offered(&mut card(0)), "{mask:#x} claimed");
+}
+
+#[test]
+fn what_is_withheld_is_not_there() {
+    let read = |card: &mut Card, offset: u32| {
+        let mut value = [0; 4];
+        card.read_registers(offset.into(), &mut value);
+        u32::from_le_bytes(value)
+    };
+    for feature in FEATURES.iter().filter(|f| IMPLEMENTED & (1 << f.bit) != 0) {
+        let name = feature.name;
+        let mut card = card(1 << feature.bit);
+        let offered = offered(&mut card);
+        let gone = IMPLEMENTED & !offered;
+        assert_eq!(gone & (1 << feature.bit), 1 << feature.bit, "{name}");
+        assert_eq!(features::check(offered, offered), Ok(()), "{name}");
+        // Nothing goes but what needs it.
+        for other in FEATURES.iter().filter(|f| gone & (1 << f.bit) != 0) {
+            assert!(
+                other.bit == feature.bit || other.needs & gone != 0,
+                "{name}: {}",
+                other.name
+            );
+        }
+        for register in regs::GLOBAL
+            .iter()
+            .filter(|r| r.feature == 1 << feature.bit)
+        {
+            let before = read(&mut card, regs::ILLEGAL_ACCESSES);
+            assert_eq!(read(&mut card, register.offset), 0, "{name}");
+            let after = read(&mut card, regs::ILLEGAL_ACCESSES);
+            assert_eq!(after, before + 1, "{name}: {}", register.name);
+        }
+    }
+    assert_eq!(offered(&mut card(IMPLEMENTED)), 0);
 }

@@ -103,6 +103,31 @@ pub const fn check(offered: u64, accepted: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is left of a set without the features that need others which are not in it: what a card
+/// can offer.
+#[must_use]
+pub const fn complete(set: u64) -> u64 {
+    let mut set = set;
+    // What a feature needs may itself need something.
+    while let Some(lacking) = first_lacking(set) {
+        set &= !(1 << lacking);
+    }
+    set
+}
+
+/// The first feature in the set that needs one which is not.
+const fn first_lacking(set: u64) -> Option<u8> {
+    let mut i = 0;
+    while i < FEATURES.len() {
+        let f = FEATURES[i];
+        if set & (1 << f.bit) != 0 && f.needs & !set != 0 {
+            return Some(f.bit);
+        }
+        i += 1;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +153,17 @@ mod tests {
             Err(Refusal::Missing(TX_CSUM))
         );
         assert_eq!(check(u64::MAX, 1 << 63), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_of_a_set_can_be_accepted() {
+        assert_eq!(complete(u64::MAX), u64::MAX);
+        assert_eq!(complete(!RSS), !(RSS | HASH_REPORT));
+        assert_eq!(complete(RX_TSO4 | HDR_SPLIT | MODERATION), MODERATION);
+        for f in FEATURES {
+            let left = complete(!(1 << f.bit));
+            assert_eq!(check(left, left), Ok(()), "{}", f.name);
+            assert_eq!(left & (1 << f.bit), 0, "{}", f.name);
+        }
     }
 }

@@ -69,6 +69,7 @@ impl Bench {
             mac: [0x52, 0x54, 0, 1, 2, 3],
             queue_pairs: PAIRS,
             max_mtu: 9000,
+            withheld: 0,
             service: Options::default(),
         };
         let mut card = Card::new(config, endpoint).expect("a good configuration");

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     recvmsg, sendmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -289,12 +290,16 @@ impl Wire {
         let mut h = [0; HEADER];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(
-            &self.stream,
-            &mut [IoSliceMut::new(&mut h)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )?
+        // With a timeout, a process that was stopped for a while is told so.
+        let got = retry_on_intr(|| {
+            let mut parts = [IoSliceMut::new(&mut h)];
+            recvmsg(
+                &self.stream,
+                &mut parts,
+                &mut ancillary,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        })?
         .bytes;
         if got == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

@@ -11,7 +11,7 @@ use std::process::Output;
 
 use common::{options, round_trip};
 use rustix::process::Signal;
-use vnet_contract::regs;
+use vnet_contract::{features, regs};
 use vnet_testkit::{command, Card, Process, Server};
 
 fn run(args: &[&str]) -> Output {
@@ -41,6 +41,7 @@ fn arguments_that_cannot_be() {
         (&["--socket", "s", "--mac", "1:2:3"], "--mac"),
         (&["--socket", "s", "--mac", "01:00:5e:00:00:01"], "--mac"),
         (&["--socket", "s", "--log", "loud"], "loud"),
+        (&["--socket", "s", "--without", "wings"], "MRG_RXBUF"),
         (&["--socket", "s", "--frobnicate"], "--frobnicate"),
         (&["--socket", "s", "more"], "more"),
     ] {
@@ -54,7 +55,14 @@ fn help_names_every_argument() {
     let help = run(&["--help"]);
     assert!(help.status.success());
     let text = String::from_utf8(help.stdout).unwrap();
-    for argument in ["--socket", "--net", "--mac", "--queues", "--log"] {
+    for argument in [
+        "--socket",
+        "--net",
+        "--mac",
+        "--queues",
+        "--without",
+        "--log",
+    ] {
         assert!(text.contains(argument), "{argument}:\n{text}");
     }
     assert!(run(&["--version"]).status.success());
@@ -122,6 +130,30 @@ fn a_tap_that_cannot_be() {
     refused(&forbidden, 1, "takes CAP_NET_ADMIN");
     let other = run_with_tap("-rn", "true", "lo");
     refused(&other, 1, "it exists and is no TAP");
+}
+
+#[test]
+fn a_card_goes_without_what_is_withheld() {
+    for names in ["RX_CSUM", "mrg_rxbuf,RSS,QUEUE_STATS", "ALL"] {
+        for more in [&[][..], &["--survive"]] {
+            let args = [&["--without", names][..], more].concat();
+            let server = Server::start_with("loopback", &args).unwrap();
+            let mut nic = server.nic_with(options()).unwrap();
+            let offered = nic.card.reg64(regs::DEVICE_FEATURES_LO).unwrap();
+            for feature in features::FEATURES {
+                if names
+                    .split(',')
+                    .any(|n| feature.name.eq_ignore_ascii_case(n))
+                {
+                    assert_eq!(offered & (1 << feature.bit), 0, "{names}");
+                }
+            }
+            assert_eq!(offered == 0, names == "ALL", "{names}");
+            for seed in 0..20 {
+                round_trip(&mut nic, 0, seed);
+            }
+        }
+    }
 }
 
 #[test]

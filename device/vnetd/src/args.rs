@@ -11,6 +11,7 @@ use crate::mac::Mac;
 use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize::Mode;
+use crate::without::{self, Without};
 
 /// Serves vnet network cards to virtual machines.
 #[derive(Debug, Parser)]
@@ -99,6 +100,12 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1500..))]
     pub(crate) mtu_max: u16,
 
+    /// Features of the data sheet, section 5, that the card does not offer, nor what needs them: a
+    /// driver has to work without each of them
+    #[arg(long, value_name = "FEATURE,...", value_delimiter = ',', ignore_case = true,
+          value_parser = without::parser())]
+    pub(crate) without: Vec<Without>,
+
     /// Longest time that an idle queue goes on looking for work before it sleeps, in microseconds
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u16).range(..=1000))]
@@ -137,6 +144,7 @@ mod tests {
     use super::*;
     use clap::error::ErrorKind;
     use clap::CommandFactory;
+    use vnet_contract::features::{RSS, TX_USO};
 
     fn parse(args: &[&str]) -> Result<Cli, ErrorKind> {
         let all = ["vnetd", "--socket", "s"].iter().chain(args);
@@ -158,7 +166,21 @@ mod tests {
         assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
         assert_eq!((args.net, args.mac), (Net::Gateway, None));
         assert_eq!(args.faults, None);
+        assert!(args.without.is_empty());
         assert_eq!((args.sanitize, args.sanitize_patience), (Mode::Off, 10));
+    }
+
+    #[test]
+    fn features_are_named_as_in_the_data_sheet() {
+        let cli = parse(&["--without", "RSS,tx_uso", "--without", "all"]);
+        let args = cli.unwrap().card.unwrap();
+        let bits = args.without.iter().map(|w| w.0).collect::<Vec<_>>();
+        assert_eq!(bits, [RSS, TX_USO, vnet_card::IMPLEMENTED]);
+        // The second is not something that this card has.
+        for bad in ["WINGS", "RSS,TIMESTAMP"] {
+            let error = parse(&["--without", bad]).unwrap_err();
+            assert_eq!(error, ErrorKind::InvalidValue, "{bad}");
+        }
     }
 
     #[test]

@@ -190,6 +190,7 @@ pub(crate) fn card(
         mac: mac.0,
         queue_pairs: args.queues,
         max_mtu: args.mtu_max,
+        withheld: args.without.iter().fold(0, |all, one| all | one.0),
         service: Options {
             poll: Duration::from_micros(args.poll_us.into()),
             tx_timer: Duration::from_micros(args.tx_timer_us.into()),

@@ -110,6 +110,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             queue_pairs: 1,
             max_mtu: 1500,
+            withheld: 0,
             service: Options::default(),
         };
         Arc::new(Mutex::new(

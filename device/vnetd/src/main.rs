@@ -28,6 +28,7 @@ mod server;
 mod settings;
 mod steer;
 mod switches;
+mod without;
 mod worker;
 
 use std::process::ExitCode;

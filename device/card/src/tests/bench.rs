@@ -43,6 +43,7 @@ pub(super) fn new_card(endpoint: Box<dyn Endpoint>) -> Card {
         mac: MAC,
         queue_pairs: PAIRS,
         max_mtu: 9000,
+        withheld: 0,
         service: Options::default(),
     };
     Card::new(config, endpoint).unwrap()

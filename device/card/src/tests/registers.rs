@@ -281,6 +281,7 @@ fn a_card_that_cannot_be_is_refused() {
         mac: MAC,
         queue_pairs: 1,
         max_mtu: 9000,
+        withheld: 0,
         service: Options::default(),
     };
     let refusal = |config| Card::new(config, Box::new(Null::new())).err().unwrap();

@@ -309,6 +309,7 @@ fn only_the_same_card_goes_on() {
         mac: super::bench::MAC,
         queue_pairs: PAIRS,
         max_mtu: 9000,
+        withheld: 0,
         service: Options::default(),
     };
     other(same).unwrap();

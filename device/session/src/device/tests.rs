@@ -22,6 +22,7 @@ fn device() -> (Device, Receiver<Error>) {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 2,
         max_mtu: 1500,
+        withheld: 0,
         service: Options::default(),
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();

@@ -20,6 +20,7 @@ fn with_session(test: impl FnOnce(&Path, &Control)) {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 1,
         max_mtu: 1500,
+        withheld: 0,
         service: Options::default(),
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();
