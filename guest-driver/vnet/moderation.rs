@@ -28,7 +28,7 @@ use vnet_contract::{
 use crate::nic::Nic;
 
 /// What the card does until told otherwise.
-pub(crate) const DEFAULT: Coalesce = Coalesce {
+const DEFAULT: Coalesce = Coalesce {
     rx: NONE,
     // The time is also the longest that a frame which was sent stays with the driver.
     tx: Moderation {
@@ -37,6 +37,15 @@ pub(crate) const DEFAULT: Coalesce = Coalesce {
     },
     adaptive_rx: true,
 };
+
+/// What a card with these features does until told otherwise. One that does not moderate has nothing
+/// that could adapt.
+pub(crate) fn initial(accepted: u64) -> Coalesce {
+    Coalesce {
+        adaptive_rx: DEFAULT.adaptive_rx && accepted & features::MODERATION != 0,
+        ..DEFAULT
+    }
+}
 
 const NONE: Moderation = Moderation {
     usecs: 0,

@@ -114,6 +114,7 @@ impl<'a> Nic<'a> {
         rss: Option<Rss>,
         queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     ) -> Result<Self> {
+        let coalesce = moderation::initial(identity.features);
         let mut looks = KVec::with_capacity(queue_stats.len(), GFP_KERNEL)?;
         for _ in 0..queue_stats.len() {
             looks.push(AtomicFlag::new(false), GFP_KERNEL)?;
@@ -124,8 +125,8 @@ impl<'a> Nic<'a> {
             identity,
             max_pairs: queue_stats.len() as u16,
             shape: KBox::pin_init(new_mutex!(shape), GFP_KERNEL)?,
-            coalesce: KBox::pin_init(new_mutex!(moderation::DEFAULT), GFP_KERNEL)?,
-            adaptive: AtomicFlag::new(moderation::DEFAULT.adaptive_rx),
+            coalesce: KBox::pin_init(new_mutex!(coalesce), GFP_KERNEL)?,
+            adaptive: AtomicFlag::new(coalesce.adaptive_rx),
             rss: match rss {
                 Some(rss) => Some(KBox::pin_init(new_mutex!(rss), GFP_KERNEL)?),
                 None => None,
