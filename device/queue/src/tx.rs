@@ -9,7 +9,7 @@ use vnet_dma::DmaMap;
 use vnet_faults::Site;
 use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
 
-use crate::chain::{walk, Chain, Direction};
+use crate::chain::{walk, Direction};
 use crate::header::{self, ETH_HLEN};
 use crate::progress::{Progress, Recovered};
 use crate::ring::Ring;
@@ -37,12 +37,14 @@ pub struct Tx {
 /// A chain with its header taken off.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    chain: Chain,
+    /// Index of its first descriptor.
+    head: u16,
     meta: Meta,
     /// Bytes of the frame.
     len: usize,
-    /// Where the frame starts among the parts.
+    /// Where the frame starts and ends among the parts.
     parts_start: usize,
+    parts_end: usize,
 }
 
 impl Tx {
@@ -191,10 +193,7 @@ impl Tx {
             };
             let before = parts.len();
             match self.read(view, head, parts) {
-                Ok(sent) => {
-                    budget.spend(1, sent.len, sent.chain.descriptors.into());
-                    self.chains.push(sent);
-                }
+                Ok((len, descriptors)) => budget.spend(1, len, descriptors.into()),
                 Err(fault) => {
                     parts.truncate(before);
                     self.ring.give_back(1);
@@ -205,13 +204,15 @@ impl Tx {
         Ok(Waits::Nothing)
     }
 
-    /// Checks one chain and its header.
+    /// Checks one chain and its header, and adds it to the batch. Returns the bytes of the frame, and
+    /// how many descriptors were read for it.
+    #[inline]
     fn read<'m>(
         &mut self,
         view: &mut View<'m>,
         head: u16,
         parts: &mut Vec<VolatileSlice<'m>>,
-    ) -> Result<Sent, Fault> {
+    ) -> Result<(usize, u16), Fault> {
         let mut start = parts.len();
         let max = self.header + MAX_FRAME;
         let chain = walk(&mut self.ring, view, head, Direction::Read, max, parts)?;
@@ -220,28 +221,26 @@ impl Tx {
         }
         let len = chain.bytes - self.header;
         let mut bytes = [0; hdr::SIZE];
-        let mut done = 0;
-        while done < self.header {
-            let part = parts[start];
+        let part = parts[start];
+        match part.offset(self.header) {
             // What features append means nothing on transmit, and is only skipped.
-            part.copy_to(bytes.get_mut(done..).unwrap_or_default());
-            let n = part.len().min(self.header - done);
-            done += n;
-            if n == part.len() {
-                start += 1;
-            } else if let Ok(rest) = part.offset(n) {
+            Ok(rest) if part.len() > self.header => {
+                part.copy_to(&mut bytes);
                 parts[start] = rest;
             }
+            _ => start = gather(&mut bytes, self.header, start, parts),
         }
         let header = NetHdr::from_bytes(&bytes);
         let meta =
             header::parse(&header, len, self.features).ok_or(Fault::new(Error::Header, head))?;
-        Ok(Sent {
-            chain,
+        self.chains.push(Sent {
+            head: chain.head,
             meta,
             len,
             parts_start: start,
-        })
+            parts_end: chain.parts_end,
+        });
+        Ok((len, chain.descriptors))
     }
 
     /// Lends the batch to the backend and returns what it took.
@@ -253,7 +252,7 @@ impl Tx {
         frames.extend(self.chains.iter().map(|sent| Frame {
             meta: sent.meta,
             len: sent.len,
-            parts: &parts[sent.parts_start..sent.chain.parts_end],
+            parts: &parts[sent.parts_start..sent.parts_end],
         }));
         let taken = match &self.progress {
             None => self.segmenter.transmit(backend, &frames),
@@ -272,10 +271,34 @@ impl Tx {
             return Ok(());
         }
         for (ahead, sent) in (0..).zip(&self.chains[..count]) {
-            self.ring.put_used(view, ahead, sent.chain.head, 0)?;
+            self.ring.put_used(view, ahead, sent.head, 0)?;
         }
         self.ring.publish(view, count as u16)
     }
+}
+
+/// Takes a header of so many bytes, of which the first are wanted, from the parts at `start`, of which there
+/// are several, or one without a frame behind. Returns where the frame starts.
+#[cold]
+fn gather(
+    bytes: &mut [u8],
+    header: usize,
+    mut start: usize,
+    parts: &mut [VolatileSlice<'_>],
+) -> usize {
+    let mut done = 0;
+    while done < header {
+        let part = parts[start];
+        part.copy_to(bytes.get_mut(done..).unwrap_or_default());
+        let n = part.len().min(header - done);
+        done += n;
+        if n == part.len() {
+            start += 1;
+        } else if let Ok(rest) = part.offset(n) {
+            parts[start] = rest;
+        }
+    }
+    start
 }
 
 /// Lends the frames one by one, and says in between how far it is. The used entry of the first one

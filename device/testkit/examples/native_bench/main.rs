@@ -106,10 +106,11 @@ const SIZES: [u32; 3] = [64, 1514, 65_524];
 fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut report = Report::new();
     for size in SIZES {
-        let name = format!("memcpy {size}");
-        if options.wants(&name) {
-            let samples = (0..options.repeat).map(|_| memcpy::sample(size, options.time));
-            report.add("memcpy", "-", size, 1, samples.collect());
+        for copy in memcpy::COPIES {
+            if options.wants(&format!("memcpy {copy} {size}")) {
+                let samples = (0..options.repeat).map(|_| memcpy::sample(copy, size, options.time));
+                report.add("memcpy", copy, size, 1, samples.collect());
+            }
         }
     }
     let tap = options.tap.as_ref().map(|name| format!("tap:name={name}"));

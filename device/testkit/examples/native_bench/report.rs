@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use crate::memcpy::{ONE_TO_RING, RING_TO_ONE, RING_TO_RING};
+
 struct Row {
     direction: &'static str,
     backend: &'static str,
@@ -60,6 +62,21 @@ impl Report {
         self.0.iter().find(same).map(Row::median)
     }
 
+    /// What a plain copy would reach that copies as this row does: as often, and between as many
+    /// buffers.
+    fn limit(&self, row: &Row) -> Option<f64> {
+        let copy = |name| self.rate("memcpy", name, row.size);
+        match (row.direction, row.backend) {
+            ("memcpy", name) => copy(name),
+            ("tx", "null") => None,
+            (_, "null-copy") => copy(RING_TO_ONE),
+            ("rx", "null") => copy(ONE_TO_RING),
+            // Into the loopback and out again.
+            (_, "loopback") => copy(RING_TO_RING).map(|rate| rate / 2.0),
+            _ => copy(RING_TO_RING),
+        }
+    }
+
     /// A Markdown table.
     pub(crate) fn table(&self) -> String {
         let mut text = String::from(
@@ -84,7 +101,7 @@ impl Report {
                 mpps(low),
                 mpps(high),
                 row.bytes(row.median()) / 1e9,
-                share(self.rate("memcpy", "-", row.size)),
+                share(self.limit(row)),
                 share(self.rate(row.direction, "dpdk", row.size)),
             );
         }
