@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 # Everything that can be changed about the interface changes in random order under full load, for a
-# minute (ten in a long run): nothing leaks, stalls or is complained about. VNET_SEED repeats a run.
+# minute (ten in a long run): nothing leaks, stalls or is complained about. VNET_SEED repeats a run, and
+# VNET_SECONDS has it take longer.
 . "$(dirname "$0")/../lib/check.sh"
 . "$REPO/scripts/lib/xdp.sh"
 
 seed=${VNET_SEED:-$((RANDOM * 32768 + RANDOM))}
-seconds=${VNET_LONG:+600}
+seconds=${VNET_SECONDS:-${VNET_LONG:+600}}
 seconds=${seconds:-60}
 
 check "XDP programs compile" xdp_programs

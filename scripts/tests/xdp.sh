@@ -177,6 +177,28 @@ guest_check "programs come, change and go under traffic" "$xdp"'
   done
   wait $! || { cat /tmp/stream; exit 1; }
   tail -n 5 /tmp/stream' 90
+# pings_while PROGRAM...: each is loaded in turn while a ping is sent every 2 ms; how many were lost is in
+# $lost.
+pings_while=$xdp'
+  pings_while() {
+    ping -i 0.002 -c 1000 10.99.0.1 >/tmp/ping &
+    for program; do
+      usleep 300000
+      load vnet0 $program
+    done
+    wait
+    tail -n 3 /tmp/ping
+    lost=$((1000 - $(sed -n "s/.* \([0-9]*\) received.*/\1/p" /tmp/ping)))
+  }
+'
+guest_check "one that replaces another loses no frame" "$pings_while"'
+  load vnet0 pass
+  pings_while move pass pass_frags move pass
+  [ $lost = 0 ]'
+# What is in flight is lost with the old rings.
+guest_check "coming and going loses no more than what is in flight" "$pings_while"'
+  pings_while off pass off pass off
+  [ $lost -le 20 ]'
 check "ping from the host afterwards" from_host 10
 kill "$(cat "$GUEST_DIR/iperf3.pid")"
 guest_check "a program survives down and up, and rmmod takes it along" "$xdp"'
