@@ -166,10 +166,10 @@ impl Operations for Nic<'_> {
     fn stop(&self, dev: &Locked<'_, Self>) {
         dev.stop_tx();
         dev.set_carrier(false);
-        self.write(regs::queue_reg(RX, regs::Q_CTRL), 0);
-        self.write(regs::queue_reg(TX, regs::Q_CTRL), 0);
-        // Once this is answered, the card leaves the memory alone.
-        let _ = self.read(regs::STATUS);
+        let ends = [self.end::<RX>(), self.end::<TX>()];
+        if ends.contains(&false) {
+            netdev::err!(dev, "a queue does not stop\n");
+        }
     }
 
     fn start_xmit(

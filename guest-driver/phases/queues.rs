@@ -8,7 +8,11 @@ use kernel::{
         Bound,
         Device, //
     },
-    prelude::*, //
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use netdev::{
     dma::{
@@ -47,6 +51,10 @@ const STRIDE: usize = 2048;
 const SHORTEST: usize = 14;
 const LONGEST: usize = STRIDE - hdr::SIZE;
 
+/// How often, and how far apart, a queue that was stopped is looked at.
+const LOOKS: usize = 1000;
+const NEXT_LOOK: Delta = Delta::from_millis(1);
+
 fn slots<B, T>() -> Result<KVec<Slot<B, T>>> {
     let mut slots = KVec::with_capacity(SIZE.into(), GFP_KERNEL)?;
     for _ in 0..SIZE {
@@ -77,6 +85,22 @@ impl Nic<'_> {
     pub(crate) fn start<const QUEUE: u16>(&self) -> bool {
         self.write(regs::queue_reg(QUEUE, regs::Q_CTRL), regs::Q_CTRL_ENABLE);
         self.read(regs::queue_reg(QUEUE, regs::Q_STATUS)) == regs::Q_STATUS_RUNNING
+    }
+
+    /// Stops a queue, and waits until the card leaves its memory alone: at once where the card maps
+    /// that, else when the last message about it is answered. False if that does not come to pass.
+    #[inline(always)]
+    pub(crate) fn end<const QUEUE: u16>(&self) -> bool {
+        self.write(regs::queue_reg(QUEUE, regs::Q_CTRL), 0);
+        (0..LOOKS).any(|_| {
+            let status = self.read(regs::queue_reg(QUEUE, regs::Q_STATUS));
+            // A card that is gone answers with ones.
+            let rests = status == u32::MAX || status & regs::Q_STATUS_RUNNING == 0;
+            if !rests {
+                fsleep(NEXT_LOOK);
+            }
+            rests
+        })
     }
 
     #[inline(always)]

@@ -19,10 +19,10 @@ boot NICS=${#features[@]} SMP=2 QUEUES=2 MEM=1536M
 # Each card has a network of its own.
 $box ip link set lo up
 for n in "${!features[@]}"; do
-  echo 0 >/proc/sys/net/ipv6/conf/vnettest$n/accept_dad
-  $box ip link set vnettest$n mtu 9000 up
-  $box ip addr add 10.99.$n.1/24 dev vnettest$n
-  $box ip addr add fd99:$n::1/64 dev vnettest$n
+  echo 0 >/proc/sys/net/ipv6/conf/vnettest"$n"/accept_dad
+  $box ip link set "vnettest$n" mtu 9000 up
+  $box ip addr add "10.99.$n.1/24" dev "vnettest$n"
+  $box ip addr add "fd99:$n::1/64" dev "vnettest$n"
 done
 head -c 3000000 /dev/urandom >"$GUEST_DIR/sent"
 digest=$(sha256sum <"$GUEST_DIR/sent")
