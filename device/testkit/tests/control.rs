@@ -520,7 +520,7 @@ fn one_card_by_arguments_can_be_steered_too() {
     assert!(!is_up(&mut nic));
     // One that is added may fail, and the first goes on.
     let other = dir.path().join("y.sock");
-    let settings = json!({"socket": other, "net": "null"});
+    let settings = json!({"socket": other, "net": "null", "sanitize": "report"});
     call(&mut client, "card-add", json!({ "settings": settings }));
     let mut card = Card::connect(&other).unwrap();
     card.set_bus_master(false).unwrap();

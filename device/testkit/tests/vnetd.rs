@@ -215,7 +215,8 @@ fn signals_end_it_and_the_socket_goes() {
 
 #[test]
 fn a_client_without_shared_memory_is_told_so() {
-    let mut server = Server::start("loopback").unwrap();
+    // Which rules a driver breaks cannot be seen by way of messages.
+    let mut server = Server::start_with("loopback", &["--sanitize", "report"]).unwrap();
     let mut card = server.card().unwrap();
     card.set_bus_master(false).unwrap();
     // QEMU with memory of its own sends no descriptor.
@@ -226,8 +227,8 @@ fn a_client_without_shared_memory_is_told_so() {
     let status = server.process.wait().unwrap();
     assert_eq!(status.code(), Some(1));
     let text = server.process.stderr();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("share=on"), "{text}");
+    let told = text.lines().filter(|line| line.contains("share=on"));
+    assert_eq!(told.count(), 1, "{text}");
     assert!(!server.socket().exists());
 }
 

@@ -28,8 +28,10 @@ pub(crate) type SharedCards = Arc<Mutex<Cards>>;
 pub(crate) fn run_one(args: Args, control: Option<&Path>) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, true)?;
-    let only = lock(&cards).add(args)?;
+    let mut all = lock(&cards);
     let _control = listen(control, &cards)?;
+    let only = all.add(args)?;
+    drop(all);
     let result = wait(&cards, &events, Some(only));
     finish(&cards, sender, &events, result)
 }
@@ -39,15 +41,17 @@ pub(crate) fn run_one(args: Args, control: Option<&Path>) -> Result<(), Error> {
 pub(crate) fn run(config: Config) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, false)?;
+    let mut all = lock(&cards);
+    let _control = listen(config.control.as_deref(), &cards)?;
     for args in config.cards {
         let name = args.name();
-        let added = lock(&cards).add_named(args);
+        let added = all.add_named(args);
         added.map_err(|error| Error::Card {
             name,
             error: Box::new(error),
         })?;
     }
-    let _control = listen(config.control.as_deref(), &cards)?;
+    drop(all);
     let result = wait(&cards, &events, None);
     finish(&cards, sender, &events, result)
 }
@@ -70,7 +74,8 @@ fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Re
     }
 }
 
-/// Lets the cards be steered, if that is wanted.
+/// Lets the cards be steered, if that is wanted. Comes before the cards, so that who sees the socket
+/// of one finds this one, too; what is asked waits until they are there.
 fn listen(path: Option<&Path>, cards: &SharedCards) -> Result<Option<Socket>, Error> {
     path.map(|path| control::start(path, Arc::clone(cards)))
         .transpose()
