@@ -47,6 +47,10 @@ queue_stats! {
         bytes,
         /// Times that there was no memory for a buffer or an skb.
         alloc_fail,
+        /// Frames that the device dropped, for whatever reason.
+        hw_drops,
+        /// Those of them for which it had no buffers.
+        hw_drop_overruns,
         /// Frames whose checksum the device vouched for.
         csum_unnecessary,
         /// Frames of whose checksum the device said nothing.
@@ -65,6 +69,8 @@ queue_stats! {
         packets,
         /// Their bytes.
         bytes,
+        /// Frames that the device dropped.
+        hw_drops,
         /// Frames whose checksum was left to the device.
         needs_csum,
         /// Frames that were left to the device to cut into segments.

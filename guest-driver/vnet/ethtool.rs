@@ -30,7 +30,6 @@ use netdev::{
     NetDevice, //
 };
 use vnet_contract::{
-    features,
     queue,
     regs, //
 };
@@ -47,13 +46,14 @@ use crate::{
 };
 
 /// Counters that the card keeps for each queue.
-const CARD_QUEUE: [(&str, u32); 6] = [
+const CARD_QUEUE: [(&str, u32); 7] = [
     ("packets", regs::S_FRAMES),
     ("bytes", regs::S_BYTES),
     ("drops", regs::S_DROPS),
     ("errors", regs::S_ERRORS),
     ("doorbells", regs::S_DOORBELLS),
     ("interrupts", regs::S_INTERRUPTS),
+    ("missed", regs::S_MISSED),
 ];
 
 /// Gives the index of a queue of a pair.
@@ -63,10 +63,6 @@ type QueueOf = fn(u16) -> u16;
 const DIRECTIONS: [(&str, QueueOf); 2] = [("rx", queue::rx_index), ("tx", queue::tx_index)];
 
 impl Nic<'_> {
-    fn keeps_counters(&self) -> bool {
-        self.identity.features & features::QUEUE_STATS != 0
-    }
-
     /// Sum of a counter for each protocol, over all queues.
     fn protocols<const N: usize>(&self, of: impl Fn(usize) -> [u64; N]) -> [u64; N] {
         let mut sum = [0; N];

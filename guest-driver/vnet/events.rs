@@ -43,7 +43,7 @@ pub(crate) const WORK_CHECK: usize = 1 << 0;
 /// Work: reset the card and start the queues anew.
 pub(crate) const WORK_RESET: usize = 1 << 1;
 
-/// Ticks from one check to the next. A check reads two registers.
+/// Ticks from one check to the next. A check reads two registers, and two of each pair.
 pub(crate) const TICKS_PER_CHECK: u32 = 4;
 
 /// Checks after which a transmit queue that has done nothing is stuck: a little later than the stack
@@ -253,6 +253,7 @@ impl<'a> Nic<'a> {
                 self.tx_stuck(dev, pair);
             }
         }
+        self.note_missed(dev.active_channels());
         let cause = self.regs.read(regs::EVENT_CAUSE);
         if cause & regs::EVENT_MASK != 0 {
             // If its interrupt is on its way, that finds nothing to do.
@@ -318,6 +319,7 @@ impl<'a> Nic<'a> {
             dev_err!(self.dev, "card offers less than before\n");
             return Err(EIO);
         }
+        self.forget_drops();
         dev.cancel_work(WORK_RESET);
         (control.reported, control.failed) = (0, false);
         self.given_up.store(false, Relaxed);

@@ -299,15 +299,17 @@ impl<'a> Operations for Nic<'a> {
     }
 
     fn rx_queue_stats(&self, channel: u16) -> RxQueueStats {
+        self.note_rx_drops(channel);
         self.queue_stats
             .get(usize::from(channel))
-            .map_or_else(RxQueueStats::default, |(_, rx)| rx.queue.told())
+            .map_or_else(RxQueueStats::default, |(_, rx)| rx.told())
     }
 
     fn tx_queue_stats(&self, channel: u16) -> TxQueueStats {
+        self.note_tx_drops(channel);
         self.queue_stats
             .get(usize::from(channel))
-            .map_or_else(TxQueueStats::default, |(tx, _)| tx.queue.told())
+            .map_or_else(TxQueueStats::default, |(tx, _)| tx.told())
     }
 
     fn fix_features(&self, features: Features) -> Features {
@@ -347,6 +349,7 @@ impl<'a> Operations for Nic<'a> {
 
     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
         for (tx, rx) in &self.queue_stats {
+            stats.rx_missed_errors(rx.missed.get());
             let (tx, rx) = (&tx.queue, &rx.queue);
             stats.tx_packets(tx.packets.get());
             stats.tx_bytes(tx.bytes.get());

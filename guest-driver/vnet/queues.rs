@@ -102,6 +102,8 @@ impl<'a> Nic<'a> {
                 self.regs
                     .write_queue(queue::tx_index(pair), regs::Q_CTRL, 0);
             }
+            // Whoever resets it next need not ask.
+            self.note_all_drops(self.shape().pairs);
             // When this is over, the card no longer touches rings or buffers.
             let rest = (0..self.shape().pairs)
                 .flat_map(|pair| [queue::rx_index(pair), queue::tx_index(pair)])

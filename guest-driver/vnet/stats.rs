@@ -12,6 +12,8 @@ use netdev::{
     TxQueueStats, //
 };
 
+use crate::drops::Drops;
+
 macro_rules! counters {
     ($(#[$doc:meta])* $type:ident { $($(#[$field_doc:meta])* $name:ident,)* }) => {
         $(#[$doc])*
@@ -133,42 +135,6 @@ counters! {
     }
 }
 
-impl TxCounters {
-    /// What the kernel tells of a transmit queue.
-    pub(crate) fn told(&self) -> TxQueueStats {
-        TxQueueStats {
-            packets: self.packets.get(),
-            bytes: self.bytes.get(),
-            needs_csum: self.csum.get(),
-            hw_gso_packets: self.gso.get(),
-            hw_gso_wire_packets: self.gso_segments.get(),
-            stop: self.stops.get(),
-            wake: self.wakes.get(),
-        }
-    }
-}
-
-impl RxCounters {
-    /// What the kernel tells of a receive queue.
-    pub(crate) fn told(&self) -> RxQueueStats {
-        let unnecessary = self.csum_unnecessary.get();
-        let packets = self.packets.get();
-        RxQueueStats {
-            packets,
-            bytes: self.bytes.get(),
-            alloc_fail: self.alloc_failed.get().wrapping_add(self.dropped.get()),
-            csum_unnecessary: unnecessary,
-            // A poll may be counting at the same time, so the difference is of no exact moment.
-            csum_none: packets
-                .saturating_sub(unnecessary)
-                .saturating_sub(self.csum_partial.get()),
-            hw_gro_packets: self.hw_gro_packets.get(),
-            hw_gro_bytes: self.hw_gro_bytes.get(),
-            hw_gro_wire_packets: self.hw_gro_wire_packets.get(),
-        }
-    }
-}
-
 counters! {
     /// Counters of the card as a whole.
     CardCounters {
@@ -190,6 +156,8 @@ counters! {
 pub(crate) struct TxStats {
     pub(crate) queue: TxCounters,
     pub(crate) protocols: Protocols,
+    /// Frames that the card dropped.
+    pub(crate) drops: Drops,
 }
 
 /// Counters of a receive queue, with frames by protocol.
@@ -197,4 +165,48 @@ pub(crate) struct TxStats {
 pub(crate) struct RxStats {
     pub(crate) queue: RxCounters,
     pub(crate) protocols: Protocols,
+    /// Frames that the card dropped, and those of them for which it had no buffers.
+    pub(crate) drops: Drops,
+    pub(crate) missed: Drops,
+}
+
+impl TxStats {
+    /// What the kernel tells of a transmit queue.
+    pub(crate) fn told(&self) -> TxQueueStats {
+        let queue = &self.queue;
+        TxQueueStats {
+            packets: queue.packets.get(),
+            bytes: queue.bytes.get(),
+            hw_drops: self.drops.get(),
+            needs_csum: queue.csum.get(),
+            hw_gso_packets: queue.gso.get(),
+            hw_gso_wire_packets: queue.gso_segments.get(),
+            stop: queue.stops.get(),
+            wake: queue.wakes.get(),
+        }
+    }
+}
+
+impl RxStats {
+    /// What the kernel tells of a receive queue.
+    pub(crate) fn told(&self) -> RxQueueStats {
+        let queue = &self.queue;
+        let unnecessary = queue.csum_unnecessary.get();
+        let packets = queue.packets.get();
+        RxQueueStats {
+            packets,
+            bytes: queue.bytes.get(),
+            alloc_fail: queue.alloc_failed.get().wrapping_add(queue.dropped.get()),
+            hw_drops: self.drops.get(),
+            hw_drop_overruns: self.missed.get(),
+            csum_unnecessary: unnecessary,
+            // A poll may be counting at the same time, so the difference is of no exact moment.
+            csum_none: packets
+                .saturating_sub(unnecessary)
+                .saturating_sub(queue.csum_partial.get()),
+            hw_gro_packets: queue.hw_gro_packets.get(),
+            hw_gro_bytes: queue.hw_gro_bytes.get(),
+            hw_gro_wire_packets: queue.hw_gro_wire_packets.get(),
+        }
+    }
 }

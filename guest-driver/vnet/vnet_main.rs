@@ -31,6 +31,7 @@
 
 use kernel::pci;
 
+mod drops;
 mod ethtool;
 mod events;
 mod filter;

@@ -75,7 +75,7 @@ head -c 40000000 /dev/urandom >"$GUEST_DIR/sent"
 child "$box" nc -ll -p 7000 -e cat "$GUEST_DIR/sent" 2>/dev/null
 child "$box" nc -ll -p 7001 -e sha256sum 2>/dev/null
 
-# Frames that the TAP gave and took, and what the guest and the card have counted, when no frame is on
+# Frames that the TAP gave or dropped, and that it took, and what the guest and the card have counted, when no frame is on
 # its way: "given taken received sent card_received card_sent rx_drops tx_drops".
 frames() {
   local before now n counts
@@ -93,11 +93,11 @@ frames() {
   done
   return 1
 }
-# Frames that were read from the TAP and written to it.
+# Frames that were read from the TAP or dropped as it was full, and those that were written to it.
 tap_packets() {
-  sed -n 's/^ *vnettest: *//p' /proc/net/dev | awk '{ print $10, $2 }'
+  sed -n 's/^ *vnettest: *//p' /proc/net/dev | awk '{ print $10 + $12, $2 }'
 }
-# adds_up BEFORE AFTER: all that the TAP gave was received or counted as dropped; what was sent was taken
+# adds_up BEFORE AFTER: all that went to the TAP was received or counted as dropped; what was sent was taken
 # by the TAP or counted, or both: of that which a worker had in hand nobody knows.
 adds_up() {
   # shellcheck disable=SC2086 # eight numbers each

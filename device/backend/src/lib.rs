@@ -99,6 +99,12 @@ pub trait Endpoint: Send {
     /// `capabilities().receive`. Until called: none. Called on negotiation and on reset; may be
     /// called while the queues run.
     fn set_offloads(&mut self, receive: Offloads);
+
+    /// Frames for the card that were lost before any queue saw them, since none took them in time: a
+    /// count that only grows, from wherever it begins.
+    fn missed(&self) -> u64 {
+        0
+    }
 }
 
 /// The data side of a backend for one queue pair, owned by one worker thread.
@@ -160,6 +166,12 @@ pub trait Queue: Send {
     /// Frames that the backend itself lost since it was opened, in either direction. Never
     /// decreases.
     fn lost(&self) -> u64 {
+        0
+    }
+
+    /// Those of [`Self::lost`] that were on their way to the driver, which had no room for them in
+    /// time.
+    fn missed(&self) -> u64 {
         0
     }
 

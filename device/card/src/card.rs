@@ -20,6 +20,7 @@ use crate::decode::{self, pair_of, Map};
 use crate::events::Events;
 use crate::filter::FilterRegs;
 use crate::mischief::Mischief;
+use crate::missed::Missed;
 use crate::monitor::{Monitor, SharedEndpoint, MAX_NOTES};
 use crate::negotiation::{offer, Negotiation};
 use crate::queue::QueueRegs;
@@ -51,6 +52,7 @@ pub struct Card {
     /// High halves of counters, from the last read of their low halves.
     pub(crate) latches: Vec<[u32; LATCHES]>,
     pub(crate) illegal: u32,
+    pub(crate) missed: Missed,
     /// Something has changed that is to be written down.
     pub(crate) changed: bool,
     /// The card was reset, and what it wrote before to memory that is not shared may be on its way.
@@ -128,6 +130,7 @@ impl Card {
             queues: vec![QueueRegs::new(); queues],
             latches: vec![[0; LATCHES]; queues],
             illegal: 0,
+            missed: Missed::default(),
             changed: false,
             unsettled: false,
             config,
@@ -364,6 +367,7 @@ impl Card {
         self.queues.fill(QueueRegs::new());
         self.latches.fill([0; LATCHES]);
         self.illegal = 0;
+        self.missed = Missed::default();
         self.tell_offloads(Offloads::default());
         self.apply_filter();
         debug!("reset");

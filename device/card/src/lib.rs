@@ -27,6 +27,7 @@ mod events;
 mod filter;
 mod limit;
 mod mischief;
+mod missed;
 mod monitor;
 mod negotiation;
 mod operator;

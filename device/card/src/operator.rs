@@ -172,7 +172,10 @@ impl Card {
             .map_err(Error::Descriptor)?;
         let link = endpoint.link();
         self.deliverable = able.receive;
+        let counted = endpoint.missed();
         let old = replace(&mut *lock(&self.endpoint), endpoint);
+        self.missed.exchange(old.missed(), counted);
+        self.changed = true;
         self.tell_offloads(receive_offloads(self.negotiation.receive()));
         let pairs = self.pairs.iter_mut().zip(queues);
         let queues = pairs.map(|(pair, queue)| pair.replace(queue)).collect();

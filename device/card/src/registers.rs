@@ -12,6 +12,8 @@ use vnet_worker::{Fault, Pair, Report};
 use crate::card::Card;
 use crate::decode::{pair_of, Target};
 use crate::filter::{MIN_MTU, TABLE_SIZE};
+use crate::missed::MISSED_BY;
+use crate::monitor::lock;
 use crate::negotiation::{receive_offloads, Half};
 use crate::queue::QueueRegs;
 use crate::sanitize::defined;
@@ -284,6 +286,9 @@ impl Card {
         match self.try_start(queue) {
             Ok(()) => {
                 self.queues[usize::from(queue)].started_once = true;
+                if queue == MISSED_BY {
+                    self.missed.start(lock(&self.endpoint).missed());
+                }
                 self.check_start(queue);
             }
             Err(fault) => {
@@ -327,6 +332,9 @@ impl Card {
         if let Some(indices) = self.pairs[pair].stop(kind) {
             registers.set(regs::Q_INDEX, QueueRegs::pack_index(indices));
         }
+        if queue == MISSED_BY {
+            self.missed.stop(lock(&self.endpoint).missed());
+        }
     }
 
     /// A doorbell of a queue that does not run is no mistake: the queue may just have failed.
@@ -344,12 +352,20 @@ impl Card {
         if high {
             return *latch;
         }
+        // Which the endpoint as a whole lost.
+        let unseen = match (queue, reg) {
+            (MISSED_BY, regs::S_DROPS | regs::S_MISSED) => {
+                self.missed.count(lock(&self.endpoint).missed())
+            }
+            _ => 0,
+        };
         let (pair, kind) = pair_of(queue);
         let pair: &Pair = &self.pairs[pair];
         let value = match reg {
             regs::S_FRAMES => pair.counters(kind).frames,
             regs::S_BYTES => pair.counters(kind).bytes,
-            regs::S_DROPS => pair.counters(kind).drops,
+            regs::S_DROPS => pair.counters(kind).drops + unseen,
+            regs::S_MISSED => pair.counters(kind).missed + unseen,
             // Refusals to start count as well, and of those the worker knows only some.
             regs::S_ERRORS => self.events.errors(queue),
             regs::S_DOORBELLS => pair.counters(kind).doorbells,

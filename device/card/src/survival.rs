@@ -27,6 +27,8 @@ use crate::card::Card;
 use crate::config::Error;
 use crate::decode::{pair_of, Map};
 use crate::filter::FilterRegs;
+use crate::missed::{Missed, MISSED_BY};
+use crate::monitor::lock;
 use crate::negotiation::{receive_offloads, Negotiation};
 use crate::queue::QueueRegs;
 use crate::rss::RssRegs;
@@ -41,6 +43,7 @@ mod tag {
     pub(super) const EVENTS: u16 = 6;
     pub(super) const QUEUE: u16 = 7;
     pub(super) const QUEUE_STATE: u16 = 8;
+    pub(super) const MISSED: u16 = 9;
 }
 
 /// Bytes of config space that software can write in.
@@ -280,6 +283,7 @@ impl Card {
                 to.u32(*latch);
             }
         }
+        self.missed.save(to.record(tag::MISSED));
         to.finish()
     }
 
@@ -323,6 +327,7 @@ impl Card {
                     self.events.load_queue(queue, &mut from);
                     *latches = std::array::from_fn(|_| from.u32());
                 }
+                tag::MISSED => self.missed = Missed::load(&mut from),
                 _ => debug!(tag, "a record that is not known"),
             }
         }
@@ -403,6 +408,8 @@ impl Card {
             self.watch_queue(queue, ring, vector.as_ref());
             if let Err(fault) = self.pairs[pair].resume(kind, ring, vector, &memory) {
                 self.events.queue_failed(queue, fault);
+            } else if queue == MISSED_BY {
+                self.missed.start(lock(&self.endpoint).missed());
             }
         }
         self.events.remind();

@@ -351,6 +351,9 @@ registers! {
     S_DOORBELLS @ 0x20, Ro, 0, QUEUE_STATS;
     /// Interrupts raised.
     S_INTERRUPTS @ 0x28, Ro, 0, QUEUE_STATS;
+    /// Receive: frames that were lost since the driver had posted too few buffers, as far as the card
+    /// knows; also in `S_DROPS`. Transmit: zero.
+    S_MISSED @ 0x30, Ro, 0, QUEUE_STATS;
 }
 
 bits! {

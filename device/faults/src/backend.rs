@@ -82,6 +82,10 @@ impl Endpoint for Faulty {
     fn set_offloads(&mut self, receive: Offloads) {
         self.inner.set_offloads(receive);
     }
+
+    fn missed(&self) -> u64 {
+        self.inner.missed()
+    }
 }
 
 struct FaultyQueue {
@@ -242,6 +246,10 @@ impl Queue for FaultyQueue {
 
     fn lost(&self) -> u64 {
         self.inner.lost()
+    }
+
+    fn missed(&self) -> u64 {
+        self.inner.missed()
     }
 
     fn reset(&mut self) {

@@ -210,6 +210,14 @@ impl Queue for Port {
         }
     }
 
+    fn missed(&self) -> u64 {
+        if self.index == 0 {
+            self.stack().outbound.lost
+        } else {
+            0
+        }
+    }
+
     fn reset(&mut self) {
         // All queues are reset together, so it does not matter which of them comes first.
         self.stack().reset();

@@ -96,6 +96,10 @@ impl Queue for Mirror {
         self.lost
     }
 
+    fn missed(&self) -> u64 {
+        self.lost
+    }
+
     fn reset(&mut self) {
         self.waiting.clear();
     }

@@ -162,8 +162,16 @@ impl Queue for Finisher {
         self.inner.lost() + self.finished.lost + self.missed
     }
 
+    fn missed(&self) -> u64 {
+        self.missed
+    }
+
     fn reset(&mut self) {
         self.finished.frames.clear();
         self.inner.reset();
+        if let Some(socket) = self.inner.readiness() {
+            // Nobody has missed what there was no room for until now.
+            sys::lost(socket);
+        }
     }
 }

@@ -205,6 +205,10 @@ impl Queue for ShapedQueue {
         self.inner.lost()
     }
 
+    fn missed(&self) -> u64 {
+        self.inner.missed()
+    }
+
     fn reset(&mut self) {
         self.send.reset();
         self.receive.reset();

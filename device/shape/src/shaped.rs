@@ -177,4 +177,8 @@ impl Endpoint for Shaped {
     fn set_offloads(&mut self, receive: Offloads) {
         self.inner.set_offloads(receive);
     }
+
+    fn missed(&self) -> u64 {
+        self.inner.missed()
+    }
 }

@@ -21,6 +21,7 @@
 #![deny(unsafe_code)]
 
 mod attach;
+mod drops;
 mod header;
 mod name;
 mod port;

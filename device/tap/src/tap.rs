@@ -10,6 +10,7 @@ use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_state::Intake;
 
 use crate::attach::{adopt, attach, Attached};
+use crate::drops::Drops;
 use crate::name::Name;
 use crate::port::{Port, Shared};
 use crate::sys;
@@ -56,6 +57,7 @@ pub struct Tap {
     shared: Arc<Shared>,
     /// Flags of the offloads that the kernel was told last.
     flags: u32,
+    drops: Drops,
 }
 
 impl Tap {
@@ -127,6 +129,7 @@ impl Tap {
             offloads,
             shared: Arc::default(),
             flags: 0,
+            drops: Drops::new(name),
         })
     }
 }
@@ -238,5 +241,9 @@ impl Endpoint for Tap {
         if sys::set_offload(self.control.as_fd(), flags).is_ok() {
             self.flags = flags;
         }
+    }
+
+    fn missed(&self) -> u64 {
+        self.drops.count()
     }
 }

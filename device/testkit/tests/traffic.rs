@@ -396,3 +396,31 @@ fn memory_that_is_taken_away_is_not_touched_again() {
     nic.restart().unwrap();
     round_trip(&mut nic, 0, 2);
 }
+
+#[test]
+fn frames_that_the_driver_had_no_room_for_are_missed() {
+    let server = Server::start("loopback").unwrap();
+    let mut nic = server.nic_with(options()).unwrap();
+    // More than the ring and the loopback hold, and none is taken meanwhile.
+    const COUNT: u64 = 3000;
+    for n in 0..COUNT {
+        let frame = own(&nic, 60, n);
+        nic.send(0, &frame).unwrap();
+    }
+    nic.drain(0).unwrap();
+    let (rx, tx) = (queue::rx_index(0), queue::tx_index(0));
+    assert_eq!(counter(&mut nic, tx, regs::S_FRAMES), COUNT);
+    let missed = counter(&mut nic, rx, regs::S_MISSED);
+    assert!((1000..COUNT).contains(&missed), "{missed}");
+    for _ in 0..COUNT - missed {
+        nic.expect(0).unwrap();
+    }
+    silence(&mut nic, 0);
+    assert_eq!(counter(&mut nic, rx, regs::S_MISSED), missed);
+    assert_eq!(counter(&mut nic, rx, regs::S_DROPS), missed);
+    for which in [regs::S_MISSED, regs::S_DROPS] {
+        assert_eq!(counter(&mut nic, tx, which), 0);
+    }
+    nic.restart().unwrap();
+    assert_eq!(counter(&mut nic, rx, regs::S_MISSED), 0);
+}

@@ -23,11 +23,13 @@ pub struct Counters {
     pub doorbells: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// Those of the drops that were for want of buffers.
+    pub missed: u64,
 }
 
 impl From<[u64; Legacy::COUNTERS]> for Counters {
     fn from(all: [u64; Legacy::COUNTERS]) -> Self {
-        let [frames, bytes, drops, errors, doorbells, interrupts] = all;
+        let [frames, bytes, drops, errors, doorbells, interrupts, missed] = all;
         Self {
             frames,
             bytes,
@@ -35,6 +37,7 @@ impl From<[u64; Legacy::COUNTERS]> for Counters {
             errors,
             doorbells,
             interrupts,
+            missed,
         }
     }
 }
@@ -48,6 +51,7 @@ pub(crate) struct Tally {
     errors: AtomicU64,
     doorbells: AtomicU64,
     interrupts: AtomicU64,
+    missed: AtomicU64,
     /// What they came to before they were last cleared. Both who clears them and who adds them up
     /// has it locked; who counts does not.
     before: Mutex<[u64; Legacy::COUNTERS]>,
@@ -101,6 +105,7 @@ impl Tally {
             &self.errors,
             &self.doorbells,
             &self.interrupts,
+            &self.missed,
         ]
     }
 
@@ -130,6 +135,15 @@ impl Tally {
     pub(crate) fn lost(&self, frames: u64) {
         if frames != 0 {
             self.drops.fetch_add(frames, Ordering::Relaxed);
+            self.changed();
+        }
+    }
+
+    /// Adds frames that were lost for want of buffers.
+    pub(crate) fn missed(&self, frames: u64) {
+        if frames != 0 {
+            self.drops.fetch_add(frames, Ordering::Relaxed);
+            self.missed.fetch_add(frames, Ordering::Relaxed);
             self.changed();
         }
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use vnet_queue::Progress;
 use vnet_state::{Block, Cell, Intake, Memory};
 
-/// The cells of one queue: its progress, then its counters. Behind these are those of the backend's
-/// queue; see [`Intake`]. New ones are added there.
+/// Cells of the counters, in the order of [`crate::Counters`]. Those from 7 to 11 are [`Intake`]'s.
+const AT: [usize; Legacy::COUNTERS] = [1, 2, 3, 4, 5, 6, 12];
+
+/// The cells of one queue: its progress, then counters, then those of the backend's queue; see
+/// [`Intake`]. New ones are added behind all of them.
 #[derive(Clone, Debug)]
 pub struct Legacy {
     progress: Cell,
@@ -16,14 +19,14 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    pub(crate) const COUNTERS: usize = 6;
+    pub(crate) const COUNTERS: usize = 7;
 
     /// What is left of the queue with this index; `None` if there cannot be one.
     pub fn new(memory: &Arc<Memory>, queue: usize) -> Option<Self> {
         let block = Block::new(memory, queue)?;
         Some(Self {
             progress: block.cell(0),
-            counters: std::array::from_fn(|n| block.cell(1 + n)),
+            counters: AT.map(|n| block.cell(n)),
             intake: Intake::new(memory, queue)?,
         })
     }

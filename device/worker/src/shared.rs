@@ -147,7 +147,7 @@ impl Shared {
         };
         if let Err(refused) = link.slit.send(parcel) {
             // Those that wait already have somebody who sees to it that they are served.
-            self.tallies.rx.lost(refused.len() as u64);
+            self.tallies.rx.missed(refused.len() as u64);
             return;
         }
         if self.unshared.load(Ordering::Acquire) {

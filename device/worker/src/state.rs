@@ -47,8 +47,7 @@ pub(crate) struct State {
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
     starved: bool,
-    /// Frames that the backend had lost when it was last asked.
-    lost: u64,
+    losses: Losses,
     /// What the worker sleeps on, or will when it has let go of the lock; `None`: it comes back by
     /// itself.
     pub(crate) sleep: Option<Sleep>,
@@ -148,6 +147,33 @@ struct Rest {
     received: bool,
 }
 
+/// Frames that the backend had lost when it was last asked, and those of them that the driver missed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    lost: u64,
+    missed: u64,
+}
+
+impl Losses {
+    fn of(backend: &dyn Queue) -> Self {
+        Self {
+            lost: backend.lost(),
+            missed: backend.missed(),
+        }
+    }
+
+    /// Those since then: first the ones that the driver did not miss, then the others.
+    fn since(&mut self, backend: &dyn Queue) -> (u64, u64) {
+        let since = |before: &mut u64, now: u64| now.saturating_sub(std::mem::replace(before, now));
+        let lost = since(&mut self.lost, backend.lost());
+        if lost == 0 {
+            return (0, 0);
+        }
+        let missed = since(&mut self.missed, backend.missed()).min(lost);
+        (lost - missed, missed)
+    }
+}
+
 /// The counters of both queues.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
@@ -172,7 +198,7 @@ impl State {
             own_first: false,
             failed: false,
             starved: false,
-            lost: 0,
+            losses: Losses::default(),
             sleep: None,
             served_asleep: None,
             reminder: Reminder::default(),
@@ -190,9 +216,11 @@ impl State {
         new: Box<dyn Queue>,
         tallies: &Tallies,
     ) -> Box<dyn Queue> {
-        let lost = std::mem::replace(&mut self.lost, new.lost());
+        let (lost, missed) = self.losses.since(self.backend.as_ref());
+        tallies.rx.lost(lost);
+        tallies.rx.missed(missed);
+        self.losses = Losses::of(new.as_ref());
         let old = std::mem::replace(&mut self.backend, new);
-        tallies.rx.lost(old.lost().saturating_sub(lost));
         // Nobody knows yet whether the new one has frames.
         self.starved = false;
         old
@@ -262,7 +290,7 @@ impl State {
         (due, arm): (bool, bool),
         round: &mut Round,
     ) -> Rest {
-        let blocked = transmits && self.serve_tx(mem, &tallies.tx, arm, round);
+        let blocked = transmits && self.serve_tx(mem, tallies, arm, round);
         let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, round);
         Rest {
             receives,
@@ -294,7 +322,7 @@ impl State {
     }
 
     /// Returns true if frames wait for the backend.
-    fn serve_tx(&mut self, mem: &DmaMap, tally: &Tally, arm: bool, round: &mut Round) -> bool {
+    fn serve_tx(&mut self, mem: &DmaMap, tallies: &Tallies, arm: bool, round: &mut Round) -> bool {
         let Slot::Running(tx, _) = &mut self.tx else {
             return false;
         };
@@ -302,8 +330,10 @@ impl State {
             false => tx.run(mem, self.backend.as_mut(), Budget::default()),
             true => unplugged::lost(tx.run(mem, &mut Nowhere, Budget::default())),
         };
-        tally.batch(&outcome);
-        tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
+        tallies.tx.batch(&outcome);
+        let (lost, missed) = self.losses.since(self.backend.as_ref());
+        tallies.tx.lost(lost);
+        tallies.rx.missed(missed);
         round.progress |= moved(&outcome);
         round.bulk |= is_bulk(&outcome);
         round.tx_fault = outcome.fault;
@@ -456,7 +486,9 @@ impl State {
             }
             _ => return false,
         };
-        tally.lost(newly_lost(&mut self.lost, self.backend.as_ref()));
+        let (lost, missed) = self.losses.since(self.backend.as_ref());
+        tally.lost(lost);
+        tally.missed(missed);
         self.received(mem, tally, &outcome, arm, round);
         moved(&outcome)
     }
@@ -584,11 +616,6 @@ impl State {
         let lane = self.mischief.as_mut().map(|m| &mut m.tx);
         self.tx.raise(&tallies.tx, lane);
     }
-}
-
-fn newly_lost(before: &mut u64, backend: &dyn Queue) -> u64 {
-    let now = backend.lost();
-    now.saturating_sub(std::mem::replace(before, now))
 }
 
 /// True if this pair may have frames for others.

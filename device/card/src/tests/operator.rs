@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What is done to a card while a driver uses it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
-use vnet_contract::regs;
+use vnet_contract::{features, regs};
 use vnet_faults::Faults;
 use vnet_loopback::{Loopback, Null};
 
@@ -42,6 +43,25 @@ impl Endpoint for Small {
 
     fn set_offloads(&mut self, receive: Offloads) {
         assert_eq!(receive, Offloads::default(), "more than it can deliver");
+    }
+}
+
+/// A backend that counts what its queues never saw.
+struct Full(Arc<AtomicU64>);
+
+impl Endpoint for Full {
+    fn capabilities(&self) -> Capabilities {
+        Null::new().capabilities()
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        Null::new().open(queues)
+    }
+
+    fn set_offloads(&mut self, _: Offloads) {}
+
+    fn missed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -128,6 +148,34 @@ fn an_operator_pulls_the_cable() {
     assert!(is_up(&mut b));
     assert_eq!(operator.queues().count(), 2 * usize::from(PAIRS));
     assert_eq!(counters(1).drops, 1, "since the card was made");
+}
+
+#[test]
+fn what_was_missed_stays_counted_when_the_backend_goes() {
+    let (first, second) = (Arc::new(AtomicU64::new(9)), Arc::new(AtomicU64::new(5)));
+    let mut b = Bench::with(Box::new(Full(Arc::clone(&first))));
+    let missed = |b: &mut Bench| {
+        let counters = [regs::S_MISSED, regs::S_DROPS];
+        counters.map(|counter| b.read(regs::stats_reg(0, counter)))
+    };
+    b.accept(features::QUEUE_STATS);
+    assert_eq!(missed(&mut b), [0, 0]);
+    b.start(0);
+    first.store(12, Ordering::Relaxed);
+    assert_eq!(missed(&mut b), [3, 3]);
+    let changed = b
+        .card
+        .set_backend(Box::new(Full(Arc::clone(&second))))
+        .unwrap();
+    changed.settle(PATIENCE);
+    assert_eq!(missed(&mut b), [3, 3]);
+    second.store(6, Ordering::Relaxed);
+    assert_eq!(missed(&mut b), [4, 4]);
+    b.write(regs::queue_reg(0, regs::Q_CTRL), 0);
+    second.store(60, Ordering::Relaxed);
+    assert_eq!(missed(&mut b), [4, 4]);
+    b.write(regs::CTRL, regs::CTRL_RESET);
+    assert_eq!(missed(&mut b), [0, 0]);
 }
 
 #[test]

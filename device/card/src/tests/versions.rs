@@ -5,7 +5,7 @@
 //! offset, and the bytes there that are not all zero. When what is written down changes, what is
 //! written now is kept as a further file:
 //!
-//!     VNET_STATE=$PWD/card/src/tests/state-3.txt cargo test -p vnet-card state -- --ignored
+//!     VNET_STATE=$PWD/card/src/tests/state-4.txt cargo test -p vnet-card state -- --ignored
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,7 +19,11 @@ use vnet_state::Memory;
 use super::bench::Bench;
 use super::survival::{counts_interrupts, registers, Shelter};
 
-const STATES: [&str; 2] = [include_str!("state-1.txt"), include_str!("state-2.txt")];
+const STATES: [&str; 3] = [
+    include_str!("state-1.txt"),
+    include_str!("state-2.txt"),
+    include_str!("state-3.txt"),
+];
 
 const LINE: usize = 32;
 
