@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{counter, frame, options, own, round_trip, silence, wait_counter};
+use common::{burst, counter, frame, options, own, round_trip, silence, wait_counter};
 use vnet_contract::hdr::{NetHdr, F_DATA_VALID, F_NEEDS_CSUM};
 use vnet_contract::{features, queue, regs};
 use vnet_testkit::{Options, Server, LIMIT};
@@ -29,24 +29,8 @@ fn a_burst_arrives_whole_and_in_order() {
     let server = Server::start("loopback").unwrap();
     let mut nic = server.nic_with(options()).unwrap();
     const COUNT: u64 = 20_000;
-    let (mut sent, mut back) = (0, 0);
-    while back < COUNT {
-        // No more than the loopback holds may be on its way.
-        while sent < COUNT && sent - back < 200 {
-            let frame = own(&nic, 60 + (sent % 900) as usize, sent);
-            nic.queue(0, NetHdr::default(), &frame).unwrap();
-            sent += 1;
-        }
-        nic.flush(0).unwrap();
-        let mut next = nic.receive(0, LIMIT).unwrap();
-        assert!(next.is_some(), "{back} of {COUNT}");
-        while let Some(got) = next {
-            assert_eq!(got.frame, own(&nic, 60 + (back % 900) as usize, back));
-            back += 1;
-            next = nic.try_receive(0).unwrap();
-        }
-    }
-    nic.drain(0).unwrap();
+    // No more than the loopback holds may be on its way.
+    burst(&mut nic, COUNT, 200, 900);
     assert_eq!(nic.in_flight(0), 0);
     let (rx, tx) = (queue::rx_index(0), queue::tx_index(0));
     assert_eq!(counter(&mut nic, tx, regs::S_FRAMES), COUNT);

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{counter, options, own, round_trip};
+use common::{burst, counter, options, own, round_trip};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::ring::DESC_F_WRITE;
 use vnet_contract::{queue, regs};
@@ -59,23 +59,7 @@ fn a_stream_arrives_whole_and_in_order_around_the_ring() {
     };
     let mut nic = server.nic_with(small).unwrap();
     const COUNT: u64 = 3000;
-    let (mut sent, mut back) = (0, 0);
-    while back < COUNT {
-        while sent < COUNT && sent - back < 60 {
-            let frame = own(&nic, 60 + (sent % 1400) as usize, sent);
-            nic.queue(0, NetHdr::default(), &frame).unwrap();
-            sent += 1;
-        }
-        nic.flush(0).unwrap();
-        let mut next = nic.receive(0, LIMIT).unwrap();
-        assert!(next.is_some(), "{back} of {COUNT}");
-        while let Some(got) = next {
-            assert_eq!(got.frame, own(&nic, 60 + (back % 1400) as usize, back));
-            back += 1;
-            next = nic.try_receive(0).unwrap();
-        }
-    }
-    nic.drain(0).unwrap();
+    burst(&mut nic, COUNT, 60, 1400);
     assert_eq!(counter(&mut nic, RX, regs::S_FRAMES), COUNT);
     assert_eq!(counter(&mut nic, TX, regs::S_FRAMES), COUNT);
     assert!(!nic.card.wire.keeper().was_outside());

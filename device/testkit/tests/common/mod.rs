@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use vnet_contract::hdr::NetHdr;
 use vnet_contract::{features, regs};
 use vnet_testkit::{Nic, Options};
 
@@ -40,6 +41,29 @@ pub fn round_trip(nic: &mut Nic, pair: u16, seed: u64) {
     let back = nic.expect(pair).unwrap();
     assert_eq!(back.frame, frame);
     assert_eq!(back.header.num_buffers, 1);
+}
+
+/// Sends `count` frames of 60 to `60 + spread` bytes through the loopback, at most `window` of them on
+/// their way, and insists that they return whole and in order.
+pub fn burst(nic: &mut Nic, count: u64, window: u64, spread: u64) {
+    let len = |n: u64| 60 + (n % spread) as usize;
+    let (mut sent, mut back) = (0, 0);
+    while back < count {
+        while sent < count && sent - back < window {
+            let frame = own(nic, len(sent), sent);
+            nic.queue(0, NetHdr::default(), &frame).unwrap();
+            sent += 1;
+        }
+        nic.flush(0).unwrap();
+        let mut next = nic.receive(0, vnet_testkit::LIMIT).unwrap();
+        assert!(next.is_some(), "{back} of {count}");
+        while let Some(got) = next {
+            assert_eq!(got.frame, own(nic, len(back), back));
+            back += 1;
+            next = nic.try_receive(0).unwrap();
+        }
+    }
+    nic.drain(0).unwrap();
 }
 
 /// Insists that no frame comes.
