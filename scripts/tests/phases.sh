@@ -69,15 +69,16 @@ guest_check "2: an interface with the same address every time, without carrier u
 guest_check "2: every frame that is sent is counted as dropped, with a reason" '
   cd /sys/kernel/tracing
   echo >trace
+  ip addr add 10.0.0.1/24 dev vnet0
+  # Or ARP would ask again and again, and be refused by the core once the interface goes down.
+  ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev vnet0
   before=$(stat_of tx_dropped)
   echo 1 >events/skb/kfree_skb/enable
-  ip addr add 10.0.0.1/24 dev vnet0
-  ping -c 1 -W 1 10.0.0.2 || :
-  ip link set vnet0 down
+  ping -c 3 -i 0.2 -W 1 10.0.0.2 || :
   echo 0 >events/skb/kfree_skb/enable
   sent=$(($(stat_of tx_dropped) - before))
   grep kfree_skb trace | tee /tmp/trace
-  [ $sent -ge 1 ]
+  [ $sent = 3 ]
   [ $(grep -c "reason: DEV_READY" /tmp/trace) = $sent ]
   [ $(stat_of tx_packets) = 0 ]'
 guest_check "2: stops, opens again, and is unloaded while it is up" '
@@ -101,7 +102,11 @@ guest_check "3: a queue that nobody wakes stands still, full, and is unloaded ne
   up 3 wake=0
   large_pings 2
   sleep 1
-  [ $(stat_of tx_packets) = 16 ]
+  # A tick in the middle of the burst leaves room for more than the 16 of the ring.
+  sent=$(stat_of tx_packets)
+  [ $sent -ge 16 ] && [ $sent -lt 82 ]
+  sleep 1
+  [ $(stat_of tx_packets) = $sent ]
   tc -s qdisc show dev vnet0 | tee /dev/stderr | grep "backlog [1-9]"
   unload 3'
 
@@ -158,7 +163,7 @@ guest_check "5: what does not fit into the ring is missed, and the machine lives
   unload 5
   up 5 burst=1000
   within 10 eval "[ \$(stat_of rx_missed_errors) -gt 1000 ]"
-  [ $(stat_of rx_packets) -gt 1000 ]
+  within 10 eval "[ \$(stat_of rx_packets) -gt 1000 ]"
   ping -c 1 -W 1 -b 10.76.0.255 || :
   [ $(stat_of tx_packets) -ge 1 ]
   unload 5'
