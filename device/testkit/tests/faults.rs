@@ -2,13 +2,16 @@
 //! A vnetd with a file of faults.
 #![allow(missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::{options, own, round_trip, silence};
 use rustix::process::Signal;
-use vnet_contract::regs;
-use vnet_testkit::{Server, LIMIT};
+use vnet_contract::{queue, regs};
+use vnet_testkit::{Error, Nic, Options, Server, LIMIT, QUIET};
 
 fn server(file: &Path) -> Server {
     let args = ["--faults", file.to_str().unwrap(), "--log", "info"];
@@ -72,4 +75,95 @@ fn a_file_that_cannot_be_is_named() {
         assert!(text.contains(part) && text.lines().count() == 1, "{text}");
         assert!(text.contains(file.to_str().unwrap()), "{text}");
     }
+}
+
+/// Has the file read again, and waits for it.
+fn reload(server: &mut Server, file: &Path, plan: &str) {
+    let said = |server: &Server| server.process.stderr().matches("read again").count();
+    let before = said(server);
+    fs::write(file, plan).unwrap();
+    server.process.signal(Signal::HUP).unwrap();
+    let end = Instant::now() + LIMIT;
+    while said(server) == before {
+        assert!(Instant::now() < end, "{}", server.process.stderr());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn send(nic: &mut Nic, count: u64) {
+    for seed in 0..count {
+        let frame = own(nic, 100, seed);
+        nic.send(0, &frame).unwrap();
+    }
+}
+
+/// What the card writes to memory by message goes wrong as well, what it takes from there, and when.
+#[test]
+fn memory_that_is_not_shared_makes_no_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("faults");
+    fs::write(&file, "").unwrap();
+    let mut server = server(&file);
+    let unshared = Options {
+        shared: false,
+        ..options()
+    };
+    let mut nic = server.nic_with(unshared).unwrap();
+    round_trip(&mut nic, 0, 1);
+
+    reload(&mut server, &file, "frame-lost queue=rx0 every=2");
+    send(&mut nic, 10);
+    for seed in [0, 2, 4, 6, 8] {
+        assert_eq!(nic.expect(0).unwrap().frame, own(&nic, 100, seed));
+    }
+    silence(&mut nic, 0);
+
+    for (plan, frames) in [
+        ("used-id-range queue=tx0 at=2", 4),
+        ("used-id-range queue=rx0 at=2", 4),
+        ("used-len-long queue=rx0 at=2", 4),
+        // It jumps until the next batch.
+        ("used-index queue=tx0 at=1", 1),
+        ("used-index queue=rx0 at=1", 1),
+    ] {
+        reload(&mut server, &file, plan);
+        send(&mut nic, frames);
+        let end = Instant::now() + LIMIT;
+        loop {
+            match nic.poll(0) {
+                Err(Error::Card(_)) => break,
+                other => other.unwrap(),
+            }
+            assert!(Instant::now() < end, "{plan}: the driver saw nothing");
+        }
+        nic.restart().unwrap();
+        round_trip(&mut nic, 0, 2);
+    }
+
+    reload(&mut server, &file, "dma-error queue=rx0 at=1");
+    send(&mut nic, 1);
+    let error = nic.card.wait_queue_error(queue::rx_index(0)).unwrap();
+    assert_eq!(error, queue::Error::BufferFault);
+    nic.restart().unwrap();
+
+    reload(&mut server, &file, "stall queue=tx0 at=1 delay=50ms");
+    round_trip(&mut nic, 0, 3);
+    reload(&mut server, &file, "stop-fetching queue=tx0");
+    send(&mut nic, 1);
+    silence(&mut nic, 0);
+    reload(&mut server, &file, "");
+    assert_eq!(nic.expect(0).unwrap().frame, own(&nic, 100, 0));
+    reload(&mut server, &file, "lost-interrupt");
+    assert!(nic.arm(0).unwrap());
+    for vector in &nic.vectors {
+        vector.take();
+    }
+    send(&mut nic, 1);
+    assert!(!nic.vectors[0].wait(QUIET).unwrap());
+    assert!(nic.try_receive(0).unwrap().is_some());
+
+    reload(&mut server, &file, "");
+    round_trip(&mut nic, 0, 4);
+    let log = server.end().unwrap();
+    assert!(!log.contains(": 0 of "), "{log}");
 }
