@@ -9,6 +9,7 @@ use netdev::{
         Values, //
     },
     prelude::*,
+    Received, //
 };
 
 macro_rules! counters {
@@ -60,8 +61,11 @@ impl Counters {
         self.0.add(count as usize, n);
     }
 
-    /// Counts a frame that the stack took, by its EtherType.
-    pub(crate) fn received(&self, protocol: u16, bytes: u64) {
+    /// Counts a frame that was given to the stack, by the EtherType that it took it for.
+    pub(crate) fn received(&self, taken: Option<Received>, bytes: u64) {
+        let Some(Received { protocol, .. }) = taken else {
+            return self.add(Count::RxDropped, 1);
+        };
         self.add(Count::RxPackets, 1);
         self.add(Count::RxBytes, bytes);
         let count = match protocol {
@@ -71,6 +75,12 @@ impl Counters {
             _ => Count::RxOther,
         };
         self.add(count, 1);
+    }
+
+    /// Counts a frame of so many bytes that is on the wire.
+    pub(crate) fn sent(&self, bytes: u32) {
+        self.add(Count::TxPackets, 1);
+        self.add(Count::TxBytes, bytes.into());
     }
 
     /// Counts a frame that was put into the transmit ring, by its EtherType.

@@ -8,7 +8,10 @@ use core::fmt::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::Relaxed, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 use netdev::{
     ethtool::{
@@ -23,6 +26,19 @@ use crate::{
     Nic, //
 };
 
+/// Which debug messages are wanted: `NETIF_MSG_*`.
+pub(crate) struct MessageLevel(Atomic<u32>);
+
+impl MessageLevel {
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    pub(crate) fn wants(&self, message: u32) -> bool {
+        self.0.load(Relaxed) & message != 0
+    }
+}
+
 #[vtable]
 impl ethtool::Operations for Nic {
     fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result {
@@ -30,11 +46,11 @@ impl ethtool::Operations for Nic {
     }
 
     fn message_level(&self) -> u32 {
-        self.message_level.load(Relaxed)
+        self.message_level.0.load(Relaxed)
     }
 
     fn set_message_level(&self, level: u32) {
-        self.message_level.store(level, Relaxed);
+        self.message_level.0.store(level, Relaxed);
     }
 
     fn stats_count(&self) -> usize {

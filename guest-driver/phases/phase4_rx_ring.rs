@@ -121,21 +121,12 @@ impl Operations for Nic {
         skb: SkBuff,
         meta: &TxMeta,
     ) {
-        ring.push(skb, meta.len());
-        if ring.is_full() {
-            queue.stop();
-        }
+        ring.send(queue, skb, meta.len());
     }
 
     fn tick(&self, dev: &NetDevice<Self>) {
         dev.with_tx(0, |queue, ring| {
-            while let Some((skb, _)) = ring.pop() {
-                self.tx_packets.add(1);
-                skb.complete().consume::<Self>(None);
-            }
-            if queue.is_stopped() {
-                queue.wake();
-            }
+            ring.complete::<Self>(queue, None, |_, _| self.tx_packets.add(1));
         });
     }
 

@@ -13,9 +13,7 @@ mod tx_ring;
 
 use device::Device;
 use kernel::{
-    new_spinlock_irq,
     prelude::*,
-    sync::SpinLockIrq,
     time::Delta, //
 };
 use netdev::prelude::*;
@@ -51,7 +49,7 @@ impl software::Driver for Phase5 {
         }
         let nic = Nic {
             burst,
-            device: KBox::pin_init(new_spinlock_irq!(Device::new()?), GFP_KERNEL)?,
+            device: Device::new()?,
             counters: Counters::default(),
         };
         Ok(Config {
@@ -64,7 +62,7 @@ impl software::Driver for Phase5 {
 struct Nic {
     burst: u32,
     /// What the interrupt and the poll share.
-    device: Pin<KBox<SpinLockIrq<Device>>>,
+    device: Device,
     counters: Counters,
 }
 
@@ -87,7 +85,7 @@ impl Operations for Nic {
 
     fn open(&self, dev: &Locked<'_, Self>) -> Result {
         dev.start_channel(0, TxRing::new(), ())?;
-        self.device.lock().start();
+        self.device.start();
         dev.start_timer(PERIOD)?;
         dev.set_carrier(true);
         dev.start_tx();
@@ -111,13 +109,12 @@ impl Operations for Nic {
 
     /// Hard interrupt context: the device writes what it received, and interrupts if it may.
     fn timer(&self, _dev: &NetDevice<Self>, interrupt: &Interrupt<'_, Self>) {
-        let mut device = self.device.lock();
         for _ in 0..self.burst {
-            if !device.ring.write_numbered() {
+            if !self.device.write_numbered() {
                 self.counters.missed.add(1);
             }
         }
-        if device.interrupts() {
+        if self.device.interrupts() {
             interrupt.schedule_poll(0);
         }
     }
@@ -135,17 +132,11 @@ impl Operations for Nic {
         // Frames that are sent cost little, and do not count.
         if let Some(mut tx) = napi.lock_tx() {
             let (queue, ring) = tx.split();
-            while let Some((skb, _)) = ring.pop() {
-                c.tx_packets.add(1);
-                skb.complete().consume(Some(napi));
-            }
-            if queue.is_stopped() {
-                queue.wake();
-            }
+            ring.complete(queue, Some(napi), |_, _| c.tx_packets.add(1));
         }
         let mut done = 0;
         while done < budget {
-            let Some(frame) = ({ self.device.lock().ring.read() }) else {
+            let Some(frame) = self.device.read() else {
                 // Less than the budget: the poll is through, and `arm` is next.
                 return Polled::Idle(done);
             };
@@ -163,7 +154,7 @@ impl Operations for Nic {
     /// Lets the device interrupt again, unless it has written a frame since the poll looked last: for that
     /// one there would be no interrupt.
     fn arm(&self, _channel: &Arming<'_, Self>, _rx: &mut ()) -> bool {
-        self.device.lock().arm()
+        self.device.arm()
     }
 
     fn start_xmit(
@@ -174,10 +165,7 @@ impl Operations for Nic {
         skb: SkBuff,
         meta: &TxMeta,
     ) {
-        ring.push(skb, meta.len());
-        if ring.is_full() {
-            queue.stop();
-        }
+        ring.send(queue, skb, meta.len());
     }
 
     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {

@@ -20,16 +20,9 @@ use counters::{
     Counters, //
 };
 use device::Device;
+use ethtool_ops::MessageLevel;
 use kernel::{
-    new_spinlock_irq,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        SpinLockIrq,
-    },
     time::Delta, //
 };
 use netdev::{
@@ -76,9 +69,9 @@ impl software::Driver for Phase7 {
         }
         let nic = Nic {
             period: Delta::from_nanos(1_000_000_000 / i64::from(rate)),
-            device: KBox::pin_init(new_spinlock_irq!(Device::new()?), GFP_KERNEL)?,
+            device: Device::new()?,
             counters: Counters::new()?,
-            message_level: Atomic::new(0),
+            message_level: MessageLevel::new(),
         };
         Ok(Config {
             mac: [0x02, 0x76, 0x6e, 0x65, 0x74, 0x70],
@@ -91,20 +84,18 @@ struct Nic {
     /// Time between two requests.
     period: Delta,
     /// What the interrupt and the poll share.
-    device: Pin<KBox<SpinLockIrq<Device>>>,
+    device: Device,
     counters: Counters,
-    /// Which debug messages are wanted: `NETIF_MSG_*`.
-    message_level: Atomic<u32>,
+    message_level: MessageLevel,
 }
 
 impl Nic {
     /// The device receives a frame. True if it interrupts then.
     fn receives(&self, frame: &Frame) -> bool {
-        let mut device = self.device.lock();
-        if !device.ring.write(frame) {
+        if !self.device.write(frame) {
             self.counters.add(Count::RxMissed, 1);
         }
-        device.interrupts()
+        self.device.interrupts()
     }
 
     /// The wire has a frame that was sent: what does the station there make of it?
@@ -122,10 +113,6 @@ impl Nic {
             let _ = self.receives(&answer);
         }
     }
-
-    fn wants(&self, message: u32) -> bool {
-        self.message_level.load(Relaxed) & message != 0
-    }
 }
 
 #[vtable]
@@ -135,7 +122,7 @@ impl Operations for Nic {
 
     fn open(&self, dev: &Locked<'_, Self>) -> Result {
         dev.start_channel(0, TxRing::new(), ())?;
-        self.device.lock().start();
+        self.device.start();
         dev.start_timer(self.period)?;
         dev.set_carrier(true);
         dev.start_tx();
@@ -164,30 +151,16 @@ impl Operations for Nic {
         self.counters.add(Count::Polls, 1);
         if let Some(mut tx) = napi.lock_tx() {
             let (queue, ring) = tx.split();
-            while let Some((skb, bytes)) = ring.pop() {
-                self.counters.add(Count::TxPackets, 1);
-                self.counters.add(Count::TxBytes, bytes.into());
-                let skb = skb.complete();
-                self.arrives(&skb);
-                skb.consume(Some(napi));
-            }
-            if queue.is_stopped() {
-                queue.wake();
-            }
+            ring.complete(queue, Some(napi), |skb, bytes| {
+                self.counters.sent(bytes);
+                self.arrives(skb);
+            });
         }
-        let mut done = 0;
-        while done < budget {
-            let Some(frame) = ({ self.device.lock().ring.read() }) else {
-                break;
-            };
-            done += 1;
-            // Consumed by the stack, which says what it took it for.
-            match RxSkb::new(dev, &frame).and_then(|skb| skb.receive(napi)) {
-                Some(received) => self.counters.received(received.protocol, FRAME as u64),
-                None => self.counters.add(Count::RxDropped, 1),
-            }
-        }
-        if self.wants(MSG_RX_STATUS) {
+        // Consumed by the stack, which says what it took it for.
+        let done = self.device.receive(napi, budget, |taken| {
+            self.counters.received(taken, FRAME as u64)
+        });
+        if self.message_level.wants(MSG_RX_STATUS) {
             netdev::debug!(dev, "polled: {done} of {budget}\n");
         }
         if done < budget {
@@ -198,7 +171,7 @@ impl Operations for Nic {
     }
 
     fn arm(&self, _channel: &Arming<'_, Self>, _rx: &mut ()) -> bool {
-        self.device.lock().arm()
+        self.device.arm()
     }
 
     fn start_xmit(
@@ -209,16 +182,13 @@ impl Operations for Nic {
         skb: SkBuff,
         meta: &TxMeta,
     ) {
-        if self.wants(MSG_TX_QUEUED) {
+        if self.message_level.wants(MSG_TX_QUEUED) {
             netdev::debug!(dev, "queued {} bytes\n", meta.len());
         }
-        if ring.push(skb, meta.len()) {
+        if ring.send(queue, skb, meta.len()) {
             self.counters.queued(meta.protocol());
         } else {
             self.counters.add(Count::TxDropped, 1);
-        }
-        if ring.is_full() {
-            queue.stop();
         }
     }
 

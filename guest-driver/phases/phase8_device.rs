@@ -7,33 +7,29 @@
 
 #![forbid(unsafe_code)]
 
+mod card;
 #[path = "../vnet/memory.rs"]
 mod memory;
-mod queues;
+mod rx_queue;
+mod tx_queue;
 
+use card::Card;
 use kernel::{
     device::{
         Bound,
         Core, //
     },
-    io::Io,
     pci,
     prelude::*, //
 };
 use netdev::prelude::*;
-use queues::{
-    Rx,
-    Tx, //
-};
+use rx_queue::Rx;
+use tx_queue::Tx;
 use vnet_contract::{
-    pci::{
-        BAR_REGS,
-        BAR_REGS_SIZE,
-        DEVICE_ID, //
-    },
-    queue,
-    regs, //
+    pci::DEVICE_ID,
+    queue, //
 };
+use vnet_ring::Slot;
 
 kernel::pci_device_table!(
     PCI_TABLE,
@@ -59,11 +55,10 @@ impl netdev::pci::Driver for Phase8 {
 
     const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
 
-    /// Data sheet, 20.1: who are you, reset, features (none), address.
     fn probe<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Config<'bound, Nic<'bound>>> {
         let nic = Nic {
             dev,
-            regs: dev.iomap_region_sized(BAR_REGS, c"vnet_phase8")?,
+            card: Card::new(dev)?,
             rx_packets: Counter::new(),
             rx_bytes: Counter::new(),
             rx_dropped: Counter::new(),
@@ -71,23 +66,7 @@ impl netdev::pci::Driver for Phase8 {
             tx_bytes: Counter::new(),
             tx_dropped: Counter::new(),
         };
-        if nic.read(regs::ID) != regs::ID_VALUE
-            || nic.read(regs::VERSION) >> 16 != regs::VERSION_VALUE >> 16
-        {
-            dev_err!(dev, "not a card that this driver knows\n");
-            return Err(ENODEV);
-        }
-        nic.write(regs::CTRL, regs::CTRL_RESET);
-        if nic.read(regs::STATUS) & regs::STATUS_READY == 0 {
-            return Err(EIO);
-        }
-        nic.write(regs::DRIVER_FEATURES_LO, 0);
-        nic.write(regs::DRIVER_FEATURES_HI, 0);
-        nic.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
-        if nic.read(regs::STATUS) & regs::STATUS_FEATURES_OK == 0 {
-            return Err(EIO);
-        }
-        let mac = regs::mac_from_regs(nic.read(regs::PERM_MAC_LO), nic.read(regs::PERM_MAC_HI));
+        let mac = nic.card.mac();
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         Ok(Config {
             vectors: Some(dev.alloc_irq_vectors(1, 1, types)?),
@@ -100,7 +79,7 @@ impl netdev::pci::Driver for Phase8 {
 /// The data of the device.
 struct Nic<'a> {
     dev: &'a pci::Device<Bound>,
-    regs: pci::Bar<'a, { BAR_REGS_SIZE as usize }>,
+    card: Card<'a>,
     rx_packets: Counter,
     rx_bytes: Counter,
     rx_dropped: Counter,
@@ -113,23 +92,16 @@ struct Nic<'a> {
 const RX: u16 = queue::rx_index(0);
 const TX: u16 = queue::tx_index(0);
 
-impl Nic<'_> {
-    /// Offsets are constants, which the compiler checks against the size of the BAR.
-    #[inline(always)]
-    fn read(&self, reg: u32) -> u32 {
-        self.regs.read32(reg as usize)
-    }
+/// Descriptors of a ring: as few as the card takes.
+const SIZE: u16 = queue::MIN_SIZE;
 
-    #[inline(always)]
-    fn write(&self, reg: u32, value: u32) {
-        self.regs.write32(value, reg as usize);
+/// What the driver remembers of each descriptor: nothing yet.
+fn slots<B, T>() -> Result<KVec<Slot<B, T>>> {
+    let mut slots = KVec::with_capacity(SIZE.into(), GFP_KERNEL)?;
+    for _ in 0..SIZE {
+        slots.push(Slot::new(), GFP_KERNEL)?;
     }
-}
-
-impl Drop for Nic<'_> {
-    fn drop(&mut self) {
-        self.write(regs::CTRL, regs::CTRL_RESET);
-    }
+    Ok(slots)
 }
 
 #[vtable]
@@ -142,21 +114,17 @@ impl Operations for Nic<'_> {
         let tx = Tx::new(self.dev.as_ref())?;
         let mut rx = Rx::new(self.dev.as_ref())?;
         rx.fill(dev)?;
-        self.program::<RX>(rx.memory());
-        self.program::<TX>(tx.memory());
+        self.card.program::<RX>(rx.memory());
+        self.card.program::<TX>(tx.memory());
         let posted = rx.publish().unwrap_or(0);
         dev.start_channel(0, tx, rx)?;
-        self.write(regs::MTU, dev.mtu());
-        let (lo, hi) = regs::mac_to_regs(dev.mac());
-        self.write(regs::MAC_LO, lo);
-        self.write(regs::MAC_HI, hi);
-        self.write(regs::RX_MODE, regs::RX_MODE_BROADCAST);
-        if !self.start::<RX>() || !self.start::<TX>() {
+        self.card.set_filter(dev.mtu(), dev.mac());
+        if !self.card.start::<RX>() || !self.card.start::<TX>() {
             netdev::err!(dev, "a queue does not start\n");
             self.stop(dev);
             return Err(EIO);
         }
-        self.ring_doorbell::<RX>(posted);
+        self.card.ring_doorbell::<RX>(posted);
         dev.set_carrier(true);
         dev.start_tx();
         Ok(())
@@ -166,7 +134,7 @@ impl Operations for Nic<'_> {
     fn stop(&self, dev: &Locked<'_, Self>) {
         dev.stop_tx();
         dev.set_carrier(false);
-        let ends = [self.end::<RX>(), self.end::<TX>()];
+        let ends = [self.card.end::<RX>(), self.card.end::<TX>()];
         if ends.contains(&false) {
             netdev::err!(dev, "a queue does not stop\n");
         }

@@ -5,7 +5,10 @@
 use netdev::{
     DropReason,
     InFlightSkb,
-    SkBuff, //
+    Napi,
+    Operations,
+    SkBuff,
+    TxQueue, //
 };
 
 /// Places; a power of two, so that a place is found by the low bits of a count.
@@ -57,5 +60,34 @@ impl TxRing {
         let sent = self.slots[(self.tail % SIZE) as usize].take()?;
         self.tail = self.tail.wrapping_add(1);
         Some(sent)
+    }
+
+    /// As phase 3 sends: puts a frame in, and stops the queue with the last place.
+    #[allow(dead_code)] // from phase 4 on
+    pub(crate) fn send(&mut self, queue: &TxQueue<'_>, skb: SkBuff, bytes: u32) -> bool {
+        let sent = self.push(skb, bytes);
+        if self.is_full() {
+            queue.stop();
+        }
+        sent
+    }
+
+    /// As phase 3 completes, on a wire that takes all at once: each frame and its length are shown before
+    /// it is freed, in a batch if that is within a poll.
+    #[allow(dead_code)] // from phase 4 on
+    pub(crate) fn complete<N: Operations>(
+        &mut self,
+        queue: &TxQueue<'_>,
+        napi: Option<&Napi<'_, N>>,
+        mut arrives: impl FnMut(&SkBuff, u32),
+    ) {
+        while let Some((skb, bytes)) = self.pop() {
+            let skb = skb.complete();
+            arrives(&skb, bytes);
+            skb.consume(napi);
+        }
+        if queue.is_stopped() {
+            queue.wake();
+        }
     }
 }

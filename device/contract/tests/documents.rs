@@ -17,13 +17,19 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Files of a folder with an extension, with paths from the root.
+fn files_in(folder: &str, extension: &str) -> Vec<PathBuf> {
+    std::fs::read_dir(root().join(folder))
+        .unwrap()
+        .map(|entry| Path::new(folder).join(entry.unwrap().file_name()))
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect()
+}
+
 /// The documents: the README and all of docs/, with paths from the root.
 fn documents() -> Vec<(PathBuf, String)> {
-    let docs = std::fs::read_dir(root().join("docs")).unwrap();
-    let mut paths: Vec<_> = docs
-        .map(|entry| Path::new("docs").join(entry.unwrap().file_name()))
-        .filter(|path| path.extension().is_some_and(|e| e == "md"))
-        .collect();
+    let mut paths = files_in("docs", "md");
+    paths.extend(files_in("docs/tour", "md"));
     paths.push("README.md".into());
     paths
         .into_iter()
@@ -95,6 +101,25 @@ fn links_and_file_names_lead_somewhere() {
         .flat_map(|(path, text)| broken(path, text))
         .collect();
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// A phase of the tour is to be read in one sitting, with what it shares with others.
+#[test]
+fn phases_of_the_tour_are_short() {
+    let files = files_in("guest-driver/phases", "rs");
+    let phases = files
+        .iter()
+        .filter(|path| path.to_str().unwrap().contains("/phase"));
+    assert_eq!(phases.count(), 8);
+    for path in files {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        let lines = text.lines().count();
+        assert!(
+            (30..=200).contains(&lines),
+            "{}: {lines} lines",
+            path.display()
+        );
+    }
 }
 
 /// Rows of the feature table whose state and test do not fit: what works in whole or in part names
