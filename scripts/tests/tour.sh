@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 # scripts/tour: what is changed in the source arrives in the running guest, and what does not build does not.
+# scripts/new-driver: what it makes builds, loads and passes its own test.
 . "$(dirname "$0")/../lib/check.sh"
 
 # A copy of what the module is made from, to be edited.
 COPY=$CACHE/tour-copy
+DRIVERS=$CACHE/new-drivers
 LOG=$(mktemp)
 TOUR=''
 cleanup() {
   [ -z "$TOUR" ] || { kill "$TOUR" && wait "$TOUR"; } 2>/dev/null
-  rm -rf "$COPY" "$LOG"
+  rm -rf "$COPY" "$LOG" "$DRIVERS"
 }
 trap cleanup EXIT
-rm -rf "$COPY"
+rm -rf "$COPY" "$DRIVERS"
 mkdir -p "$COPY/device"
-cp -R "$REPO/guest-driver" "$COPY/guest-driver"
-cp -R "$REPO/device/contract" "$COPY/device/contract"
+# With its times, so that what was compiled of such a copy before is not compiled again; but what is to be
+# edited was so then, too.
+cp -a "$REPO/guest-driver" "$COPY/guest-driver"
+cp -a "$REPO/device/contract" "$COPY/device/contract"
 SOURCE=$COPY/guest-driver/phases/phase2_net_device.rs
+touch "$SOURCE"
 
 # In the guest: says what is new in the kernel log, until it is told to end.
 # shellcheck disable=SC2016 # for the guest's shell
@@ -56,4 +61,21 @@ check "a frame that nobody disposes of does not link" says 'ERROR: modpost: .*ru
 sed -i 's/fn stop(/fn stop stop(/' "$SOURCE"
 check "what does not compile is shown" says '^error: expected'
 check "the guest is still the same" is_running
+kill "$TOUR" && wait "$TOUR"
+TOUR=''
+
+# A driver of one's own.
+refuses() {
+  local status
+  "$REPO/scripts/new-driver" "$@"
+  status=$?
+  [ "$status" = 1 ] && [ ! -e "$DRIVERS/refused" ]
+}
+for name in '' 9p Skeleton skele-ton a skeleton_long fn netdev vnet0 veth '../x'; do
+  check "new-driver refuses the name '$name'" refuses "$name" "$DRIVERS/refused"
+done
+check "new-driver makes a driver" "$REPO/scripts/new-driver" skeleton "$DRIVERS/skeleton"
+check "new-driver refuses a folder that there is" refuses skeleton "$DRIVERS/skeleton"
+check "its code is formatted" in_root rustfmt --check --edition 2021 "/cache/${DRIVERS##*/}/skeleton/skeleton_main.rs"
+VNET=$REPO VNET_TEST_LOGS='' "$DRIVERS/skeleton/test" || CHECKS_FAILED=$((CHECKS_FAILED + 1))
 exit $((CHECKS_FAILED > 0))
