@@ -47,5 +47,5 @@ pub use limit::Limit;
 pub use negotiation::IMPLEMENTED;
 pub use operator::{Changed, Driver, LinkReport, Operator, QueueReport};
 pub use survival::Survival;
-pub use vnet_sanitizer::Sanitizer;
+pub use vnet_sanitizer::{Listener, Sanitizer};
 pub use vnet_worker::Options;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::info;
 use vnet_backend::{Capabilities, Endpoint, Link, Offloads, Queue};
+use vnet_capture::Capture;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_faults::{Faults, Faulty};
 use vnet_worker::{Counters, Gauge, Replaced, Replacement};
@@ -76,6 +77,14 @@ impl Operator {
         }
         if let Some(link) = self.events.force_link(forced) {
             info!(up = link.up, speed = link.speed, "link changed");
+        }
+    }
+
+    /// Has frames kept by this capture, by no other any more, and by none if there is none. Waits for the
+    /// batches that run now.
+    pub fn capture(&self, capture: Option<&Capture>) {
+        for gauge in &self.gauges {
+            gauge.capture(capture.cloned());
         }
     }
 

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A client that waits for each answer.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
+use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -93,12 +97,33 @@ impl Client {
 
     /// Has something done, and returns what came of it.
     pub fn call(&mut self, command: &Command) -> Result<Value, ClientError> {
+        self.call_with(command, None)
+    }
+
+    /// The same for something that is to be done with a file.
+    pub fn call_with_file(
+        &mut self,
+        command: &Command,
+        file: BorrowedFd<'_>,
+    ) -> Result<Value, ClientError> {
+        self.call_with(command, Some(file))
+    }
+
+    fn call_with(
+        &mut self,
+        command: &Command,
+        file: Option<BorrowedFd<'_>>,
+    ) -> Result<Value, ClientError> {
         let mut request = Request::from(command);
         request.id = Some(self.next);
         self.next += 1;
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line)?;
+        let sent = match file {
+            Some(file) => send(self.stream.get_ref(), &line, file)?,
+            None => 0,
+        };
+        self.stream.get_mut().write_all(&line[sent..])?;
         let answer: Answer = serde_json::from_slice(&read(&mut self.stream)?)?;
         match answer {
             Answer { error: Some(e), .. } => Err(e.into()),
@@ -110,6 +135,18 @@ impl Client {
     pub fn ask<T: DeserializeOwned>(&mut self, command: &Command) -> Result<T, ClientError> {
         Ok(serde_json::from_value(self.call(command)?)?)
     }
+}
+
+/// Sends the start of a line with a descriptor, and returns how much of it that was.
+fn send(stream: &UnixStream, line: &[u8], file: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = [file];
+    // There is room for it.
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    let bytes = [IoSlice::new(line)];
+    let sent = retry_on_intr(|| sendmsg(stream, &bytes, &mut control, SendFlags::NOSIGNAL))?;
+    Ok(sent)
 }
 
 fn read(stream: &mut BufReader<UnixStream>) -> Result<Vec<u8>, ClientError> {

@@ -18,12 +18,12 @@ pub use answer::{Answer, Greeting, Version};
 pub use client::{Client, ClientError};
 pub use error::{Class, Error};
 pub use request::{
-    Add, Backend, Command, Faults, Link, Mac, OfCard, OfCards, OfNothing, Request, Settings,
-    COMMANDS,
+    Add, Backend, Capture, Command, Faults, Link, Mac, OfCard, OfCards, OfNothing, Request,
+    Settings, COMMANDS,
 };
 pub use state::{
-    BackendChanged, Card, Counters, Direction, FaultPlan, Findings, LinkState, Peer, Queue,
-    RuleBroken, Status,
+    BackendChanged, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction, FaultPlan,
+    Findings, LinkState, Peer, Queue, RuleBroken, Status,
 };
 
 /// Version of the protocol. Within one, members and commands are only ever added.

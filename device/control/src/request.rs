@@ -33,6 +33,9 @@ pub const COMMANDS: &[&str] = &[
     "faults-set",
     "faults-show",
     "rules-show",
+    "capture-start",
+    "capture-show",
+    "capture-stop",
 ];
 
 /// What can be asked for.
@@ -61,6 +64,13 @@ pub enum Command {
     FaultsShow(OfCard),
     /// The rules that the driver broke: [`Findings`](crate::Findings).
     RulesShow(OfCard),
+    /// Begins to write the frames of a card to the file whose descriptor comes with the request:
+    /// [`CaptureState`](crate::CaptureState).
+    CaptureStart(Capture),
+    /// How far that is: [`CaptureState`](crate::CaptureState).
+    CaptureShow(OfCard),
+    /// Ends it: [`CaptureState`](crate::CaptureState).
+    CaptureStop(OfCard),
 }
 
 /// No arguments.
@@ -138,6 +148,26 @@ pub struct Faults {
     pub card: String,
     /// Lines as docs/faults.md has them; none: the card behaves.
     pub plan: String,
+}
+
+/// Arguments of `capture-start`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Name of the card.
+    pub card: String,
+    /// Its queues: `rx`, `tx`, the number of a pair, or both as in `tx0`; all if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Bytes of each frame that are kept; all if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snaplen: Option<u32>,
+    /// Frames after which it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Seconds after which it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 impl Request {
@@ -218,6 +248,15 @@ mod tests {
             }),
             Command::FaultsShow(OfCard { card: card() }),
             Command::RulesShow(OfCard { card: card() }),
+            Command::CaptureStart(Capture {
+                card: card(),
+                queue: Some("tx0".into()),
+                snaplen: Some(96),
+                count: None,
+                seconds: Some(9),
+            }),
+            Command::CaptureShow(OfCard { card: card() }),
+            Command::CaptureStop(OfCard { card: card() }),
         ];
         assert_eq!(all.len(), COMMANDS.len());
         for (command, name) in all.iter().zip(COMMANDS) {

@@ -155,3 +155,56 @@ pub struct RuleBroken {
     /// The first cases.
     pub first: Vec<String>,
 }
+
+/// A capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CaptureState {
+    /// Name of the card.
+    pub card: String,
+    /// Why it is over; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<CaptureEnd>,
+    /// What went wrong, if it ended with that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Frames in the file.
+    pub frames: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The queues.
+    pub queues: Vec<CaptureQueue>,
+    /// Events that are not in the file, since there was no room for them.
+    pub lost_events: u64,
+}
+
+/// Why a capture is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CaptureEnd {
+    /// It was stopped.
+    Stopped,
+    /// There were as many frames as were wanted.
+    Count,
+    /// It took as long as was wanted.
+    Time,
+    /// The file could not be written any more.
+    Failed,
+    /// It was stopped, but whoever reads the file has not taken all of it yet.
+    Unfinished,
+    /// One that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A queue that is captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureQueue {
+    /// Its name, such as `tx0`.
+    pub queue: String,
+    /// Frames that it carried since the capture began.
+    pub seen: u64,
+    /// Those of them for which there was no room on their way to the file.
+    pub dropped: u64,
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The plan in force.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,24 @@ use crate::{Kind, Plan};
 #[derive(Debug, Default)]
 pub struct Faults {
     active: ArcSwapOption<Active>,
+    witness: ArcSwapOption<Witness>,
+}
+
+/// Hears of each event that is made to go wrong, and of the queue that it is one of, if it is. Called where that
+/// happens, and so must not wait.
+pub struct Witness(Box<dyn Fn(Kind, Option<u16>) + Send + Sync>);
+
+impl Witness {
+    /// Has this called.
+    pub fn new(hear: impl Fn(Kind, Option<u16>) + Send + Sync + 'static) -> Self {
+        Self(Box::new(hear))
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").finish_non_exhaustive()
+    }
 }
 
 /// A plan, and how far it has come.
@@ -63,6 +82,11 @@ impl Faults {
         };
         let active = (!plan.faults.is_empty()).then(|| Arc::new(active));
         self.active.store(active);
+    }
+
+    /// Says who is to hear of events that go wrong, if somebody is.
+    pub fn set_witness(&self, witness: Option<Witness>) {
+        self.witness.store(witness.map(Arc::new));
     }
 
     /// A line for each fault of the plan in force: how many events there were, and how many of them
@@ -159,6 +183,10 @@ impl Site {
                 first = first.or(entry.event(index, self.index, active));
             }
         }
+        if let (Some(_), Some(witness)) = (first, &*self.faults.witness.load()) {
+            let queue = (self.index < CARD).then_some(self.index as u16);
+            (witness.0)(kind, queue);
+        }
         first
     }
 
@@ -175,6 +203,7 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     fn faults(text: &str) -> Arc<Faults> {
         let faults = Faults::default();
@@ -194,6 +223,24 @@ mod tests {
             assert_eq!(site.hit(kind), None);
         }
         assert!(!site.may(Kind::ALL));
+    }
+
+    #[test]
+    fn a_witness_hears_of_what_goes_wrong() {
+        let faults = faults("stall every=2\nreset at=1");
+        let heard: Arc<Mutex<Vec<_>>> = Arc::default();
+        let list = Arc::clone(&heard);
+        let witness = Witness::new(move |kind, queue| list.lock().unwrap().push((kind, queue)));
+        faults.set_witness(Some(witness));
+        let queue = Site::queue(Arc::clone(&faults), 3);
+        assert_eq!(hits(&queue, Kind::Stall, 4), [2, 4]);
+        assert_eq!(hits(&Site::card(faults), Kind::Reset, 2), [1]);
+        let due = [
+            (Kind::Stall, Some(3)),
+            (Kind::Stall, Some(3)),
+            (Kind::Reset, None),
+        ];
+        assert_eq!(*heard.lock().unwrap(), due);
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod parse;
 mod plan;
 
 pub use backend::Faulty;
-pub use faults::{Faults, Hit, Site};
+pub use faults::{Faults, Hit, Site, Witness};
 pub use kind::Kind;
 pub use parse::ParseError;
 pub use plan::Plan;

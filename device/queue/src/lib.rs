@@ -16,7 +16,8 @@
 //!
 //! A queue may lie in memory that has to be fetched first ([`Outline`]).
 //!
-//! An [`Observer`] may watch a queue. One that is not watched pays a branch a batch for it.
+//! An [`Observer`] may watch a queue, and a [`Recorder`](vnet_capture::Recorder) keep its frames. A queue
+//! that has neither pays a branch a batch for each.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -34,6 +35,7 @@ mod mischief;
 pub mod mock;
 mod observer;
 mod progress;
+mod record;
 mod ring;
 mod rx;
 mod shelf;

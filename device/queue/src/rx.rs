@@ -3,6 +3,7 @@
 
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, Room, RxRing, MAX_FRAME};
+use vnet_capture::Recorder;
 use vnet_contract::features::{HASH_REPORT, HDR_SPLIT, MRG_RXBUF};
 use vnet_contract::hdr::{self, FlowHash, NetHdr, F_SPLIT};
 use vnet_contract::queue::{Error, Kind, MAX_RX_CHAIN};
@@ -12,6 +13,7 @@ use vnet_faults::Site;
 use crate::chain::{walk, Chain, Direction};
 use crate::header;
 use crate::progress::{Progress, Recovered};
+use crate::record::{describe, Followers};
 use crate::ring::Ring;
 use crate::shelf::Parts;
 use crate::split::Split;
@@ -39,8 +41,8 @@ pub struct Rx {
     heads: Parts,
     /// Takes the end of a frame that does not fit the guest's buffers, and so will be dropped.
     overflow: Box<[u8]>,
-    /// Where a process that takes over finds how far this one was.
-    progress: Option<Progress>,
+    /// Those who want to know of each frame.
+    followers: Option<Box<Followers>>,
 }
 
 impl Rx {
@@ -56,14 +58,14 @@ impl Rx {
             split: (config.features & HDR_SPLIT != 0).then(Split::new),
             heads: Parts::default(),
             overflow: vec![0; MAX_FRAME].into_boxed_slice(),
-            progress: None,
+            followers: None,
         })
     }
 
     /// Keeps track of how far the queue is.
     pub fn track(&mut self, progress: Progress) {
         progress.done(self.ring.used_after(0), 0);
-        self.progress = Some(progress);
+        self.followers.get_or_insert_default().progress = Some(progress);
     }
 
     /// Goes on with a queue that another process started with this configuration and kept track
@@ -177,6 +179,9 @@ impl Rx {
             true => u64::MAX,
             false => self.features & !filter.withheld,
         };
+        if let Some(recorder) = self.recorder() {
+            recorder.begin();
+        }
         let mut batch = Batch {
             view: self.ring.view(mem),
             ring: &mut self.ring,
@@ -201,7 +206,7 @@ impl Rx {
             overflow: VolatileSlice::from(&mut self.overflow[..]),
             lent: None,
             outcome: Outcome::new(Waits::Backend),
-            progress: self.progress.as_ref(),
+            followers: self.followers.as_deref_mut(),
         };
         work(&mut batch);
         batch.publish();
@@ -220,6 +225,9 @@ impl Rx {
         self.parts.put(parts);
         self.header.put(header);
         self.heads.put(heads);
+        if let Some(recorder) = self.recorder() {
+            recorder.shown(outcome.waits == Waits::Nothing);
+        }
         outcome
     }
 
@@ -235,12 +243,39 @@ impl Rx {
 
     /// The interrupt that the driver wants now for what was delivered, until [`Self::signalled`].
     pub fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
-        self.ring.interrupt_due(mem)
+        let due = self.ring.interrupt_due(mem);
+        if let (Some(recorder), Ok(None)) = (self.recorder(), &due) {
+            recorder.settle(false);
+        }
+        due
     }
 
     /// The interrupt that was due was raised, or another one serves for it.
     pub fn signalled(&mut self) {
+        if let Some(recorder) = self.recorder() {
+            recorder.settle(true);
+        }
         self.ring.signalled();
+    }
+
+    /// The interrupt that was due is lost.
+    pub fn unheard(&mut self) {
+        if let Some(recorder) = self.recorder() {
+            recorder.settle(false);
+        }
+        self.ring.signalled();
+    }
+
+    /// Has frames kept for a capture, or not.
+    pub fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
+        match &mut self.followers {
+            None if recorder.is_none() => {}
+            followers => followers.get_or_insert_default().recorder = recorder,
+        }
+    }
+
+    fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.followers.as_mut()?.recorder.as_deref_mut()
     }
 
     /// Asks for a doorbell; true if there are new buffers already.
@@ -298,7 +333,7 @@ struct Batch<'b> {
     overflow: VolatileSlice<'b>,
     lent: Option<Lent>,
     outcome: Outcome,
-    progress: Option<&'b Progress>,
+    followers: Option<&'b mut Followers>,
 }
 
 impl Batch<'_> {
@@ -476,7 +511,13 @@ impl Batch<'_> {
 
     /// Hands a frame of `len` bytes, which fits, to the driver. With header split, so many of them
     /// are `in_head`.
-    fn deliver(&mut self, len: usize, mut hdr: NetHdr, in_head: usize) -> Result<(), Fault> {
+    fn deliver(
+        &mut self,
+        len: usize,
+        meta: Meta,
+        mut hdr: NetHdr,
+        in_head: usize,
+    ) -> Result<(), Fault> {
         let mut left = self.header_len + len;
         let mut head = 0;
         if self.split.is_some() {
@@ -512,8 +553,8 @@ impl Batch<'_> {
             done += place.len().min(bytes.len() - done);
         }
         self.unpublished += count;
-        if let Some(progress) = self.progress {
-            progress.done(self.ring.used_after(self.unpublished), 1);
+        if self.followers.is_some() {
+            self.tell(len, meta, in_head, count);
         }
         self.first += usize::from(count);
         self.start = self.chains[self.first - 1].parts_end;
@@ -521,6 +562,34 @@ impl Batch<'_> {
             self.reserve_header();
         }
         Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// Tells those who want to know that a frame was put into the first `count` chains.
+    #[inline(never)]
+    fn tell(&mut self, len: usize, meta: Meta, in_head: usize, count: u16) {
+        let Some(followers) = &mut self.followers else {
+            return;
+        };
+        if let Some(progress) = &followers.progress {
+            progress.done(self.ring.used_after(self.unpublished), 1);
+        }
+        let Some(recorder) = &mut followers.recorder else {
+            return;
+        };
+        let head = self.heads.get(self.first).filter(|_| in_head > 0);
+        let head = head.and_then(|head| head.subslice(self.header_len, in_head).ok());
+        let frame = Frame {
+            meta,
+            len,
+            parts: &self.parts[self.start..],
+        };
+        if recorder.received(head, &frame, self.hash) {
+            for chain in &self.chains[self.first..][..usize::from(count)] {
+                describe(self.ring, &self.view, chain.head, recorder);
+            }
+        }
     }
 }
 
@@ -606,7 +675,7 @@ impl RxRing for Batch<'_> {
             return;
         };
         let in_head = self.split(start, len, &mut hdr);
-        match self.deliver(len, hdr, in_head) {
+        match self.deliver(len, meta, hdr, in_head) {
             Ok(()) => {
                 self.outcome.frames += 1;
                 self.outcome.bytes += len as u64;

@@ -3,6 +3,7 @@
 
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, MAX_FRAME};
+use vnet_capture::Recorder;
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_contract::queue::{Error, Kind};
 use vnet_dma::DmaMap;
@@ -12,6 +13,7 @@ use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
 use crate::chain::{walk, Direction};
 use crate::header::{self, ETH_HLEN};
 use crate::progress::{Progress, Recovered};
+use crate::record::describe;
 use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
 use crate::view::View;
@@ -32,6 +34,8 @@ pub struct Tx {
     segmenter: Segmenter,
     /// Where a process that takes over finds how far this one was.
     progress: Option<Progress>,
+    /// Keeps frames for a capture.
+    recorder: Option<Box<Recorder>>,
 }
 
 /// A chain with its header taken off.
@@ -59,6 +63,7 @@ impl Tx {
             frames: Frames::default(),
             segmenter: Segmenter::default(),
             progress: None,
+            recorder: None,
         })
     }
 
@@ -125,12 +130,21 @@ impl Tx {
     pub fn run(&mut self, mem: &DmaMap, backend: &mut dyn Queue, budget: Budget) -> Outcome {
         let mut parts = self.parts.take();
         self.chains.clear();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin();
+        }
         let mut view = self.ring.view(mem);
         let (waits, fault) = match self.collect(&mut view, budget, &mut parts) {
             Ok(waits) => (waits, None),
             Err(fault) => (Waits::Driver, Some(fault)),
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.lend();
+        }
         let taken = self.offer(backend, &parts);
+        if self.recorder.is_some() {
+            self.record(&view, &parts, taken.frames);
+        }
         self.parts.put(parts);
 
         let mut outcome = Outcome::new(waits);
@@ -152,7 +166,34 @@ impl Tx {
         if let Err(fault) = self.complete(&view, taken.frames) {
             outcome.fault = Some(fault);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.shown(outcome.waits != Waits::Driver);
+        }
         outcome
+    }
+
+    /// Has frames kept for a capture, or not.
+    pub fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
+        self.recorder = recorder;
+    }
+
+    /// Tells of the first `count` frames of the batch.
+    #[cold]
+    fn record(&mut self, view: &View<'_>, parts: &[VolatileSlice<'_>], count: usize) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        recorder.returned();
+        for sent in &self.chains[..count] {
+            let frame = Frame {
+                meta: sent.meta,
+                len: sent.len,
+                parts: &parts[sent.parts_start..sent.parts_end],
+            };
+            if recorder.sent(&frame) {
+                describe(&mut self.ring, view, sent.head, recorder);
+            }
+        }
     }
 
     /// Has somebody watch the queue.
@@ -167,11 +208,26 @@ impl Tx {
 
     /// The interrupt that the driver wants now for what was completed, until [`Self::signalled`].
     pub fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
-        self.ring.interrupt_due(mem)
+        let due = self.ring.interrupt_due(mem);
+        if let (Some(recorder), Ok(None)) = (&mut self.recorder, &due) {
+            recorder.settle(false);
+        }
+        due
     }
 
     /// The interrupt that was due was raised, or another one serves for it.
     pub fn signalled(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settle(true);
+        }
+        self.ring.signalled();
+    }
+
+    /// The interrupt that was due is lost.
+    pub fn unheard(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settle(false);
+        }
         self.ring.signalled();
     }
 

@@ -22,6 +22,7 @@ mod chain;
 mod finding;
 mod header;
 mod life;
+mod listener;
 mod owned;
 mod refusal;
 mod rules;
@@ -30,6 +31,7 @@ mod shadow;
 mod waits;
 
 pub use finding::Finding;
+pub use listener::Listener;
 pub use rules::{Rule, Severity};
 pub use sanitizer::{Count, Findings, Sanitizer, KEPT};
 pub use shadow::{Ring, Shadow};

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
@@ -12,7 +12,7 @@ use vnet_state::Board;
 
 use crate::buffers::Buffers;
 use crate::life::Life;
-use crate::{Finding, Rule};
+use crate::{Finding, Listener, Rule};
 
 /// Findings of a rule that are kept; more are counted only.
 pub const KEPT: usize = 4;
@@ -97,6 +97,7 @@ pub struct Sanitizer {
     board: OnceLock<Board>,
     /// Findings that wait to be logged.
     news: Mutex<Vec<Finding>>,
+    listener: Mutex<Option<Arc<Listener>>>,
     /// Signs of life: whatever the guest does.
     signs: AtomicU64,
     life: Mutex<Life>,
@@ -114,6 +115,7 @@ impl Sanitizer {
             findings: Mutex::default(),
             board: OnceLock::new(),
             news: Mutex::default(),
+            listener: Mutex::default(),
             signs: AtomicU64::new(0),
             life: Mutex::new(Life::new(now)),
             unmapped: Mutex::default(),
@@ -158,9 +160,18 @@ impl Sanitizer {
             board.count(index, count.total);
         }
         drop(findings);
+        let listener = lock(&self.listener).clone();
+        if let Some(listener) = listener {
+            listener.hear(&finding);
+        }
         if kept {
             lock(&self.news).push(finding);
         }
+    }
+
+    /// Says who is to hear of findings from now on, if somebody is.
+    pub fn set_listener(&self, listener: Option<Listener>) {
+        *lock(&self.listener) = listener.map(Arc::new);
     }
 
     /// All findings so far.
@@ -295,6 +306,20 @@ mod tests {
         assert_eq!((rules[1].0, rules[1].1.total), (Rule::AvailIndex, 1));
         // Nobody is told of them again.
         assert!(third.take_news().is_empty());
+    }
+
+    #[test]
+    fn a_listener_hears_of_all_findings() {
+        let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
+        let heard: Arc<Mutex<Vec<Finding>>> = Arc::default();
+        let list = Arc::clone(&heard);
+        let listener = Listener::new(move |finding| lock(&list).push(finding.clone()));
+        sanitizer.set_listener(Some(listener));
+        let finding = Finding::new(Rule::ChainLoop, "this", "that").queue(1);
+        (0..2 * KEPT).for_each(|_| sanitizer.report(finding.clone()));
+        sanitizer.set_listener(None);
+        sanitizer.report(finding.clone());
+        assert_eq!(*lock(&heard), vec![finding; 2 * KEPT]);
     }
 
     #[test]

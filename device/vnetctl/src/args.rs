@@ -129,6 +129,23 @@ pub(crate) enum Command {
         card: String,
     },
 
+    /// Write the frames of a card to a file, with what became of each: docs/capture.md
+    ///
+    /// In pcapng, which Wireshark and tshark read. Goes on until Ctrl-C, or until --count or --seconds
+    /// are reached. The card does not wait for the file: what does not get there in time is counted.
+    Capture(Capture),
+
+    /// Make a trace of a capture that Perfetto opens
+    ///
+    /// Queues and threads are tracks, with a slice for each stage of a batch of frames, and arrows from the
+    /// doorbell to the interrupt. Needs no vnetd.
+    Timeline {
+        /// A file of vnetctl capture
+        capture: PathBuf,
+        /// File to write, in the JSON format of Chrome's trace events
+        trace: PathBuf,
+    },
+
     /// Print a script that has a shell complete commands
     Completion {
         /// Which shell
@@ -140,6 +157,36 @@ pub(crate) enum Command {
         /// Directory to write them to
         directory: PathBuf,
     },
+}
+
+/// A capture.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Capture {
+    /// Name of the card, and which of its queues: rx, tx, the number of a pair, or both as in
+    /// nic0:tx0; all if there is none
+    #[arg(value_name = "CARD[:QUEUE]")]
+    pub(crate) card: String,
+    /// File to write, which is emptied first; - for standard output
+    #[arg(required_unless_present_any = ["stop", "show"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Keep no more of each frame than this
+    #[arg(long, short = 'l', value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) snaplen: Option<u32>,
+    /// End after so many frames
+    #[arg(long, short = 'n', value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after so much time
+    #[arg(long, short = 't', value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: Option<u32>,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// End the capture of this card
+    #[arg(long, conflicts_with_all = ["file", "show", "background", "snaplen", "count", "seconds"])]
+    pub(crate) stop: bool,
+    /// Say how far the capture of this card is
+    #[arg(long, conflicts_with_all = ["file", "background", "snaplen", "count", "seconds"])]
+    pub(crate) show: bool,
 }
 
 /// Whether there is a cable.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! From the command line to the answer.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use vnet_control::{
 };
 
 use crate::args::{Args, Command, LinkState};
-use crate::{show, watch};
+use crate::{capture, show, watch};
 
 /// Why there is nothing to show. One line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,13 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("output: {0}")]
     Output(#[from] io::Error),
+    #[error("{}: {source}", path.display())]
+    Timeline {
+        path: PathBuf,
+        source: vnet_timeline::Error,
+    },
+    #[error("capture: {0}")]
+    Capture(String),
     #[error("{0} is given twice")]
     Twice(String),
 }
@@ -42,6 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             let call = Call::CardCounters(OfCards { card: card.clone() });
             watch::watch(&mut connect(args)?, &call, *seconds, *count, args.json)?;
         }
+        Command::Capture(what) => capture::capture(&mut connect(args)?, what, args.json)?,
+        Command::Timeline { capture, trace } => timeline(capture, trace)?,
         Command::List => {
             let call = Call::CardList(OfNothing {});
             print(args, &call, |cards: Vec<Card>| show::cards(&cards))?;
@@ -141,6 +150,26 @@ fn print<T: serde::de::DeserializeOwned>(
         true => format!("{answer}\n"),
         false => text(serde_json::from_value(answer).map_err(ClientError::Nonsense)?),
     };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn timeline(capture: &Path, trace: &Path) -> Result<(), Error> {
+    let failed = |path: &Path, source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let from = File::open(capture).map_err(|e| failed(capture, e))?;
+    let to = File::create(trace).map_err(|e| failed(trace, e))?;
+    let done = vnet_timeline::export(from, to).map_err(|source| {
+        let path = match source {
+            vnet_timeline::Error::Output(_) => trace,
+            _ => capture,
+        };
+        let path = path.to_owned();
+        Error::Timeline { path, source }
+    })?;
+    let vnet_timeline::Summary { frames, batches } = done;
+    let text = format!("{frames} frames in {batches} batches\n");
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 

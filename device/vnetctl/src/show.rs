@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use vnet_control::{
-    BackendChanged, Card, Counters, Direction, FaultPlan, Findings, LinkState, Queue, Status,
+    BackendChanged, CaptureEnd, CaptureState, Card, Counters, Direction, FaultPlan, Findings,
+    LinkState, Queue, Status,
 };
 
 use crate::table::Table;
@@ -158,6 +159,28 @@ pub(crate) fn findings(found: &Findings) -> String {
         }
     }
     text
+}
+
+pub(crate) fn capture(state: &CaptureState) -> String {
+    let end = match state.end {
+        None => "goes on",
+        Some(CaptureEnd::Stopped) => "stopped",
+        Some(CaptureEnd::Count) => "as many frames as were wanted",
+        Some(CaptureEnd::Time) => "as long as was wanted",
+        Some(CaptureEnd::Failed) => "failed",
+        Some(CaptureEnd::Unfinished) => "stopped; the rest is yet to be read",
+        Some(_) => "over",
+    };
+    let mut table = Table::new(&["QUEUE", "FRAMES", "DROPPED"], 1);
+    for queue in &state.queues {
+        table.row(vec![
+            queue.queue.clone(),
+            queue.seen.to_string(),
+            queue.dropped.to_string(),
+        ]);
+    }
+    let (frames, bytes) = (state.frames, state.bytes);
+    format!("{frames} frames, {bytes} bytes: {end}\n{}", table.text())
 }
 
 #[cfg(test)]

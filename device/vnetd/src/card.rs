@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info, Span};
 use vnet_backend::Endpoint;
+use vnet_capture::Capture;
 use vnet_card::{Card, Config, Operator, Options, Sanitizer};
 use vnet_faults::{Faults, Faulty};
 use vnet_session::{Control, Session, SharedCard, Socket};
@@ -26,6 +27,8 @@ use crate::sanitize;
 
 /// How long a card that is removed may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the file of a capture may take to be finished when its card goes.
+const CAPTURE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Tells cards apart, also those that had the same name one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(crate) struct Served {
     /// The faults that it was made able to have later.
     pub(crate) late_faults: Option<Arc<Faults>>,
     pub(crate) sanitizer: Option<Arc<Sanitizer>>,
+    /// The last capture, which may run.
+    pub(crate) capture: Option<Capture>,
     /// Held a second time by a change that is under way.
     pub(crate) change: Arc<()>,
     /// Why nobody serves it any more, if that is so.
@@ -87,6 +92,7 @@ impl Served {
             faults,
             late_faults: None,
             sanitizer,
+            capture: None,
             change: Arc::default(),
             failed: None,
             control,
@@ -130,6 +136,9 @@ impl Served {
     pub(crate) fn stop(&mut self) -> SharedCard {
         self.control.stop();
         self.socket = None;
+        if let Some(capture) = &self.capture {
+            capture.stop(CAPTURE_PATIENCE);
+        }
         Arc::clone(&self.card)
     }
 

@@ -5,7 +5,10 @@
 //! and answers of [`MAX_WAITING`] wait for it; one that sends no end of a line, reads no answers or
 //! sends nonsense is hung up on.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
@@ -14,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::socket_peercred;
-use rustix::net::{accept_with, SocketFlags};
+use rustix::net::{
+    accept_with, recvmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
+};
 use rustix::process::geteuid;
 use tracing::{info, warn};
 use vnet_control::{Answer, Class, Error as Refusal, Greeting, Request, MAX_ANSWER, MAX_REQUEST};
@@ -34,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_NONSENSE: u32 = 8;
 /// Bytes that are read at a time, so that clients take turns.
 const CHUNK: usize = 16 * 1024;
+/// Descriptors of a client that no request has asked for yet; more are closed.
+const MAX_FILES: usize = 4;
 /// Pause when the system is out of descriptors.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
@@ -77,7 +84,7 @@ fn is_quiet(e: rustix::io::Errno) -> bool {
 }
 
 /// Waits for something to do, or for somebody's time to be over.
-fn wait(listener: &std::os::fd::OwnedFd, clients: &[Client]) {
+fn wait(listener: &OwnedFd, clients: &[Client]) {
     let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
     let clients_fds = clients
         .iter()
@@ -146,6 +153,8 @@ struct Client {
     stream: UnixStream,
     /// Of a line that has not ended.
     input: Vec<u8>,
+    /// What came with requests.
+    files: VecDeque<OwnedFd>,
     /// Answers that wait.
     output: Vec<u8>,
     /// Since when the line, or the answer, has been waiting.
@@ -163,6 +172,7 @@ impl Client {
         Self {
             stream,
             input: Vec::new(),
+            files: VecDeque::new(),
             output: Greeting::new(env!("CARGO_PKG_VERSION")).line(),
             since: now,
             last: now,
@@ -225,7 +235,7 @@ impl Client {
             return Ok(());
         }
         let mut chunk = [0; CHUNK];
-        match self.stream.read(&mut chunk) {
+        match receive(&self.stream, &mut chunk, &mut self.files) {
             Ok(0) => Err(End::Left),
             Ok(n) => {
                 if self.input.is_empty() {
@@ -247,7 +257,8 @@ impl Client {
             Ok(request) => {
                 self.nonsense = 0;
                 let done = request.command().and_then(|command| {
-                    let done = AssertUnwindSafe(|| steer::execute(command, cards));
+                    let files = &mut self.files;
+                    let done = AssertUnwindSafe(|| steer::execute(command, cards, files));
                     catch_unwind(done).unwrap_or_else(|_| {
                         Err(Refusal::new(Class::Internal, "internal error, see the log"))
                     })
@@ -293,4 +304,24 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Reads bytes, and the descriptors that come with them.
+fn receive(
+    stream: &UnixStream,
+    bytes: &mut [u8],
+    files: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [IoSliceMut::new(bytes)];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = recvmsg(stream, &mut bytes, &mut control, flags)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            files.extend(fds);
+        }
+    }
+    files.truncate(MAX_FILES);
+    Ok(message.bytes)
 }

@@ -28,6 +28,8 @@ pub(crate) enum Error {
     Exists(Name),
     #[error("there are as many cards as there can be, {most}", most = crate::config::MAX_CARDS)]
     TooMany,
+    #[error("capture: {0}")]
+    Capture(vnet_capture::BadCapture),
     #[error(transparent)]
     Config(#[from] crate::config::Error),
     #[error(transparent)]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What can be done to the cards while they are in use.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::thread;
@@ -17,6 +19,7 @@ use vnet_control::{
 use vnet_faults::Plan;
 use vnet_session::SharedCard;
 
+use crate::capture;
 use crate::card::{shaped, unusable, Served};
 use crate::cards::Cards;
 use crate::net::Net;
@@ -34,10 +37,14 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Most problems with the settings of a card that are told at a time.
 const MAX_PROBLEMS: usize = 8;
 
-type Done<T> = Result<T, Error>;
+pub(crate) type Done<T> = Result<T, Error>;
 
 /// Does what is asked for.
-pub(crate) fn execute(command: Command, cards: &SharedCards) -> Done<Value> {
+pub(crate) fn execute(
+    command: Command,
+    cards: &SharedCards,
+    files: &mut VecDeque<OwnedFd>,
+) -> Done<Value> {
     let cards = &mut *lock(cards);
     match command {
         Command::CardList(_) => answer(cards.iter().map(describe).collect::<Vec<_>>()),
@@ -59,6 +66,12 @@ pub(crate) fn execute(command: Command, cards: &SharedCards) -> Done<Value> {
         Command::FaultsSet(faults) => answer(faults_set(find(cards, &faults.card)?, &faults)?),
         Command::FaultsShow(of) => answer(fault_plan(find(cards, &of.card)?)),
         Command::RulesShow(of) => answer(findings(find(cards, &of.card)?)),
+        Command::CaptureStart(start) => {
+            let file = files.pop_front();
+            answer(capture::start(find(cards, &start.card)?, &start, file)?)
+        }
+        Command::CaptureShow(of) => answer(capture::show(find(cards, &of.card)?)?),
+        Command::CaptureStop(of) => answer(capture::stop(find(cards, &of.card)?)?),
     }
 }
 
@@ -74,7 +87,7 @@ fn failed(e: error::Error) -> Error {
     Error::new(class, e.to_string())
 }
 
-fn bad(what: impl Into<String>) -> Error {
+pub(crate) fn bad(what: impl Into<String>) -> Error {
     Error::new(Class::BadArgument, what)
 }
 
@@ -93,7 +106,7 @@ fn find<'a>(cards: &'a mut Cards, name: &str) -> Done<&'a mut Served> {
 
 /// Does something with a card that may take its time, as a backend or a message thread may hang. One
 /// thing at a time, so that no more than one thread hangs with it.
-fn patiently<T: Send + 'static>(
+pub(crate) fn patiently<T: Send + 'static>(
     card: &Served,
     what: impl FnOnce() -> Result<T, error::Error> + Send + 'static,
 ) -> Done<T> {
@@ -310,6 +323,7 @@ fn faults_set(card: &mut Served, faults: &Faults) -> Done<FaultPlan> {
             Ok(())
         })?;
         card.late_faults = Some(late);
+        capture::overhear(card);
     }
     Ok(fault_plan(card))
 }

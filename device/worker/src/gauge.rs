@@ -23,6 +23,10 @@ impl Pair {
 }
 
 impl Gauge {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     /// The counters of a queue since the pair was made, whatever the driver resets. They never
     /// decrease.
     pub fn totals(&self, kind: Kind) -> Counters {

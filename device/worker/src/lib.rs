@@ -18,6 +18,8 @@
 //! it came from. [`Steering`] makes the pairs of a card known to each other; frames then travel
 //! between them in bounded queues.
 //!
+//! A capture may keep the frames of a pair ([`Gauge::capture`]).
+//!
 //! A pair whose rings or buffers are not shared by the client is served by its thread alone, which has
 //! the memory fetched before a round and brought back after it.
 //!
@@ -29,6 +31,7 @@
 #![deny(missing_docs)]
 
 mod alarm;
+mod captured;
 mod counters;
 mod gate;
 mod gauge;

@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use vnet_backend::Queue;
+use vnet_capture::Bell;
 use vnet_contract::queue::{Error, Kind};
 use vnet_dma::{AddressSpace, DmaMap};
 use vnet_faults::Faults;
@@ -114,6 +115,8 @@ impl Pair {
             rx_pushing: AtomicBool::new(false),
             tx_pushing: AtomicBool::new(false),
             tallies: Tallies::default(),
+            rx_bell: Bell::default(),
+            tx_bell: Bell::default(),
             dma,
             report,
             link: OnceLock::new(),
@@ -225,6 +228,7 @@ impl Pair {
                 };
             }
         }
+        self.shared.keep(&mut state, kind);
         drop(state);
         self.wake();
         Ok(())
@@ -339,6 +343,7 @@ impl Pair {
     /// The driver has made entries available. Never waits.
     pub fn doorbell(&self, kind: Kind) {
         self.tally(kind).doorbell();
+        self.shared.bell(kind).ring();
         // Elsewhere, only the worker can wait for what has to be fetched.
         let here = !self.shared.unshared.load(Ordering::Acquire);
         if self.inline_doorbells && here {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use vnet_capture::Bell;
 use vnet_contract::queue::{rx_index, tx_index, Kind};
 use vnet_dma::{AddressSpace, DmaMap};
 use vnet_queue::{Observer, Position, Written};
@@ -38,6 +39,9 @@ pub(crate) struct Shared {
     pub(crate) rx_pushing: AtomicBool,
     pub(crate) tx_pushing: AtomicBool,
     pub(crate) tallies: Tallies,
+    /// For who keeps frames.
+    pub(crate) rx_bell: Bell,
+    pub(crate) tx_bell: Bell,
     pub(crate) dma: AddressSpace,
     pub(crate) report: Arc<dyn Report>,
     /// The way to the other pairs of the card, and from them.
@@ -99,6 +103,14 @@ impl Shared {
             link.hub.dispatch(&mut state.outbox);
         }
         (round, written)
+    }
+
+    /// The doorbell of a queue.
+    pub(crate) fn bell(&self, kind: Kind) -> &Bell {
+        match kind {
+            Kind::Rx => &self.rx_bell,
+            Kind::Tx => &self.tx_bell,
+        }
     }
 
     /// Whether something that a queue has written is on its way.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use vnet_capture::Recorder;
 use vnet_dma::DmaMap;
 use vnet_irq::Vector;
 use vnet_queue::{Due, Fault, Observer, Position, Rx, Tx, Written};
@@ -43,6 +44,8 @@ impl Signal {
 pub(crate) trait Ring {
     fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault>;
     fn signalled(&mut self);
+    fn unheard(&mut self);
+    fn set_recorder(&mut self, recorder: Option<Box<Recorder>>);
     fn indices(&self) -> (u16, u16);
     fn written(&mut self) -> Written;
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position));
@@ -55,6 +58,14 @@ impl Ring for Rx {
 
     fn signalled(&mut self) {
         Rx::signalled(self);
+    }
+
+    fn unheard(&mut self) {
+        Rx::unheard(self);
+    }
+
+    fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
+        Rx::set_recorder(self, recorder);
     }
 
     fn indices(&self) -> (u16, u16) {
@@ -77,6 +88,14 @@ impl Ring for Tx {
 
     fn signalled(&mut self) {
         Tx::signalled(self);
+    }
+
+    fn unheard(&mut self) {
+        Tx::unheard(self);
+    }
+
+    fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
+        Tx::set_recorder(self, recorder);
     }
 
     fn indices(&self) -> (u16, u16) {
@@ -165,20 +184,32 @@ impl<Q: Ring> Slot<Q> {
         }
     }
 
-    /// Raises the interrupt, unless `lane` is to lose it.
-    pub(crate) fn raise(&mut self, tally: &Tally, lane: Option<&mut Lane>) {
+    /// Has the frames of the queue kept, or not, while it runs.
+    pub(crate) fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
+        if let Slot::Running(queue, _) = self {
+            queue.set_recorder(recorder);
+        }
+    }
+
+    /// Raises the interrupt, unless `lane` is to lose it, which is returned.
+    pub(crate) fn raise(&mut self, tally: &Tally, lane: Option<&mut Lane>) -> bool {
         let lost = lane.is_some_and(|lane| lane.interrupt(Instant::now) == Fate::Lost);
         if let (false, Some(vector)) = (lost, self.vector()) {
             vector.raise();
             tally.interrupt();
         }
-        self.raised();
+        self.raised(lost);
+        lost
     }
 
-    /// Takes note that the interrupt was raised, by this queue or by another with its vector.
-    pub(crate) fn raised(&mut self) {
+    /// Takes note that the interrupt was raised, by this queue or by another with its vector, or
+    /// `lost` instead.
+    pub(crate) fn raised(&mut self, lost: bool) {
         if let Slot::Running(queue, signal) = self {
-            queue.signalled();
+            match lost {
+                false => queue.signalled(),
+                true => queue.unheard(),
+            }
             signal.moderator.served();
         }
     }

@@ -14,6 +14,7 @@ use vnet_queue::{
 use vnet_rss::Rss;
 
 use crate::alarm::Reminder;
+use crate::captured::Captured;
 use crate::counters::Tally;
 use crate::mischief::{Lane, Mischief, Service};
 use crate::moderation::{Moderation, Verdict};
@@ -61,6 +62,8 @@ pub(crate) struct State {
     pub(crate) rewire: Option<Rewire>,
     /// What is to go wrong, in a card that has faults.
     pub(crate) mischief: Option<Box<Mischief>>,
+    /// Who keeps the frames, if somebody does.
+    pub(crate) captured: Option<Captured>,
     /// Those who are to watch the next queues.
     rx_observer: Option<Box<dyn Observer>>,
     tx_observer: Option<Box<dyn Observer>>,
@@ -205,6 +208,7 @@ impl State {
             unplugged: false,
             rewire: None,
             mischief: None,
+            captured: None,
             rx_observer: None,
             tx_observer: None,
         }
@@ -245,6 +249,9 @@ impl State {
         unshared: Option<&AtomicBool>,
     ) -> Round {
         let mut round = Round::default();
+        if self.captured.is_some() {
+            self.release_if_over();
+        }
         let served = self.withhold(&mut round);
         let forced = (round.rx_fault, round.tx_fault);
         let rest = self.carry(mem, tallies, rules, served, (due, arm), &mut round);
@@ -566,8 +573,8 @@ impl State {
             if rx == Verdict::Idle {
                 self.raise_tx(tallies);
             } else {
-                self.raise_rx(tallies);
-                self.tx.raised();
+                let lost = self.raise_rx(tallies);
+                self.tx.raised(lost);
             }
         } else {
             for verdict in [rx, tx] {
@@ -597,24 +604,27 @@ impl State {
     fn fail_queues(&mut self, mem: &DmaMap, tallies: &Tallies, round: &Round) {
         if let Some(fault) = round.rx_fault {
             tallies.rx.error();
+            self.keep_fault(Kind::Rx, fault);
             self.rx.tell(|observer, at| observer.fault(mem, at, fault));
             self.rx.fail();
         }
         if let Some(fault) = round.tx_fault {
             tallies.tx.error();
+            self.keep_fault(Kind::Tx, fault);
             self.tx.tell(|observer, at| observer.fault(mem, at, fault));
             self.tx.fail();
         }
     }
 
-    fn raise_rx(&mut self, tallies: &Tallies) {
+    /// True if it got lost.
+    fn raise_rx(&mut self, tallies: &Tallies) -> bool {
         let lane = self.mischief.as_mut().map(|m| &mut m.rx);
-        self.rx.raise(&tallies.rx, lane);
+        self.rx.raise(&tallies.rx, lane)
     }
 
-    fn raise_tx(&mut self, tallies: &Tallies) {
+    fn raise_tx(&mut self, tallies: &Tallies) -> bool {
         let lane = self.mischief.as_mut().map(|m| &mut m.tx);
-        self.tx.raise(&tallies.tx, lane);
+        self.tx.raise(&tallies.tx, lane)
     }
 }
 

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The thread that writes the file.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use vnet_contract::hdr::HASH_NONE;
+use vnet_contract::queue::{kind, Kind};
+
+use crate::capture::{Config, End, Progress};
+use crate::comment::Words;
+use crate::event::Event;
+use crate::parcel::{Parcel, Record};
+use crate::pcapng::{Blocks, Interface, Origin, Packet, Statistics, ETHERNET, USER0};
+use crate::queue_name;
+use crate::spool::{Item, Shared, QUEUES};
+use crate::time::{epoch, now};
+
+/// Bytes that are written at a time, when there is more to come.
+const CHUNK: usize = 256 * 1024;
+/// How often the thread looks up when nothing comes.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Bit where the queue begins in the id of a frame.
+const ID_QUEUE: u32 = 48;
+
+/// Writes blocks, whole ones only as far as that can be.
+pub(crate) struct Writer {
+    file: File,
+    /// Bytes of the file that are whole blocks.
+    whole: u64,
+    /// Those of them that were written here.
+    written: u64,
+    blocks: Blocks,
+    config: Config,
+    shared: Arc<Shared>,
+    progress: Arc<Mutex<Progress>>,
+    /// Number of the interface of each queue, and that of the events.
+    interfaces: [Option<u32>; QUEUES],
+    events: Option<u32>,
+    next: u32,
+    epoch: u64,
+    start: u64,
+    comment: String,
+    frames: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        file: File,
+        config: Config,
+        shared: Arc<Shared>,
+        progress: Arc<Mutex<Progress>>,
+    ) -> io::Result<Self> {
+        // That of a file to which a section is added is not empty.
+        let whole = file.metadata().map_or(0, |data| data.len());
+        let mut writer = Self {
+            file,
+            whole,
+            written: 0,
+            blocks: Blocks::default(),
+            config,
+            shared,
+            progress,
+            interfaces: [None; QUEUES],
+            events: None,
+            next: 0,
+            epoch: epoch(),
+            start: now(),
+            comment: String::new(),
+            frames: 0,
+        };
+        writer.blocks.section();
+        for queue in 0..2 * writer.config.pairs {
+            if writer.config.selection.covers(queue) {
+                writer.interface(queue);
+            }
+        }
+        // What cannot be written at all is told at once.
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// Writes what comes until nothing more is wanted.
+    pub(crate) fn run(mut self, items: &Receiver<Item>) {
+        let end = self.write(items).unwrap_or_else(|error| {
+            // A block that was begun would make the whole file suspect.
+            let _ = self.file.set_len(self.whole);
+            End::Failed(error.to_string())
+        });
+        self.shared.over.store(true, Ordering::Relaxed);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.end = Some(end);
+    }
+
+    fn write(&mut self, items: &Receiver<Item>) -> io::Result<End> {
+        let until = self.config.time.map(|time| Instant::now() + time);
+        let end = loop {
+            // What there is goes out before the thread sleeps, so that whoever reads along is up to date.
+            let item = match items.try_recv() {
+                Ok(item) => Some(item),
+                Err(_) => {
+                    self.flush()?;
+                    if self.shared.over.load(Ordering::Acquire) {
+                        break End::Stopped;
+                    }
+                    match items.recv_timeout(PERIOD) {
+                        Ok(item) => Some(item),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => break End::Stopped,
+                    }
+                }
+            };
+            match item {
+                Some(Item::Parcel(parcel)) => {
+                    let done = self.parcel(&parcel);
+                    self.shared.release(parcel.load());
+                    if done? {
+                        break End::Count;
+                    }
+                }
+                Some(Item::Event(event)) => self.event(&event)?,
+                Some(Item::Nudge) | None => {}
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break End::Time;
+            }
+        };
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.close()?;
+        Ok(end)
+    }
+
+    /// Writes the frames of a queue; true: there were as many now as are wanted.
+    fn parcel(&mut self, parcel: &Parcel) -> io::Result<bool> {
+        let Some(interface) = self.interface(parcel.queue) else {
+            return Ok(false);
+        };
+        for record in &parcel.records {
+            self.record(interface, parcel, record);
+            self.frames += 1;
+            if self.blocks.bytes().len() >= CHUNK {
+                self.flush()?;
+            }
+            if self.config.count.is_some_and(|count| self.frames >= count) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn record(&mut self, interface: u32, parcel: &Parcel, record: &Record) {
+        let outbound = kind(parcel.queue) == Kind::Tx;
+        // When it passed between card and backend.
+        let time = match outbound {
+            true => record.stages.backend,
+            false => record.stages.done,
+        };
+        let words = Words {
+            queue: parcel.queue,
+            thread: &parcel.thread,
+            meta: &record.meta,
+            hash: record.hash,
+            stages: &record.stages,
+            base: time,
+            chains: parcel.chains(record).collect::<Vec<_>>().into_iter(),
+            chain_count: record.chain_count,
+        };
+        self.comment.clear();
+        // Writing to a string does not fail.
+        let _ = write!(self.comment, "{words}");
+        self.blocks.packet(&Packet {
+            interface,
+            time: time.wrapping_add(self.epoch),
+            bytes: parcel.bytes(record),
+            len: record.len,
+            comment: &self.comment,
+            origin: Some(Origin {
+                outbound,
+                pair: parcel.queue / 2,
+                id: u64::from(parcel.queue) << ID_QUEUE | record.number,
+                dropped: record.dropped,
+                hash: (record.hash.report != HASH_NONE).then_some(record.hash.value),
+            }),
+        });
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let interface = *self.events.get_or_insert_with(|| {
+            self.blocks.interface(&Interface {
+                link: USER0,
+                snaplen: 0,
+                name: &format!("{}:events", self.config.card),
+                description: "what went wrong, as text",
+                mac: None,
+            });
+            self.next += 1;
+            self.next - 1
+        });
+        let text = event.to_string();
+        self.blocks.packet(&Packet {
+            interface,
+            time: event.time.wrapping_add(self.epoch),
+            bytes: text.as_bytes(),
+            len: text.len() as u32,
+            comment: &text,
+            origin: None,
+        });
+        match self.blocks.bytes().len() >= CHUNK {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// The interface of a queue.
+    fn interface(&mut self, queue: u16) -> Option<u32> {
+        let place = self.interfaces.get_mut(usize::from(queue))?;
+        if place.is_none() {
+            let way = match kind(queue) {
+                Kind::Rx => "receive",
+                Kind::Tx => "transmit",
+            };
+            self.blocks.interface(&Interface {
+                link: ETHERNET,
+                snaplen: self.config.snaplen,
+                name: &format!("{}:{}", self.config.card, queue_name(queue)),
+                description: &format!("{way} queue of pair {}", queue / 2),
+                mac: self.config.mac,
+            });
+            *place = Some(self.next);
+            self.next += 1;
+        }
+        *place
+    }
+
+    /// Says what became of the frames.
+    fn close(&mut self) -> io::Result<()> {
+        let end = now().wrapping_add(self.epoch);
+        for (interface, tally) in self.interfaces.iter().zip(&self.shared.tallies) {
+            if let Some(interface) = *interface {
+                self.blocks.statistics(&Statistics {
+                    interface,
+                    start: self.start.wrapping_add(self.epoch),
+                    end,
+                    seen: tally.seen.load(Ordering::Relaxed),
+                    dropped: tally.dropped.load(Ordering::Relaxed),
+                });
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let bytes = self.blocks.bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(bytes)?;
+        self.whole += bytes.len() as u64;
+        self.written += bytes.len() as u64;
+        self.blocks.clear();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.frames = self.frames;
+        progress.bytes = self.written;
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Captures that are started and ended while a driver uses the card.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use common::{burst, options, round_trip};
+use serde_json::{json, Value};
+use vnet_control::{
+    Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCard, Request,
+};
+use vnet_testkit::Cards;
+
+const CONFIG: &str = r#"
+control = "@DIR@/control"
+
+[[card]]
+name = "a"
+socket = "@DIR@/a.sock"
+net = "loopback"
+sanitize = "report"
+"#;
+
+fn of() -> OfCard {
+    OfCard { card: "a".into() }
+}
+
+fn start(queue: Option<&str>) -> Command {
+    Command::CaptureStart(Capture {
+        card: "a".into(),
+        queue: queue.map(Into::into),
+        snaplen: None,
+        count: None,
+        seconds: None,
+    })
+}
+
+fn state(answer: Result<Value, ClientError>) -> CaptureState {
+    serde_json::from_value(answer.unwrap()).unwrap()
+}
+
+fn refused(answer: Result<Value, ClientError>, class: Class, part: &str) {
+    match answer {
+        Err(ClientError::Refused(e)) => {
+            assert_eq!(e.class, class, "{e}");
+            assert!(e.desc.contains(part), "{e}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn faults(client: &mut Client, plan: &str) {
+    let arguments = json!({ "card": "a", "plan": plan });
+    let request = Request {
+        execute: "faults-set".into(),
+        arguments: arguments.as_object().unwrap().clone(),
+        id: None,
+    };
+    client.call(&request.command().unwrap()).unwrap();
+}
+
+#[test]
+fn a_capture_goes_on_through_all_that_happens_to_the_card() {
+    let cards = Cards::start(CONFIG, &["a.sock", "control"]).unwrap();
+    let mut client = Client::connect(&cards.path("control")).unwrap();
+    let mut nic = cards.nic("a.sock", options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+
+    let path = cards.path("a.pcapng");
+    let file = File::create(&path).unwrap();
+    let begun = state(client.call_with_file(&start(None), file.as_fd()));
+    assert_eq!((begun.end, begun.queues.len()), (None, 2));
+    let other = File::create(cards.path("b.pcapng")).unwrap();
+    let second = client.call_with_file(&start(None), other.as_fd());
+    refused(second, Class::Exists, "capture of a already");
+
+    burst(&mut nic, 100, 10, 1000);
+    // A driver that is loaded anew, one that breaks a rule, a card that misbehaves.
+    drop(nic);
+    let mut nic = cards.nic("a.sock", options()).unwrap();
+    nic.card.reg(0x3ffc).unwrap();
+    faults(&mut client, "duplicate-interrupt queue=rx");
+    round_trip(&mut nic, 0, 2);
+    faults(&mut client, "");
+
+    let shown = state(client.call(&Command::CaptureShow(of())));
+    assert_eq!(shown.end, None);
+    let done = state(client.call(&Command::CaptureStop(of())));
+    assert_eq!((done.end, done.error), (Some(CaptureEnd::Stopped), None));
+    assert_eq!((done.frames, done.lost_events), (202, 0));
+    for queue in &done.queues {
+        assert_eq!((queue.seen, queue.dropped), (101, 0), "{queue:?}");
+    }
+    let text = std::fs::read(&path).unwrap();
+    assert_eq!(text.len() as u64, done.bytes);
+    let has = |part: &str| text.windows(part.len()).any(|w| w == part.as_bytes());
+    assert!(has("vnet event=fault queue=rx0 duplicate-interrupt"));
+    assert!(has("vnet event=finding register-unknown: "));
+
+    // Nothing more comes into it, and there may be another.
+    round_trip(&mut nic, 0, 3);
+    assert_eq!(std::fs::read(&path).unwrap().len(), text.len());
+    state(client.call_with_file(&start(Some("rx0")), other.as_fd()));
+    round_trip(&mut nic, 0, 4);
+    let done = state(client.call(&Command::CaptureStop(of())));
+    assert_eq!((done.frames, done.queues.len()), (1, 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_told() {
+    let cards = Cards::start(CONFIG, &["a.sock", "control"]).unwrap();
+    let mut client = Client::connect(&cards.path("control")).unwrap();
+    let none = client.call(&Command::CaptureStop(of()));
+    refused(none, Class::Failed, "there is no capture of a");
+    let without = client.call(&start(None));
+    refused(without, Class::BadArgument, "descriptor");
+    let path = cards.path("x");
+    std::fs::write(&path, "x").unwrap();
+    let file = File::open(&path).unwrap();
+    let unknown = client.call_with_file(&start(Some("both")), file.as_fd());
+    refused(unknown, Class::BadArgument, "such as tx0");
+    let unwritable = client.call_with_file(&start(None), file.as_fd());
+    refused(unwritable, Class::Failed, "cannot be written");
+    assert_eq!(std::fs::read(&path).unwrap(), b"x");
+}

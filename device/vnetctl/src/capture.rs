@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A capture, from its start to its end. The file is opened here, by who wants it, and vnetd writes it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use vnet_control::{
+    Capture as Start, CaptureEnd, CaptureState, Client, ClientError, Command, OfCard,
+};
+
+use crate::args::Capture;
+use crate::run::Error;
+use crate::show;
+
+/// How often to ask whether it is over.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Does what the arguments ask for.
+pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result<(), Error> {
+    let (card, queue) = match what.card.split_once(':') {
+        Some((card, queue)) => (card.to_owned(), Some(queue.to_owned())),
+        None => (what.card.clone(), None),
+    };
+    let of = || OfCard { card: card.clone() };
+    let Some(path) = &what.file else {
+        let call = match what.stop {
+            true => Command::CaptureStop(of()),
+            false => Command::CaptureShow(of()),
+        };
+        let answer = client.call(&call)?;
+        return tell(answer, json, &mut io::stdout());
+    };
+    let start = Command::CaptureStart(Start {
+        card: card.clone(),
+        queue,
+        snaplen: what.snaplen,
+        count: what.count,
+        seconds: what.seconds,
+    });
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
+    // What stands on standard output is the capture, if that is the file.
+    let piped = path == Path::new("-");
+    let mut answer = match piped {
+        true => begin(client, &start, io::stdout().as_fd())?,
+        false => {
+            // Before the file is emptied, which may be that of a capture that runs.
+            refuse_second(client, of())?;
+            let file = File::create(path).map_err(|source| Error::File {
+                path: path.clone(),
+                source,
+            })?;
+            begin(client, &start, file.as_fd())?
+        }
+    };
+    if !what.background {
+        while !is_over(&answer)? && !ended.load(Ordering::Relaxed) {
+            sleep(PERIOD);
+            answer = client.call(&Command::CaptureShow(of()))?;
+        }
+        answer = client.call(&Command::CaptureStop(of()))?;
+    }
+    match piped {
+        true => tell(answer, json, &mut io::stderr()),
+        false => tell(answer, json, &mut io::stdout()),
+    }
+}
+
+fn begin(client: &mut Client, start: &Command, file: BorrowedFd<'_>) -> Result<Value, Error> {
+    Ok(client.call_with_file(start, file)?)
+}
+
+fn refuse_second(client: &mut Client, of: OfCard) -> Result<(), Error> {
+    let card = of.card.clone();
+    match client.call(&Command::CaptureShow(of)) {
+        Ok(answer) if !is_over(&answer)? => {
+            let text = format!("there is one of {card} already");
+            Err(Error::Capture(text))
+        }
+        // There was none; or there is no such card, which is said when it is to begin.
+        Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_over(answer: &Value) -> Result<bool, Error> {
+    Ok(state(answer)?.end.is_some())
+}
+
+fn state(answer: &Value) -> Result<CaptureState, Error> {
+    let state = serde_json::from_value(answer.clone()).map_err(ClientError::Nonsense)?;
+    Ok(state)
+}
+
+fn tell(answer: Value, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let state = state(&answer)?;
+    match json {
+        true => writeln!(out, "{answer}")?,
+        false => out.write_all(show::capture(&state).as_bytes())?,
+    }
+    match (state.end, state.error) {
+        (Some(CaptureEnd::Failed), Some(error)) => Err(Error::Capture(error)),
+        _ => Ok(()),
+    }
+}

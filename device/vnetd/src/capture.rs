@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Captures of a card, started and ended while it is in use: docs/capture.md.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use vnet_capture::{now, queue_name, Capture, Config, End, Event, Selection, Status, What, WHOLE};
+use vnet_card::Listener;
+use vnet_control::{Capture as Start, CaptureEnd, CaptureQueue, CaptureState, Class, Error};
+use vnet_faults::Witness;
+
+use crate::card::Served;
+use crate::error;
+use crate::steer::{bad, patiently, Done};
+
+/// How long a file may take to be finished.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Begins to write the frames of a card to a file.
+pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> Done<CaptureState> {
+    let selection = match &start.queue {
+        None => Selection::default(),
+        Some(text) => text.parse().map_err(|e| bad(format!("queue: {e}")))?,
+    };
+    let file = file.ok_or_else(|| bad("the descriptor of a file has to come with this"))?;
+    for (name, number) in [
+        ("snaplen", start.snaplen.map(u64::from)),
+        ("count", start.count),
+        ("seconds", start.seconds.map(u64::from)),
+    ] {
+        if number == Some(0) {
+            return Err(bad(format!("{name}: at least 1")));
+        }
+    }
+    if card.capture.as_ref().is_some_and(|c| !c.is_over()) {
+        let desc = format!("there is a capture of {} already", card.name);
+        return Err(Error::new(Class::Exists, desc));
+    }
+    let config = Config {
+        card: card.name.to_string(),
+        mac: card.args.mac.map(|mac| mac.0),
+        pairs: card.args.queues,
+        selection,
+        snaplen: start.snaplen.unwrap_or(WHOLE).min(WHOLE),
+        count: start.count,
+        time: start.seconds.map(|s| Duration::from_secs(s.into())),
+    };
+    let operator = card.operator.clone();
+    let capture = patiently(card, move || {
+        // A file may be a pipe that nobody reads.
+        let capture = Capture::start(config, File::from(file)).map_err(error::Error::Capture)?;
+        operator.capture(Some(&capture));
+        Ok(capture)
+    })?;
+    info!("card {}: capture started", card.name);
+    card.capture = Some(capture);
+    overhear(card);
+    show(card)
+}
+
+/// Puts between the frames of a capture, if there is one, what its card is told to do wrong and what its
+/// driver does.
+pub(crate) fn overhear(card: &Served) {
+    let capture = card.capture.as_ref().filter(|c| !c.is_over());
+    if let Some(sanitizer) = &card.sanitizer {
+        sanitizer.set_listener(capture.cloned().map(|capture| {
+            Listener::new(move |finding| {
+                capture.event(Event {
+                    time: now(),
+                    queue: finding.queue,
+                    what: What::Finding,
+                    text: finding.to_string(),
+                });
+            })
+        }));
+    }
+    if let Some(faults) = card.faults_in_force() {
+        faults.set_witness(capture.cloned().map(|capture| {
+            Witness::new(move |kind, queue| {
+                capture.event(Event {
+                    time: now(),
+                    queue,
+                    what: What::Fault,
+                    text: kind.name().into(),
+                });
+            })
+        }));
+    }
+}
+
+/// Says how far the capture of a card is.
+pub(crate) fn show(card: &mut Served) -> Done<CaptureState> {
+    let status = find(card)?.status();
+    Ok(describe(card, status))
+}
+
+/// Ends the capture of a card.
+pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
+    let capture = find(card)?;
+    let operator = card.operator.clone();
+    let finished = patiently(card, move || {
+        operator.capture(None);
+        Ok(capture.stop(PATIENCE))
+    })?;
+    overhear(card);
+    let mut state = show(card)?;
+    if !finished {
+        state.end = Some(CaptureEnd::Unfinished);
+    }
+    match &state.error {
+        Some(error) => warn!("card {}: capture ended: {error}", card.name),
+        None => info!("card {}: capture stopped", card.name),
+    }
+    Ok(state)
+}
+
+fn find(card: &Served) -> Done<Capture> {
+    card.capture.clone().ok_or_else(|| {
+        let desc = format!("there is no capture of {}", card.name);
+        Error::new(Class::Failed, desc)
+    })
+}
+
+fn describe(card: &Served, status: Status) -> CaptureState {
+    let (end, error) = match status.end {
+        None => (None, None),
+        Some(End::Stopped) => (Some(CaptureEnd::Stopped), None),
+        Some(End::Count) => (Some(CaptureEnd::Count), None),
+        Some(End::Time) => (Some(CaptureEnd::Time), None),
+        Some(End::Failed(error)) => (Some(CaptureEnd::Failed), Some(error)),
+    };
+    let queues = status.queues.into_iter().map(|queue| CaptureQueue {
+        queue: queue_name(queue.queue),
+        seen: queue.seen,
+        dropped: queue.dropped,
+    });
+    CaptureState {
+        card: card.name.to_string(),
+        end,
+        error,
+        frames: status.frames,
+        bytes: status.bytes,
+        queues: queues.collect(),
+        lost_events: status.lost_events,
+    }
+}
