@@ -44,6 +44,19 @@ use crate::{
 };
 
 /// How a poll ended, with the number of frames received.
+///
+/// What [`Operations::poll`] returns. A number that is not less than the budget is taken for [`Polled::Again`],
+/// whatever is meant.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// match rx.receive(self, napi, budget) {
+///     done if done < budget => Polled::Idle(done),
+///     done => Polled::Again(done),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
     /// There is, or may be, more to do: poll again.
@@ -561,6 +574,21 @@ impl Drop for Polling<'_> {
 }
 
 /// A poll that is completed: the channel is about to wait for its interrupt.
+///
+/// Softirq context, bottom halves disabled. The argument of [`Operations::arm`]: it can do less than a [`Napi`], as the
+/// next poll of the channel may begin on another CPU meanwhile.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// fn arm(&self, channel: &Arming<'_, Self>, rx: &mut Rx) -> bool {
+///     rx.enable_interrupts()
+///         && channel
+///             .lock_tx()
+///             .is_none_or(|mut tx| tx.enable_interrupts())
+/// }
+/// ```
 pub struct Arming<'a, T: Operations> {
     channel: &'a Channel<T>,
     dev: &'a NetDevice<T>,
@@ -575,6 +603,19 @@ impl<T: Operations> Arming<'_, T> {
 }
 
 /// The NAPI context of a running poll.
+///
+/// Softirq context, bottom halves disabled, never twice at a time for one channel. Methods of other types that are for that
+/// context only take one as the proof.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase5_napi.rs
+/// if let Some(mut tx) = napi.lock_tx() {
+///     let (queue, ring) = tx.split();
+///     ring.complete(queue, Some(napi), |_, _| c.tx_packets.add(1));
+/// }
+/// ```
 pub struct Napi<'a, T: Operations> {
     channel: &'a Channel<T>,
     dev: &'a NetDevice<T>,

@@ -27,6 +27,16 @@ use crate::{
 };
 
 /// How long an interrupt may wait.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/moderation.rs
+/// const NONE: Moderation = Moderation {
+///     usecs: 0,
+///     frames: 0,
+/// };
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moderation {
     /// Microseconds; zero: not at all.
@@ -36,6 +46,23 @@ pub struct Moderation {
 }
 
 /// Interrupt moderation of a device.
+///
+/// Told by [`crate::ethtool::Operations::coalesce`], in process context with the RTNL lock held.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/moderation.rs
+/// const DEFAULT: Coalesce = Coalesce {
+///     rx: NONE,
+///     // The time is also the longest that a frame which was sent stays with the driver.
+///     tx: Moderation {
+///         usecs: 250,
+///         frames: 64,
+///     },
+///     adaptive_rx: true,
+/// };
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coalesce {
     /// For received frames.
@@ -47,6 +74,23 @@ pub struct Coalesce {
 }
 
 /// Which of [`Self::COUNT`] steps of moderation fits the traffic: the first is the shortest.
+///
+/// # Invariants
+///
+/// The number is less than [`Self::COUNT`], so that it is an index into an array of that length.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/moderation.rs
+/// pub(crate) fn adapt_moderation(&self, pair: u16, level: Level) {
+///     let coalesce = self.coalesce.lock();
+///     // It may have been switched off since the decision was made.
+///     if coalesce.adaptive_rx && self.present() {
+///         self.write_queue_moderation(queue::rx_index(pair), LEVELS[level.index()]);
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(u8);
 

@@ -57,6 +57,49 @@ use crate::{
 ///
 /// A device opens, stops and sends; all else is optional. What a driver does not implement the core is
 /// not told of, so that it does without or refuses.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase2_net_device.rs
+/// impl Operations for Nic {
+///     /// What the lock of the transmit queue guards: nothing yet.
+///     type Tx = ();
+///     type Rx = ();
+///
+///     fn open(&self, dev: &Locked<'_, Self>) -> Result {
+///         netdev::info!(dev, "open\n");
+///         dev.start_channel(0, (), ())?;
+///         dev.set_carrier(true);
+///         dev.start_tx();
+///         Ok(())
+///     }
+///
+///     fn stop(&self, dev: &Locked<'_, Self>) {
+///         dev.stop_tx();
+///         dev.set_carrier(false);
+///         netdev::info!(dev, "stop, {} frames dropped so far\n", self.dropped.get());
+///     }
+///
+///     fn start_xmit(
+///         &self,
+///         _dev: &NetDevice<Self>,
+///         _queue: &TxQueue<'_>,
+///         _tx: &mut (),
+///         skb: SkBuff,
+///         _meta: &TxMeta,
+///     ) {
+///         // One frame at a time, under the queue's lock: the counter has one writer.
+///         self.dropped.add(1);
+///         // Without this line the module does not link: see the page.
+///         skb.drop_with(DropReason::DeviceNotReady);
+///     }
+///
+///     fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
+///         stats.tx_dropped(self.dropped.get());
+///     }
+/// }
+/// ```
 #[vtable]
 #[allow(unused_variables)] // of methods that are not implemented
 pub trait Operations: ethtool::Operations + Sized + Send + Sync {
@@ -268,6 +311,19 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
 }
 
 /// Offloads that a device offers; all can be switched off by the user.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/offloads.rs
+/// if !wanted.contains(Features::RX_GRO) {
+///     used &= !LARGE;
+/// }
+/// // The others need it.
+/// if !wanted.contains(Features::RX_CHECKSUM) {
+///     used = 0;
+/// }
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct Features(u64);
 
@@ -331,6 +387,33 @@ pub(crate) struct Private<T: Operations> {
 /// # Invariants
 ///
 /// The `struct net_device` is valid, and its private area holds an initialized `Private<T>`.
+///
+/// Shared by all callbacks, which run at the same time: what only some contexts may do takes a [`Locked`] device, a
+/// [`Napi`] or a [`TxQueue`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase3_tx_ring.rs
+/// fn tick(&self, dev: &NetDevice<Self>) {
+///     dev.with_tx(0, |queue, ring| {
+///         for _ in 0..WIRE {
+///             let Some((skb, bytes)) = ring.pop() else {
+///                 break;
+///             };
+///             self.packets.add(1);
+///             self.bytes.add(bytes.into());
+///             // Sent, not dropped: nobody is to look for a reason.
+///             skb.complete().consume::<Self>(None);
+///         }
+///         // With room for several, so that the two do not alternate frame by frame.
+///         if queue.is_stopped() && ring.used() <= SIZE / 2 && module_parameters::wake.value() {
+///             queue.wake();
+///             self.wakes.add(1);
+///         }
+///     });
+/// }
+/// ```
 #[repr(transparent)]
 pub struct NetDevice<T: Operations>(Opaque<b::net_device>, PhantomData<T>);
 
@@ -557,6 +640,17 @@ impl<T: Operations> NetDevice<T> {
 }
 
 /// How important a message is.
+///
+/// What [`NetDevice::print`] takes; [`crate::info`], [`crate::err`] and [`crate::debug`] have it in their names.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// if ends.contains(&false) {
+///     netdev::err!(dev, "a queue does not stop\n");
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Level {
     /// Something is broken.
@@ -592,6 +686,26 @@ macro_rules! debug {
 }
 
 /// A device under the RTNL lock, held by the current task.
+///
+/// # Invariants
+///
+/// The current task holds the RTNL lock for the lifetime `'a`.
+///
+/// Process context: what needs that is a method of this type.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase4_rx_ring.rs
+/// fn open(&self, dev: &Locked<'_, Self>) -> Result {
+///     self.rx.lock().clear();
+///     dev.start_channel(0, TxRing::new(), ())?;
+///     dev.start_timer(self.period)?;
+///     dev.set_carrier(true);
+///     dev.start_tx();
+///     Ok(())
+/// }
+/// ```
 pub struct Locked<'a, T: Operations> {
     dev: &'a NetDevice<T>,
     _task: NotThreadSafe,

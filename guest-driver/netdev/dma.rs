@@ -29,6 +29,26 @@ pub(crate) fn as_raw(dev: &Device<Bound>) -> *mut b::device {
 
 /// Memory for the device to read: a mapped part of an skb, or of [`SharedMemory`]. Dropping it unmaps
 /// the former.
+///
+/// # Invariants
+///
+/// The bytes are mapped for the device to read, or part of coherent memory, and are at least one. Who has it keeps what the
+/// memory belongs to: the skb, or the [`SharedMemory`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_queue.rs
+/// impl Buffer for Part {
+///     fn addr(&self) -> u64 {
+///         self.0.addr()
+///     }
+///
+///     fn length(&self) -> u32 {
+///         self.0.length()
+///     }
+/// }
+/// ```
 pub struct Segment<'a> {
     /// For whom to unmap it, if that is necessary.
     mapped: Option<&'a Device<Bound>>,
@@ -101,6 +121,19 @@ impl Drop for Segment<'_> {
 }
 
 /// Room for the segments of one frame. Not initialized, as it is large.
+///
+/// To be made where it is used, on the stack.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// let mut space = SegmentSpace::new();
+/// let Ok(mut segments) = skb.map(nic.dev.as_ref(), header, &mut space) else {
+///     skb.drop_with(DropReason::NoMemory);
+///     return Err(());
+/// };
+/// ```
 pub struct SegmentSpace(MaybeUninit<b::nd_tx_parts>);
 
 impl SegmentSpace {
@@ -118,6 +151,19 @@ impl Default for SegmentSpace {
 }
 
 /// The segments of a mapped frame, in order. Those that are not taken are unmapped.
+///
+/// An iterator, to be used in the context of [`Operations::start_xmit`](crate::Operations::start_xmit) or of a poll.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// let Ok(mut segments) = skb.map(nic.dev.as_ref(), header, &mut space) else {
+///     skb.drop_with(DropReason::NoMemory);
+///     return Err(());
+/// };
+/// let apart = !segments.hold_header();
+/// ```
 pub struct Segments<'s, 'a> {
     dev: &'a Device<Bound>,
     parts: &'s SegmentSpace,
@@ -249,6 +295,15 @@ impl Drop for Segments<'_, '_> {
 /// of the memory, or not aligned, read as zero and write nothing. Ordering is up to the caller,
 /// with [`load_acquire`](Self::load_acquire), [`store_release`](Self::store_release) and
 /// [`full_barrier`].
+///
+/// Any context, but for making and dropping it, which is for process context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_queue.rs
+/// frames: SharedMemory::new(dev, usize::from(SIZE) * STRIDE)?,
+/// ```
 pub struct SharedMemory {
     memory: Coherent<[u64]>,
     bytes: usize,

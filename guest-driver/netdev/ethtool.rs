@@ -38,6 +38,22 @@ use crate::{
 };
 
 /// Sizes of the rings.
+///
+/// Told by [`Operations::ring_sizes`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/ethtool.rs
+/// fn ring_sizes(&self) -> RingSizes {
+///     let (shape, max) = (self.shape(), u32::from(self.identity.max_ring));
+///     RingSizes {
+///         rx: (u32::from(shape.rx_ring), max),
+///         tx: (u32::from(shape.tx_ring), max),
+///         split: self.splits().then_some(shape.split),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingSizes {
     /// Descriptors of a receive ring, and the most that it can have.
@@ -49,6 +65,28 @@ pub struct RingSizes {
 }
 
 /// What the user wants of the rings.
+///
+/// The argument of [`Operations::set_rings`]; the numbers are at most what the device said.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/ethtool.rs
+/// fn set_rings(
+///     &self,
+///     dev: &Locked<'_, Self>,
+///     change: RingChange,
+///     answer: &mut Answer<'_>,
+/// ) -> Result {
+///     let shape = Shape {
+///         rx_ring: self.ring_size(change.rx, answer)?,
+///         tx_ring: self.ring_size(change.tx, answer)?,
+///         split: self.may_split(change.split, answer)?,
+///         ..self.shape()
+///     };
+///     self.reshape(dev, shape)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RingChange {
     /// Descriptors of a receive ring.
@@ -60,6 +98,23 @@ pub struct RingChange {
 }
 
 /// State of the link.
+///
+/// Told by [`Operations::link`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/ethtool.rs
+/// fn link(&self) -> Link {
+///     let link = self.link.load(Relaxed);
+///     let up = link & regs::LINK_UP != 0 && self.present();
+///     let speed = self.link_speed.load(Relaxed);
+///     Link {
+///         speed: (up && speed != regs::LINK_SPEED_UNKNOWN).then_some(speed),
+///         full_duplex: up.then_some(link & regs::LINK_FULL_DUPLEX != 0),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Link {
     /// Speed in Mbit/s, if known.
@@ -70,6 +125,37 @@ pub struct Link {
 
 /// What a device tells `ethtool`. All methods run in process context with the RTNL lock held, and all
 /// are optional: `ethtool` says of what is not implemented that it is not supported.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/ethtool_ops.rs
+/// impl ethtool::Operations for Nic {
+///     fn firmware_version(&self, out: &mut dyn Write) -> fmt::Result {
+///         out.write_str("tour")
+///     }
+///
+///     fn message_level(&self) -> u32 {
+///         self.message_level.0.load(Relaxed)
+///     }
+///
+///     fn set_message_level(&self, level: u32) {
+///         self.message_level.0.store(level, Relaxed);
+///     }
+///
+///     fn stats_count(&self) -> usize {
+///         Counters::count()
+///     }
+///
+///     fn stats_names(&self, names: &mut Names<'_>) {
+///         Counters::names(names);
+///     }
+///
+///     fn stats_values(&self, _dev: &NetDevice<Self>, values: &mut Values<'_>) {
+///         self.counters.values(values);
+///     }
+/// }
+/// ```
 #[vtable]
 #[allow(unused_variables)] // of methods that are not implemented
 pub trait Operations: Sized {
@@ -191,6 +277,28 @@ pub trait Operations: Sized {
 }
 
 /// What is said with the answer to a request, beside an error number.
+///
+/// Process context, for the time of the request.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/split.rs
+/// pub(crate) fn may_split(&self, wanted: bool, answer: &mut Answer<'_>) -> Result<bool> {
+///     if !wanted {
+///         return Ok(false);
+///     }
+///     if !self.splits() {
+///         answer.say(c"the card cannot split headers and data");
+///         return Err(EOPNOTSUPP);
+///     }
+///     if self.shape().program.is_some() {
+///         answer.say(c"there is an XDP program, which has no use for tcp-data-split");
+///         return Err(EBUSY);
+///     }
+///     Ok(true)
+/// }
+/// ```
 pub struct Answer<'a>(Option<&'a mut b::netlink_ext_ack>);
 
 impl Answer<'_> {
@@ -211,6 +319,19 @@ impl Answer<'_> {
 }
 
 /// Names of statistics, to be written one after the other.
+///
+/// The argument of [`Operations::stats_names`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/counters.rs
+/// pub(crate) fn names(names: &mut Names<'_>) {
+///     for name in NAMES {
+///         names.push(format_args!("{name}"));
+///     }
+/// }
+/// ```
 pub struct Names<'a>(slice::ChunksExactMut<'a, u8>);
 
 impl Names<'_> {
@@ -225,6 +346,19 @@ impl Names<'_> {
 }
 
 /// Values of statistics, to be written one after the other.
+///
+/// The argument of [`Operations::stats_values`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/counters.rs
+/// pub(crate) fn values(&self, values: &mut Values<'_>) {
+///     for i in 0..NAMES.len() {
+///         values.push(self.0.sum(i));
+///     }
+/// }
+/// ```
 pub struct Values<'a>(slice::IterMut<'a, u64>);
 
 impl Values<'_> {

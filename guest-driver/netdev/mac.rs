@@ -11,6 +11,17 @@ use kernel::container_of;
 use crate::bindings as b;
 
 /// What a device is to receive beside its own address and the lists.
+///
+/// The argument of [`Operations::set_rx_mode`](crate::Operations::set_rx_mode): process context, RTNL lock held.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/filter.rs
+/// if mode.promiscuous || !filter.add(unicast, room) {
+///     filter.mode |= regs::RX_MODE_PROMISC;
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RxMode {
     /// Every frame.
@@ -29,6 +40,22 @@ impl RxMode {
 }
 
 /// A list of addresses, which does not change while it is borrowed.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/filter.rs
+/// fn add(&mut self, list: &AddressList<'_>, room: usize) -> bool {
+///     if list.len() > room - self.len {
+///         return false;
+///     }
+///     for (slot, address) in self.addresses[self.len..room].iter_mut().zip(list.iter()) {
+///         *slot = address;
+///         self.len += 1;
+///     }
+///     true
+/// }
+/// ```
 pub struct AddressList<'a>(&'a b::netdev_hw_addr_list);
 
 impl<'a> AddressList<'a> {

@@ -26,6 +26,23 @@ pub const PAGE_SIZE: u32 = b::ND_PAGE_SIZE;
 const MAX_ORDER: u8 = 3;
 
 /// What a pool is for.
+///
+/// For [`Locked::create_pool`](crate::Locked::create_pool): process context, RTNL lock held, before the channel is started.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/rx_queue.rs
+/// dev.create_pool(
+///     0,
+///     PoolParams {
+///         buffers: SIZE,
+///         order: 0,
+///         headroom: 0,
+///         tailroom: 0,
+///     },
+/// )?;
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PoolParams {
     /// Buffers that the receive queue holds.
@@ -165,6 +182,19 @@ impl Drop for PagePool {
 ///   pool's kind is owned.
 /// - The `len` bytes at `start` lie inside it, and between what the pool was told is written. `data`
 ///   and `addr` are their address and their bus address.
+///
+/// Made in a poll, or before its channel is started; to be dropped in any context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/rx_queue.rs
+/// page.sync_for_cpu(len);
+/// let frame = len.saturating_sub(HEADER);
+/// let skb = RxSkb::copy(napi, page, HEADER, frame);
+/// page.sync_for_device(len);
+/// self.0.repost();
+/// ```
 pub struct PoolBuffer {
     page: NonNull<b::page>,
     data: NonNull<u8>,

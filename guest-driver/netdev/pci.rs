@@ -37,6 +37,37 @@ use crate::{
 };
 
 /// A driver for PCI functions that are network devices.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// impl netdev::pci::Driver for Phase8 {
+///     type Nic<'bound> = Nic<'bound>;
+///
+///     const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
+///
+///     fn probe<'bound>(dev: &'bound pci::Device<Core<'_>>) -> Result<Config<'bound, Nic<'bound>>> {
+///         let nic = Nic {
+///             dev,
+///             card: Card::new(dev)?,
+///             rx_packets: Counter::new(),
+///             rx_bytes: Counter::new(),
+///             rx_dropped: Counter::new(),
+///             tx_packets: Counter::new(),
+///             tx_bytes: Counter::new(),
+///             tx_dropped: Counter::new(),
+///         };
+///         let mac = nic.card.mac();
+///         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
+///         Ok(Config {
+///             vectors: Some(dev.alloc_irq_vectors(1, 1, types)?),
+///             mac,
+///             ..Config::new(nic, c"vnet%d")
+///         })
+///     }
+/// }
+/// ```
 pub trait Driver: 'static {
     /// The driver's data of one device.
     type Nic<'bound>: Operations + Power + 'bound;
@@ -59,6 +90,15 @@ pub trait Driver: 'static {
 ///
 /// Called with the RTNL lock held. The stack does not use the device between the first and the
 /// second of a pair, and [`Operations::work`] does not run.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// /// Neither sleep nor reset, for now.
+/// #[vtable]
+/// impl netdev::pci::Power for Nic<'_> {}
+/// ```
 #[vtable]
 #[allow(unused_variables)] // of methods that are not implemented
 pub trait Power: Operations {
@@ -122,12 +162,27 @@ pub fn set_master(dev: &pci::Device<Bound>) {
 }
 
 /// What the PCI core keeps for a bound device: dropped top to bottom.
+///
+/// No driver makes one: [`Adapter`] does.
 pub struct Data<'bound, T: Driver> {
     registration: Registration<'bound, T::Nic<'bound>>,
     _enabled: Enabled<'bound>,
 }
 
 /// Makes a [`Driver`] one that the PCI core knows.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// kernel::module_driver!(<T>, netdev::pci::Adapter<T>, {
+///     type: Phase8,
+///     name: "vnet_phase8",
+///     authors: ["The vnet authors"],
+///     description: "vnet tour, phase 8: the device",
+///     license: "GPL",
+/// });
+/// ```
 pub struct Adapter<T>(T);
 
 impl<T: Driver> pci::Driver for Adapter<T> {

@@ -14,6 +14,21 @@ use crate::bindings as b;
 /// Adding touches the copy of the CPU that it happens on, in one instruction, so there is neither a lock nor
 /// a cache line that CPUs fight for; reading adds the copies up. For what is counted in one context
 /// at a time, [`Counter`](crate::Counter) does the same with less.
+///
+/// # Invariants
+///
+/// The pointer is to an allocation of `N` numbers for each CPU that there may be.
+///
+/// Adding and reading may be done in any context; making and dropping it in process context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/counters.rs
+/// pub(crate) fn add(&self, count: Count, n: u64) {
+///     self.0.add(count as usize, n);
+/// }
+/// ```
 pub struct CpuCounters<const N: usize>(NonNull<u64>);
 
 // SAFETY: made for concurrent use.

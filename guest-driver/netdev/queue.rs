@@ -23,6 +23,23 @@ use crate::{
 /// Stopping and waking are decided by whoever holds the queue's lock, that is in
 /// [`Operations::start_xmit`] and under a [`TxGuard`]. So the two cannot race: who stops the queue
 /// for want of descriptors sees all that were freed, and who frees some sees whether it stopped.
+///
+/// # Invariants
+///
+/// The queue belongs to a device that is valid for the lifetime.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_ring.rs
+/// pub(crate) fn send(&mut self, queue: &TxQueue<'_>, skb: SkBuff, bytes: u32) -> bool {
+///     let sent = self.push(skb, bytes);
+///     if self.is_full() {
+///         queue.stop();
+///     }
+///     sent
+/// }
+/// ```
 pub struct TxQueue<'a>(NonNull<b::netdev_queue>, PhantomData<&'a ()>);
 
 impl<T: Operations> NetDevice<T> {
@@ -159,6 +176,22 @@ impl Drop for LockedBh<'_> {
 }
 
 /// The state of a transmit queue, with its lock held by a poll.
+///
+/// # Invariants
+///
+/// The lock of `queue` is held, and `state` is that of the same channel.
+///
+/// Softirq context; unlocks when it is dropped.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// if let Some(mut guard) = napi.lock_tx() {
+///     let (queue, tx) = guard.split();
+///     tx.reclaim(dev, queue);
+/// }
+/// ```
 pub struct TxGuard<'a, T: Operations> {
     queue: TxQueue<'a>,
     state: &'a mut T::Tx,

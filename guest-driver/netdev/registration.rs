@@ -37,6 +37,21 @@ use crate::{
 };
 
 /// What a driver's probe hands over to have a network device registered.
+///
+/// Made in process context, and registered when `probe` has returned it: no callback comes before that.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase2_net_device.rs
+/// fn probe() -> Result<Config<'static, Nic>> {
+///     Ok(Config {
+///         // Locally administered (the 2 in the first byte), and the same at every start.
+///         mac: [0x02, 0x76, 0x6e, 0x65, 0x74, 0x20],
+///         ..Config::new(Nic::default(), c"vnet%d")
+///     })
+/// }
+/// ```
 pub struct Config<'a, T: Operations> {
     /// The driver's data.
     pub ops: T,
@@ -99,6 +114,8 @@ impl<'a, T: Operations> Config<'a, T> {
 /// # Invariants
 ///
 /// `dev` is a registered device that `new` made, with `control`, if any, requested for it.
+///
+/// Process context, without the RTNL lock. No driver makes one: that is what `probe` returns a [`Config`] for.
 pub struct Registration<'a, T: Operations> {
     dev: NonNull<b::net_device>,
     control: Option<u32>,

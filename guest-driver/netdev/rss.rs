@@ -20,6 +20,16 @@ use crate::{
 };
 
 /// Kinds of frames that have a choice of what is hashed.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/rss.rs
+/// Flow::TcpV4 => regs::RSS_HASH_TCPV4,
+/// Flow::UdpV4 => regs::RSS_HASH_UDPV4,
+/// Flow::TcpV6 => regs::RSS_HASH_TCPV6,
+/// Flow::UdpV6 => regs::RSS_HASH_UDPV6,
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// TCP over IPv4.
@@ -68,6 +78,22 @@ const ADDRESSES: u32 = b::RXH_IP_SRC | b::RXH_IP_DST;
 const PORTS: u32 = b::RXH_L4_B_0_1 | b::RXH_L4_B_2_3;
 
 /// A change of the set-up; what is `None` stays as it is.
+///
+/// The argument of [`crate::ethtool::Operations::set_rss`]. The layer has checked that entries are channels in use.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/rss.rs
+/// if let Some(table) = change.table {
+///     if table.iter().any(|pair| *pair >= pairs) {
+///         return Err(EINVAL);
+///     }
+///     for (entry, pair) in rss.table.iter_mut().zip(table) {
+///         *entry = *pair as u8;
+///     }
+/// }
+/// ```
 pub struct RssChange<'a> {
     /// The indirection table, as long as the device's.
     pub table: Option<&'a [u32]>,
@@ -78,6 +104,25 @@ pub struct RssChange<'a> {
 }
 
 /// The set-up as it is, to be written. A part that nobody asked for is empty.
+///
+/// The argument of [`crate::ethtool::Operations::rss`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/rss.rs
+/// pub(crate) fn show_rss(&self, state: &mut RssState<'_>) -> Result {
+///     let rss = self.rss.as_ref().ok_or(EOPNOTSUPP)?.lock();
+///     for (out, entry) in state.table.iter_mut().zip(&rss.table[..rss.len]) {
+///         *out = u32::from(*entry);
+///     }
+///     for (out, byte) in state.key.iter_mut().zip(&rss.key) {
+///         *out = *byte;
+///     }
+///     state.symmetric = rss.symmetric;
+///     Ok(())
+/// }
+/// ```
 pub struct RssState<'a> {
     /// The indirection table.
     pub table: &'a mut [u32],

@@ -36,6 +36,17 @@ use crate::{
 pub const MAX_FRAGS: u32 = b::ND_MAX_SKB_FRAGS;
 
 /// Why a frame was dropped: what `dropwatch` and the `skb:kfree_skb` event show.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_queue.rs
+/// match len {
+///     ..SHORTEST => return Err(DropReason::TooSmall),
+///     SHORTEST..=LONGEST => {}
+///     _ => return Err(DropReason::TooBig),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum DropReason {
@@ -60,6 +71,21 @@ pub enum DropReason {
 }
 
 /// Where the device has to put the checksum of a frame.
+///
+/// What [`TxMeta::checksum`] returns. Both come from whoever made the frame, and may lie behind its end.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// let Some(checksum) = meta.checksum() else {
+///     return if meta.is_segmented() {
+///         Err(DropReason::BadSegmentation)
+///     } else {
+///         Ok(NetHdr::default())
+///     };
+/// };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialChecksum {
     /// Offset in the frame at which the sum starts.
@@ -69,6 +95,15 @@ pub struct PartialChecksum {
 }
 
 /// How a frame is cut into segments.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// SegmentKind::TcpV4 => (hdr::GSO_TCPV4, TCP_HLEN),
+/// SegmentKind::TcpV6 => (hdr::GSO_TCPV6, TCP_HLEN),
+/// SegmentKind::Udp => (hdr::GSO_UDP_L4, UDP_HLEN),
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
     /// TCP over IPv4.
@@ -80,6 +115,15 @@ pub enum SegmentKind {
 }
 
 /// What the device needs to know to cut a frame into segments.
+///
+/// What [`TxMeta::segmentation`] returns. It comes from whoever made the frame: to be checked before a device is told.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// let how = meta.segmentation().ok_or(DropReason::BadSegmentation)?;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
     /// The protocol.
@@ -95,6 +139,19 @@ pub struct Segmentation {
 }
 
 /// What a driver wants to know of a frame to send.
+///
+/// Read once, before the driver has the frame: later the frame may be gone.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase6_statistics.rs
+/// if ring.send(queue, skb, meta.len()) {
+///     self.counters.queued(meta.protocol());
+/// } else {
+///     self.counters.add(Count::TxDropped, 1);
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub struct TxMeta(b::nd_tx_meta);
 
@@ -172,6 +229,30 @@ impl TxMeta {
 ///
 /// It must be disposed of by one of the methods that take `self`, so that each freed frame says
 /// why: a path that merely drops it does not link.
+///
+/// # Invariants
+///
+/// The pointer is to a valid skb, which is owned.
+///
+/// Any context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_queue.rs
+/// match self.put(&skb, meta.len() as usize) {
+///     Ok(()) => {
+///         nic.tx_packets.add(1);
+///         nic.tx_bytes.add(meta.len().into());
+///         // The copy is on its way, so this is no longer needed.
+///         skb.consume::<Nic<'_>>(None);
+///     }
+///     Err(reason) => {
+///         nic.tx_dropped.add(1);
+///         skb.drop_with(reason);
+///     }
+/// }
+/// ```
 #[must_use]
 pub struct SkBuff(NonNull<b::sk_buff>);
 
@@ -272,6 +353,23 @@ impl Drop for SkBuff {
 }
 
 /// A frame that the card may be reading. Dropped, it counts as purged from the queue.
+///
+/// Any context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/tx_ring.rs
+/// pub(crate) fn push(&mut self, skb: SkBuff, bytes: u32) -> bool {
+///     if self.is_full() {
+///         skb.drop_with(DropReason::RingFull);
+///         return false;
+///     }
+///     self.slots[(self.head % SIZE) as usize] = Some((skb.into_flight(), bytes));
+///     self.head = self.head.wrapping_add(1);
+///     true
+/// }
+/// ```
 pub struct InFlightSkb(NonNull<b::sk_buff>);
 
 // SAFETY: as for `SkBuff`.
@@ -294,6 +392,22 @@ impl Drop for InFlightSkb {
 }
 
 /// A received frame under construction.
+///
+/// # Invariants
+///
+/// The pointer is to a valid skb, which is owned.
+///
+/// Dropped, it is freed. [`RxSkb::copy`], [`RxSkb::add`] and [`RxSkb::receive`] are for a poll.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase4_rx_ring.rs
+/// match RxSkb::new(dev, &frame).and_then(|skb| skb.receive_later(dev)) {
+///     Some(_) => self.rx_packets.add(1),
+///     None => self.rx_dropped.add(1),
+/// }
+/// ```
 pub struct RxSkb {
     skb: NonNull<b::sk_buff>,
     /// What the stack is told of it in the end.
@@ -308,6 +422,23 @@ unsafe impl Send for RxSkb {}
 struct AlignedHeader([u8; 10]);
 
 /// What the stack made of a received frame.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/counters.rs
+/// let Some(Received { protocol, .. }) = taken else {
+///     return self.add(Count::RxDropped, 1);
+/// };
+/// self.add(Count::RxPackets, 1);
+/// self.add(Count::RxBytes, bytes);
+/// let count = match protocol {
+///     0x0806 => Count::RxArp,
+///     0x0800 => Count::RxIpv4,
+///     0x86dd => Count::RxIpv6,
+///     _ => Count::RxOther,
+/// };
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// EtherType, in CPU byte order.

@@ -15,6 +15,23 @@ use crate::{
 };
 
 /// A driver of a network device that is software only.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase2_net_device.rs
+/// impl software::Driver for Phase2 {
+///     type Nic = Nic;
+///
+///     fn probe() -> Result<Config<'static, Nic>> {
+///         Ok(Config {
+///             // Locally administered (the 2 in the first byte), and the same at every start.
+///             mac: [0x02, 0x76, 0x6e, 0x65, 0x74, 0x20],
+///             ..Config::new(Nic::default(), c"vnet%d")
+///         })
+///     }
+/// }
+/// ```
 pub trait Driver: 'static {
     /// The driver's data of the device.
     type Nic: Operations + 'static;

@@ -11,6 +11,16 @@ use crate::bindings as b;
 /// Made for state that is counted in one context at a time, such as a poll or under a lock: adding
 /// takes a plain load and store, not an atomic operation. Two writers at a time lose counts, no
 /// more. 64-bit machines only, where a reader sees no half of a value.
+///
+/// Any context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase2_net_device.rs
+/// // One frame at a time, under the queue's lock: the counter has one writer.
+/// self.dropped.add(1);
+/// ```
 #[derive(Default)]
 pub struct Counter(UnsafeCell<u64>);
 
@@ -45,6 +55,17 @@ impl Counter {
 }
 
 /// The standard statistics of a device, to be added to.
+///
+/// The argument of [`Operations::stats`](crate::Operations::stats), which may be called in any context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase2_net_device.rs
+/// fn stats(&self, _dev: &NetDevice<Self>, stats: &mut LinkStats<'_>) {
+///     stats.tx_dropped(self.dropped.get());
+/// }
+/// ```
 pub struct LinkStats<'a>(&'a mut b::rtnl_link_stats64);
 
 macro_rules! link_stats {

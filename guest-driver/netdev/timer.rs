@@ -128,6 +128,21 @@ impl Drop for Timer {
 }
 
 /// An interrupt that is being handled: interrupts are off, and nothing may sleep.
+///
+/// # Invariants
+///
+/// The current context is a hard interrupt, for the lifetime.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase7_arp.rs
+/// fn timer(&self, _dev: &NetDevice<Self>, interrupt: &Interrupt<'_, Self>) {
+///     if self.receives(&PEER.asks_for(ASKED)) {
+///         interrupt.schedule_poll(0);
+///     }
+/// }
+/// ```
 pub struct Interrupt<'a, T: Operations> {
     dev: &'a NetDevice<T>,
     _task: NotThreadSafe,

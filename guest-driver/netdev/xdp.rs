@@ -80,6 +80,16 @@ pub(crate) const fn features(frags: bool) -> u32 {
 }
 
 /// What a driver has to know of a program.
+///
+/// The argument of [`Operations::set_xdp`].
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/xdp.rs
+/// Some(Program { frags: false }) => FIRST,
+/// Some(Program { frags: true }) => FIRST * u32::from(MAX_BUFFERS),
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// It takes frames of more than one buffer.
@@ -87,6 +97,16 @@ pub struct Program {
 }
 
 /// Why a driver refuses a program.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/xdp.rs
+/// return Err(Refusal {
+///     error: EBUSY,
+///     message: c"tcp-data-split is on, and a program has no use for it",
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Refusal {
     /// The error that the caller gets.
@@ -195,6 +215,19 @@ impl Drop for RxqInfo {
 }
 
 /// The program of a device for the time of one poll.
+///
+/// # Invariants
+///
+/// The program is that of the device, kept by the RCU read-side section of a poll, in which this lives.
+///
+/// Softirq context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/xdp.rs
+/// let verdict = xdp.run(frame);
+/// ```
 pub struct Xdp<'a, T: Operations> {
     napi: &'a Napi<'a, T>,
     program: NonNull<b::bpf_prog>,
@@ -205,6 +238,17 @@ pub struct Xdp<'a, T: Operations> {
 }
 
 /// What a program decided.
+///
+/// What [`Xdp::run`] returns. Whatever is left of the frame is in it; the rest is gone when it returns.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/xdp.rs
+/// Verdict::Redirected => stats.xdp_redirect.add(1),
+/// Verdict::Dropped => stats.xdp_drop.add(1),
+/// Verdict::Failed => stats.xdp_errors.add(1),
+/// ```
 pub enum Verdict<'a> {
     /// The stack is to have the frame.
     Pass(XdpBuff<'a>),
@@ -347,6 +391,27 @@ impl<T: Operations> Drop for Xdp<'_, T> {
 }
 
 /// A received frame in pages of the channel's pool, during a poll. Dropped, they go back to it.
+///
+/// # Invariants
+///
+/// The buffer describes pages of the pool of the channel that is polled, each of them owned.
+///
+/// Softirq context, within a poll.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/xdp.rs
+/// if let Verdict::Pass(frame) = verdict {
+///     stats.xdp_pass.add(1);
+///     let total = frame.len();
+///     match frame.into_skb() {
+///         Some(skb) => self.deliver(napi, skb, &header, total, total, batch),
+///         None => stats.dropped.add(1),
+///     }
+///     return Ok(true);
+/// }
+/// ```
 pub struct XdpBuff<'a>(b::xdp_buff, PhantomData<&'a ()>);
 
 impl XdpBuff<'_> {
@@ -385,6 +450,15 @@ impl Drop for XdpBuff<'_> {
 
 /// A frame that a program sends. Dropped, its memory returns to whom it came from. Not for hard
 /// interrupt context.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// let Ok(mut segments) = frame.map(nic.dev.as_ref(), header, &mut space) else {
+///     return Err(frame);
+/// };
+/// ```
 pub struct XdpFrame(NonNull<b::xdp_frame>);
 
 // SAFETY: an owned frame may be handed to another context.
@@ -433,6 +507,21 @@ impl Drop for XdpFrame {
 }
 
 /// Returns frames that are sent, many at a time.
+///
+/// Softirq context, within a poll: the last are returned when it is dropped.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/vnet/tx.rs
+/// InFlight::Program(frame) => {
+///     program_frames += 1;
+///     program_bytes += u64::from(sent.bytes);
+///     if let Some(napi) = napi {
+///         returned.add(napi, frame);
+///     }
+/// }
+/// ```
 pub struct ReturnedFrames(Option<b::xdp_frame_bulk>);
 
 impl ReturnedFrames {

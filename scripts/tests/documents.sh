@@ -31,6 +31,23 @@ named_functions() {
 }
 check "real drivers have the functions that the tour names" named_functions docs/tour/[0-9]*.md
 
+# names COLUMN PATTERN: the names in code style in a column of the tables of docs/netdev.md.
+names() {
+  awk -F'|' -v column="$1" '/^\| /{ print $column }' docs/netdev.md | grep -oE "\`$2\`" | tr -d '\`!' |
+    sed 's/^struct //; s/.*:://' | sort -u
+}
+# all_there NAMES FOLDER...: each of the names, a line each, is in a file there.
+all_there() {
+  local wanted=$1 found
+  shift
+  found=$(grep -rhowF -f <(printf '%s\n' "$wanted") "$@" | sort -u)
+  comm -23 <(printf '%s\n' "$wanted") <(printf '%s\n' "$found") | grep . && return 1
+  [ "$(wc -l <<<"$wanted")" -gt 50 ]
+}
+check "the kernel has the C functions that docs/netdev.md names" \
+  all_there "$(names 2 '[a-z_0-9 ]+')" "$CACHE/linux-source/include/linux" "$CACHE/linux-source/include/net"
+check "the layer has what docs/netdev.md names" all_there "$(names 3 '[A-Za-z_:!0-9]+')" guest-driver/netdev
+
 scratch
 placed "$(cat "$REPO/qemu-config/vnetd.toml")" "$SCRATCH/run"
 printf '%s\n' "$PLACED" | tee "$SCRATCH/vnetd.toml" >"$SCRATCH/etc/vnetd.toml"

@@ -123,6 +123,68 @@ fn phases_of_the_tour_are_short() {
     }
 }
 
+/// Types of the layer that only the layer makes and names.
+const WITHOUT_EXAMPLE: [&str; 3] = ["Data", "Device", "Registration"];
+
+/// The examples in a source's documentation that are not in the code that they say they are from, and its public
+/// types that have none.
+fn examples_amiss(source: &str) -> Vec<String> {
+    let mut amiss = Vec::new();
+    let mut lines = source.lines().map(str::trim);
+    // An example since the last thing that was documented.
+    let mut example = false;
+    while let Some(line) = lines.next() {
+        if line == "/// ```ignore" {
+            example = true;
+            let block: Vec<_> = lines
+                .by_ref()
+                .take_while(|line| *line != "/// ```")
+                .map(|line| line.trim_start_matches("///").trim())
+                .collect();
+            let (origin, code) = block.split_first().unwrap();
+            let found = origin
+                .strip_prefix("// ")
+                .and_then(|file| std::fs::read_to_string(root().join(file)).ok())
+                .is_some_and(|text| {
+                    let text: Vec<_> = text.lines().map(str::trim).collect();
+                    text.windows(code.len()).any(|window| window == code)
+                });
+            if !found {
+                amiss.push(format!("{origin}: {}", code.join("\n")));
+            }
+        } else if let Some(rest) = ["pub struct ", "pub enum ", "pub trait "]
+            .iter()
+            .find_map(|kind| line.strip_prefix(kind))
+        {
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric())
+                .unwrap_or(rest.len());
+            let name = &rest[..end];
+            if !example && !name.is_empty() && !WITHOUT_EXAMPLE.contains(&name) {
+                amiss.push(format!("{name} has no example"));
+            }
+            example = false;
+        } else if !line.starts_with("///") && !line.starts_with("#[") {
+            example = false;
+        }
+    }
+    amiss
+}
+
+/// The kernel does not compile examples in documentation. So those of the layer are taken from drivers, which are
+/// compiled.
+#[test]
+fn examples_of_the_layer_are_from_code_that_is_compiled() {
+    for path in files_in("guest-driver/netdev", "rs") {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        let amiss = examples_amiss(&text);
+        assert!(amiss.is_empty(), "{}: {amiss:#?}", path.display());
+    }
+    let bad = "/// ```ignore\n/// // guest-driver/phases/arp.rs\n/// fn none() {}\n/// ```\n\
+        pub struct A;\npub struct B;\n";
+    assert_eq!(examples_amiss(bad).len(), 2);
+}
+
 /// Rows of the feature table whose state and test do not fit: what works in whole or in part names
 /// a test, what is owed does not.
 fn unproven(features: &str) -> Vec<&str> {
