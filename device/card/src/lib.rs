@@ -49,3 +49,7 @@ pub use operator::{Changed, Driver, LinkReport, Operator, QueueReport};
 pub use survival::Survival;
 pub use vnet_sanitizer::{Listener, Sanitizer};
 pub use vnet_worker::Options;
+pub use vnet_worker::{
+    Came, Did, Fate, Fault, Glimpse, Held, Link, Look, Moved, Next, Offered, Packet, Refused, Step,
+    Wish, Work,
+};

@@ -2,7 +2,7 @@
 //! What somebody who runs the card sees and changes while it is in use.
 //!
 //! An [`Operator`] shares nothing but atomics and short locks of its own with the card: it never waits
-//! for the message thread or a worker. What takes the card itself is the `impl` below.
+//! for the message thread or a worker, but for the round that runs where a queue is paused or stepped. What takes the card itself is the `impl` below.
 
 use std::mem::replace;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use vnet_backend::{Capabilities, Endpoint, Link, Offloads, Queue};
 use vnet_capture::Capture;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_faults::{Faults, Faulty};
-use vnet_worker::{Counters, Gauge, Replaced, Replacement};
+use vnet_worker::{Counters, Gauge, Next, Refused, Replaced, Replacement, Step, Work};
 
 use crate::card::Card;
 use crate::config::{is_station_address, Error};
@@ -59,6 +59,48 @@ pub struct Driver {
 }
 
 impl Operator {
+    /// Number of queues: receive and transmit of each pair.
+    pub fn queue_count(&self) -> u16 {
+        2 * self.gauges.len() as u16
+    }
+
+    /// Has the queue of this index wait, also if it is started anew, and go on a step at a time
+    /// ([`Self::step`]) until it is resumed. This and what follows waits for the round that runs now.
+    pub fn pause(&self, queue: u16) {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].pause(kind);
+    }
+
+    /// Lets a queue run again.
+    pub fn resume(&self, queue: u16) {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].resume(kind);
+    }
+
+    /// Does one step with a paused queue.
+    pub fn step(&self, queue: u16) -> Result<Step, Refused> {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].step(kind)
+    }
+
+    /// What the next step of a queue would do, if it is paused and runs.
+    pub fn next_step(&self, queue: u16) -> Option<Next> {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].next(kind)
+    }
+
+    /// Whether a step of a queue would get somewhere, if it is paused and runs.
+    pub fn work(&self, queue: u16) -> Option<Work> {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].work(kind)
+    }
+
+    /// True if a queue is paused. Waits for nobody.
+    pub fn is_paused(&self, queue: u16) -> bool {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].is_paused(kind)
+    }
+
     /// The link.
     pub fn link(&self) -> LinkReport {
         let sources = self.events.sources();

@@ -13,18 +13,20 @@ mod client;
 mod error;
 mod request;
 mod state;
+mod step;
 
 pub use answer::{Answer, Greeting, Version};
 pub use client::{Client, ClientError};
 pub use error::{Class, Error};
 pub use request::{
-    Add, Backend, Capture, Command, Faults, Link, Mac, OfCard, OfCards, OfNothing, Request,
-    Settings, COMMANDS,
+    Add, Backend, Capture, Command, Faults, Link, Mac, OfCard, OfCards, OfNothing, OfQueue,
+    Request, Settings, COMMANDS,
 };
 pub use state::{
     BackendChanged, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction, FaultPlan,
     Findings, LinkState, Peer, Queue, RuleBroken, Status,
 };
+pub use step::{Paused, PausedQueue, StepName, Stepped, Words};
 
 /// Version of the protocol. Within one, members and commands are only ever added.
 pub const PROTOCOL: u32 = 1;

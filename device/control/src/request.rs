@@ -36,6 +36,9 @@ pub const COMMANDS: &[&str] = &[
     "capture-start",
     "capture-show",
     "capture-stop",
+    "card-pause",
+    "card-step",
+    "card-resume",
 ];
 
 /// What can be asked for.
@@ -71,6 +74,12 @@ pub enum Command {
     CaptureShow(OfCard),
     /// Ends it: [`CaptureState`](crate::CaptureState).
     CaptureStop(OfCard),
+    /// Has queues wait: the [`Paused`](crate::Paused) ones.
+    CardPause(OfQueue),
+    /// Has a paused queue do one step: [`Stepped`](crate::Stepped).
+    CardStep(OfQueue),
+    /// Lets queues run again: those that still are [`Paused`](crate::Paused).
+    CardResume(OfQueue),
 }
 
 /// No arguments.
@@ -93,6 +102,18 @@ pub struct OfCards {
     /// Name of the card; all if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<String>,
+}
+
+/// The card that a command is about, and which of its queues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfQueue {
+    /// Name of the card.
+    pub card: String,
+    /// The queue: `rx` or `tx`, and the number of its pair. Without one: all, and for a step the one
+    /// that has most to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }
 
 /// Settings of a card by name, as a `[[card]]` of the configuration has them.
@@ -257,6 +278,18 @@ mod tests {
             }),
             Command::CaptureShow(OfCard { card: card() }),
             Command::CaptureStop(OfCard { card: card() }),
+            Command::CardPause(OfQueue {
+                card: card(),
+                queue: None,
+            }),
+            Command::CardStep(OfQueue {
+                card: card(),
+                queue: Some("tx0".into()),
+            }),
+            Command::CardResume(OfQueue {
+                card: card(),
+                queue: None,
+            }),
         ];
         assert_eq!(all.len(), COMMANDS.len());
         for (command, name) in all.iter().zip(COMMANDS) {

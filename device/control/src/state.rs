@@ -40,6 +40,9 @@ pub struct Card {
     pub rules_broken: Option<u64>,
     /// Number of faults that the card is told to have.
     pub faults: usize,
+    /// Names of its queues that are paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<String>,
 }
 
 /// Whether a card is served.

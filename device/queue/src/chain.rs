@@ -82,11 +82,51 @@ pub(crate) fn walk<'m>(
         direction,
         max_bytes,
     };
-    let result = walk.run(ring, view, first, parts);
+    let result = walk.run(ring, view, first, parts, |_, _| {});
     if result.is_err() {
         parts.truncate(before);
     }
     result
+}
+
+/// The same, and tells `note` of each descriptor that is read: its index, in the ring or in the table
+/// that the one before pointed to, and what it says.
+pub(crate) fn walk_noting<'m>(
+    ring: &mut Ring,
+    view: &mut View<'m>,
+    head: u16,
+    direction: Direction,
+    max_bytes: usize,
+    parts: &mut Vec<VolatileSlice<'m>>,
+    note: impl FnMut(u16, Desc),
+) -> Result<Chain, Fault> {
+    if head >= ring.size() {
+        return Err(Fault::new(Error::DescIndex, head));
+    }
+    let first = ring.descriptor(view, head)?;
+    let walk = Walk {
+        head,
+        direction,
+        max_bytes,
+    };
+    walk.run(ring, view, first, parts, note)
+}
+
+/// Looks up the memory of a buffer; `None` if part of it lies where the device may not access it.
+#[inline]
+pub(crate) fn find<'m>(
+    view: &mut View<'m>,
+    addr: u64,
+    len: usize,
+    direction: Direction,
+    parts: &mut Vec<VolatileSlice<'m>>,
+) -> Option<()> {
+    let (_, access) = direction.asks();
+    match view.finder.slice(addr, len, access) {
+        Some(part) => parts.push(part),
+        None => scattered(view.mem(), addr, len, access, parts)?,
+    }
+    Some(())
 }
 
 struct Walk {
@@ -104,15 +144,25 @@ impl Walk {
         view: &mut View<'m>,
         first: Desc,
         parts: &mut Vec<VolatileSlice<'m>>,
+        mut note: impl FnMut(u16, Desc),
     ) -> Result<Chain, Fault> {
         let head = self.head;
+        note(head, first);
         if first.flags & DESC_F_INDIRECT == 0 {
-            let get = |view: &View<'m>, index| ring.descriptor(view, index);
+            let get = |view: &View<'m>, index| {
+                let desc = ring.descriptor(view, index)?;
+                note(index, desc);
+                Ok(desc)
+            };
             return self.follow(view, head, first, ring.size(), get, |index| index, parts);
         }
         let table = ring.table(view.mem(), head, first)?;
         let entries = table.len();
-        let get = |_: &View<'m>, index| Ok(table.get(index));
+        note(0, table.get(0));
+        let get = |_: &View<'m>, index| {
+            note(index, table.get(index));
+            Ok(table.get(index))
+        };
         // A fault in a table is told of by the ring's descriptor, as the table may be gone by then;
         // but an index beyond the table is told as it is.
         let mut chain = self.follow(view, 0, table.get(0), entries, get, |_| head, parts)?;
@@ -131,11 +181,11 @@ impl Walk {
         mut index: u16,
         mut desc: Desc,
         entries: u16,
-        get: impl Fn(&View<'m>, u16) -> Result<Desc, Fault>,
+        mut get: impl FnMut(&View<'m>, u16) -> Result<Desc, Fault>,
         name: impl Fn(u16) -> u16,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<Chain, Fault> {
-        let (write_flag, access) = self.direction.asks();
+        let (write_flag, _) = self.direction.asks();
         let first = desc.len as usize;
         let mut bytes = 0;
         // A chain without a loop has at most as many descriptors as the table.
@@ -159,11 +209,8 @@ impl Walk {
                 return Err(fault(Error::BufferLength));
             }
             bytes += len;
-            match view.finder.slice(desc.addr, len, access) {
-                Some(part) => parts.push(part),
-                None => scattered(view.mem(), desc.addr, len, access, parts)
-                    .ok_or_else(|| fault(Error::BufferFault))?,
-            }
+            find(view, desc.addr, len, self.direction, parts)
+                .ok_or_else(|| fault(Error::BufferFault))?;
             if desc.flags & DESC_F_NEXT == 0 {
                 return Ok(Chain {
                     head: self.head,

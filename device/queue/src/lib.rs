@@ -16,6 +16,8 @@
 //!
 //! A queue may lie in memory that has to be fetched first ([`Outline`]).
 //!
+//! A queue can also be worked a step at a time, as by a debugger: see [`Look`].
+//!
 //! An [`Observer`] may watch a queue, and a [`Recorder`](vnet_capture::Recorder) keep its frames. A queue
 //! that has neither pays a branch a batch for each.
 
@@ -41,18 +43,20 @@ mod rx;
 mod shelf;
 mod split;
 mod steer;
+mod step;
 mod tx;
 mod unshared;
 mod view;
 
 pub use batch::{Budget, Outcome, Waits};
 pub use config::RingConfig;
-pub use due::Due;
+pub use due::{Due, Wish};
 pub use fault::Fault;
 pub use filter::RxFilter;
 pub use observer::{Observer, Position};
 pub use progress::{Progress, Recovered};
 pub use rx::Rx;
 pub use steer::{Drain, Handed, Steer, FRAME_START};
+pub use step::{Came, Fate, Glimpse, Held, Link, Look, Moved, Offered, Packet, Source};
 pub use tx::Tx;
 pub use unshared::{Lack, Outline, Written};

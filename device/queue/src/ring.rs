@@ -20,7 +20,7 @@ use crate::indirect::{Indirect, Table};
 use crate::mischief::spoil;
 use crate::unshared::Confined;
 use crate::view::{load, store, Array, View};
-use crate::{Due, Fault, Observer, Outline, Position, RingConfig, Written};
+use crate::{Due, Fault, Observer, Outline, Position, RingConfig, Wish, Written};
 
 /// Numbers of queues that are started: from one on.
 static STARTS: AtomicU64 = AtomicU64::new(1);
@@ -220,6 +220,34 @@ impl Ring {
         load::<u16>(mem, address, order).map(u16::from_le)
     }
 
+    /// Tells this start of the queue from all others.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// True if there is something to take beyond so many chains.
+    pub(crate) fn has_chains(&self, mem: &DmaMap, ahead: u16) -> bool {
+        let index = self.avail_index(mem, Ordering::Relaxed);
+        index.is_ok_and(|index| index != self.next_avail.wrapping_add(ahead))
+    }
+
+    /// The avail index when it was last read.
+    pub(crate) fn seen(&self) -> u16 {
+        self.seen
+    }
+
+    /// Takes `count` chains that were looked at before, and no others until [`Self::release`]. What
+    /// would be put into the used ring until then is put down.
+    pub(crate) fn hold(&mut self, count: u16) {
+        self.skip(count);
+        self.confined = Some(Box::new(Confined::held(self.next_avail)));
+    }
+
+    /// Used entries that were put down since [`Self::hold`]: first descriptor, and bytes written.
+    pub(crate) fn release(&mut self) -> Vec<(u16, u32)> {
+        self.confined.take().map_or_else(Vec::new, |c| c.put_down())
+    }
+
     /// Gives back the last `count` entries that were taken.
     pub(crate) fn give_back(&mut self, count: u16) {
         self.next_avail = self.next_avail.wrapping_sub(count);
@@ -263,6 +291,9 @@ impl Ring {
         let at = 2 * usize::from(self.next_used.wrapping_add(ahead) & self.mask);
         if let Some(confined) = &mut self.confined {
             confined.put(ahead, head, len);
+            if confined.is_held() {
+                return Ok(());
+            }
         }
         view.used.store(at, u32::from(head).to_le())?;
         view.used.store(at + 1, len.to_le())
@@ -294,24 +325,38 @@ impl Ring {
         if self.unsignalled == 0 {
             return Ok(None);
         }
+        let wish = self.wish(mem)?;
+        Ok(self.due(wish))
+    }
+
+    /// What the driver says about the interrupt for what was published.
+    pub(crate) fn wish(&self, mem: &DmaMap) -> Result<Wish, Fault> {
         // The used index must be visible before used_event is read: the driver writes used_event
         // and then reads the used index, so one of the two sees the other's write.
         fence(Ordering::SeqCst);
         let offset = ring::used_event_offset(self.size()) as u64;
         let event = load::<u16>(mem, self.avail.wrapping_add(offset), Ordering::Relaxed)?;
-        let event = u16::from_le(event);
         let new = self.next_used;
-        let old = new.wrapping_sub(self.unsignalled);
+        Ok(Wish {
+            event: u16::from_le(event),
+            old: new.wrapping_sub(self.unsignalled),
+            new,
+        })
+    }
+
+    /// What follows from that.
+    pub(crate) fn due(&mut self, wish: Wish) -> Option<Due> {
+        let Wish { event, old, new } = wish;
         if !ring::need_event(event, new, old) {
             // It moves its event before it looks at the used index for the last time.
             self.unsignalled = 0;
-            return Ok(None);
+            return None;
         }
         self.tell(|observer, _| observer.due(event));
-        Ok(Some(Due {
+        Some(Due {
             event,
             entries: new.wrapping_sub(event),
-        }))
+        })
     }
 
     /// The interrupt that was due is taken care of.

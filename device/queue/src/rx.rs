@@ -23,6 +23,8 @@ use crate::{
     Budget, Due, Fault, Observer, Outcome, Outline, Position, RingConfig, RxFilter, Waits, Written,
 };
 
+mod step;
+
 /// Longest per-packet header that any set of features gives.
 const MAX_HEADER: usize = hdr::size(u64::MAX);
 
@@ -390,16 +392,9 @@ impl Batch<'_> {
                 false => Err(Fault::new(Error::BufferLength, head)),
             });
             match chain {
-                Ok(mut chain) => {
+                Ok(chain) => {
                     self.budget.spend(0, 0, chain.descriptors.into());
-                    if self.split.is_some() {
-                        self.set_apart(&mut chain, before)?;
-                    }
-                    self.posted += chain.bytes;
-                    self.chains.push(chain);
-                    if self.waiting() == 1 {
-                        self.reserve_header();
-                    }
+                    self.adopt(chain, before)?;
                 }
                 Err(fault) => {
                     self.ring.give_back(1);
@@ -408,6 +403,20 @@ impl Batch<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Has a chain wait that was taken, and whose parts are those from `at` on.
+    #[inline]
+    fn adopt(&mut self, mut chain: Chain, at: usize) -> Result<(), Fault> {
+        if self.split.is_some() {
+            self.set_apart(&mut chain, at)?;
+        }
+        self.posted += chain.bytes;
+        self.chains.push(chain);
+        if self.waiting() == 1 {
+            self.reserve_header();
+        }
+        Ok(())
     }
 
     /// Sets the header buffer apart from the other parts of a chain, which are those from `at` on.

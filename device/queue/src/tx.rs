@@ -10,7 +10,7 @@ use vnet_dma::DmaMap;
 use vnet_faults::Site;
 use vnet_segment::{Segmenter, Taken, MAX_SEGMENTS};
 
-use crate::chain::{walk, Direction};
+use crate::chain::{walk, Chain, Direction};
 use crate::header::{self, ETH_HLEN};
 use crate::progress::{Progress, Recovered};
 use crate::record::describe;
@@ -18,6 +18,8 @@ use crate::ring::Ring;
 use crate::shelf::{Frames, Parts};
 use crate::view::View;
 use crate::{Budget, Due, Fault, Observer, Outcome, Outline, Position, RingConfig, Waits, Written};
+
+mod step;
 
 /// A running transmit queue.
 #[derive(Debug)]
@@ -269,9 +271,23 @@ impl Tx {
         head: u16,
         parts: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<(usize, u16), Fault> {
-        let mut start = parts.len();
+        let start = parts.len();
         let max = self.header + MAX_FRAME;
         let chain = walk(&mut self.ring, view, head, Direction::Read, max, parts)?;
+        self.unpack(&chain, start, parts)?;
+        Ok((chain.bytes - self.header, chain.descriptors))
+    }
+
+    /// Takes the header off a chain whose parts are those from `start` on, checks it, and adds the
+    /// frame to the batch. Returns the header.
+    #[inline]
+    fn unpack(
+        &mut self,
+        chain: &Chain,
+        mut start: usize,
+        parts: &mut [VolatileSlice<'_>],
+    ) -> Result<NetHdr, Fault> {
+        let head = chain.head;
         if chain.bytes < self.header + ETH_HLEN {
             return Err(Fault::new(Error::BufferLength, head));
         }
@@ -296,7 +312,7 @@ impl Tx {
             parts_start: start,
             parts_end: chain.parts_end,
         });
-        Ok((len, chain.descriptors))
+        Ok(header)
     }
 
     /// Lends the batch to the backend and returns what it took.

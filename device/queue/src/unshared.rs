@@ -65,12 +65,32 @@ pub struct Written {
 #[derive(Debug, Default)]
 pub(crate) struct Confined {
     pub(crate) horizon: u16,
-    /// Used entries that are written, but not published.
+    /// The ring is worked step by step: nothing is written.
+    held: bool,
+    /// Used entries that are written, or would be, but not published.
     pending: Vec<(u16, u32)>,
     pub(crate) written: Written,
 }
 
 impl Confined {
+    /// For a ring that is worked step by step.
+    pub(crate) fn held(horizon: u16) -> Self {
+        Self {
+            horizon,
+            held: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The used entries that were not published.
+    pub(crate) fn put_down(self) -> Vec<(u16, u32)> {
+        self.pending
+    }
+
     /// A used entry was written, `ahead` places after the last one that was published.
     pub(crate) fn put(&mut self, ahead: u16, head: u16, len: u32) {
         self.pending.truncate(ahead.into());

@@ -146,6 +146,28 @@ pub(crate) enum Command {
         trace: PathBuf,
     },
 
+    /// Have a card, or one of its queues, stop where it is
+    ///
+    /// Frames wait until it is resumed or stepped. The guest goes on, and notices what a card that is
+    /// very slow would have it notice. It stays so if the guest resets the card.
+    Pause(OfQueue),
+
+    /// Have a paused card do one step, and say what that was and what comes next
+    ///
+    /// A frame takes six: fetch, read, hand, use, decide, signal. Without a queue, the one is stepped
+    /// that has most to do.
+    Step {
+        #[command(flatten)]
+        of: OfQueue,
+        /// So many steps
+        #[arg(long, short = 'n', value_name = "STEPS", default_value_t = 1,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+    },
+
+    /// Let a card, or one of its queues, run again
+    Resume(OfQueue),
+
     /// Print a script that has a shell complete commands
     Completion {
         /// Which shell
@@ -187,6 +209,14 @@ pub(crate) struct Capture {
     /// Say how far the capture of this card is
     #[arg(long, conflicts_with_all = ["file", "background", "snaplen", "count", "seconds"])]
     pub(crate) show: bool,
+}
+
+/// A card, or one of its queues.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct OfQueue {
+    /// Name of the card; with a colon and rx or tx and a number, that queue alone
+    #[arg(value_name = "CARD[:QUEUE]")]
+    pub(crate) place: String,
 }
 
 /// Whether there is a cable.

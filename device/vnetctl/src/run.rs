@@ -9,7 +9,8 @@ use clap::CommandFactory;
 use serde_json::{Map, Value};
 use vnet_control::{
     Add, Backend, BackendChanged, Card, Client, ClientError, Command as Call, Counters, FaultPlan,
-    Faults, Findings, Link, LinkState as State, Mac, OfCard, OfCards, OfNothing,
+    Faults, Findings, Link, LinkState as State, Mac, OfCard, OfCards, OfNothing, OfQueue, Paused,
+    Stepped,
 };
 
 use crate::args::{Args, Command, LinkState};
@@ -127,12 +128,47 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             };
             print(args, &call, |plan: FaultPlan| show::faults(&plan))?;
         }
+        Command::Pause(of) => {
+            print(
+                args,
+                &Call::CardPause(queue(&of.place)),
+                |paused: Paused| show::paused(&paused),
+            )?;
+        }
+        Command::Step { of, count } => {
+            for _ in 0..*count {
+                print(args, &Call::CardStep(queue(&of.place)), |step: Stepped| {
+                    show::step(&step)
+                })?;
+            }
+        }
+        Command::Resume(of) => {
+            print(
+                args,
+                &Call::CardResume(queue(&of.place)),
+                |paused: Paused| show::paused(&paused),
+            )?;
+        }
         Command::Rules { card: name } => {
             let call = Call::RulesShow(card(name));
             print(args, &call, |found: Findings| show::findings(&found))?;
         }
     }
     Ok(())
+}
+
+/// The queue at a place: that of a card, and behind a colon its own name. No card has a colon in its name.
+fn queue(place: &str) -> OfQueue {
+    match place.split_once(':') {
+        Some((card, queue)) => OfQueue {
+            card: card.into(),
+            queue: Some(queue.into()),
+        },
+        None => OfQueue {
+            card: place.into(),
+            queue: None,
+        },
+    }
 }
 
 fn connect(args: &Args) -> Result<Client, Error> {

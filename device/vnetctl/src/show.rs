@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use vnet_control::{
     BackendChanged, CaptureEnd, CaptureState, Card, Counters, Direction, FaultPlan, Findings,
-    LinkState, Queue, Status,
+    LinkState, Paused, Queue, Status, Stepped, Words,
 };
 
 use crate::table::Table;
@@ -74,6 +74,7 @@ pub(crate) fn card(card: &Card) -> String {
         ("features", features.unwrap_or_else(|| "no driver".into())),
         ("sanitize", format!("{}{rules}", card.sanitize)),
         ("faults", card.faults.to_string()),
+        ("paused", card.paused.join(", ")),
     ];
     let mut text = String::new();
     for (name, value) in lines {
@@ -144,6 +145,27 @@ pub(crate) fn faults(plan: &FaultPlan) -> String {
         true => "no faults\n".into(),
         false => plan.report.join("\n") + "\n",
     }
+}
+
+pub(crate) fn paused(paused: &Paused) -> String {
+    if paused.queues.is_empty() {
+        return "no queue is paused\n".into();
+    }
+    let lines = paused.queues.iter().map(|queue| {
+        let next = queue
+            .next
+            .as_ref()
+            .map_or("does not run", |next| next.text.as_str());
+        format!("{}: paused; next {next}\n", queue.queue)
+    });
+    lines.collect()
+}
+
+pub(crate) fn step(step: &Stepped) -> String {
+    let Words { text, section, .. } = &step.did;
+    let next = step.next.as_ref();
+    let next = next.map_or("the queue does not run any more", |next| next.text.as_str());
+    format!("{}: {text}\n     {section}\n     next {next}\n", step.queue)
 }
 
 pub(crate) fn findings(found: &Findings) -> String {

@@ -28,8 +28,10 @@ mod sanitize;
 mod server;
 mod settings;
 mod steer;
+mod step;
 mod switches;
 mod without;
+mod words;
 mod worker;
 
 use std::process::ExitCode;

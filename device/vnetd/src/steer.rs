@@ -14,7 +14,7 @@ use vnet_card::{Driver, Forced, LinkReport};
 use vnet_contract::queue::{kind, Error as QueueError, Kind};
 use vnet_control::{
     Add, Backend, BackendChanged, Card, Class, Command, Counters, Direction, Error, FaultPlan,
-    Faults, Findings, Link, LinkState, Mac, Peer, Queue, RuleBroken, Settings, Status,
+    Faults, Findings, Link, LinkState, Mac, OfQueue, Peer, Queue, RuleBroken, Settings, Status,
 };
 use vnet_faults::Plan;
 use vnet_session::SharedCard;
@@ -25,7 +25,8 @@ use crate::cards::Cards;
 use crate::net::Net;
 use crate::server::{lock, SharedCards};
 use crate::settings::{self, Setting};
-use crate::{error, mac};
+use crate::step::Subject;
+use crate::{error, mac, step};
 
 /// How long a change may take before nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,6 +73,9 @@ pub(crate) fn execute(
         }
         Command::CaptureShow(of) => answer(capture::show(find(cards, &of.card)?)?),
         Command::CaptureStop(of) => answer(capture::stop(find(cards, &of.card)?)?),
+        Command::CardPause(of) => answer(queues(find(cards, &of.card)?, of, step::pause)?),
+        Command::CardStep(of) => answer(queues(find(cards, &of.card)?, of, step::step)?),
+        Command::CardResume(of) => answer(queues(find(cards, &of.card)?, of, step::resume)?),
     }
 }
 
@@ -160,6 +164,10 @@ fn describe(card: &Served) -> Card {
         sanitize: card.args.sanitize.to_string(),
         rules_broken: findings,
         faults: plan.map_or(0, |faults| faults.report().len()),
+        paused: (0..card.operator.queue_count())
+            .filter(|&queue| card.operator.is_paused(queue))
+            .map(step::name)
+            .collect(),
     }
 }
 
@@ -333,6 +341,16 @@ fn fault_plan(card: &mut Served) -> FaultPlan {
     FaultPlan {
         report: faults.map(|faults| faults.report()).unwrap_or_default(),
     }
+}
+
+/// Does something with queues of a card: it waits for the round that runs, in which a backend may hang.
+fn queues<T: Send + 'static>(
+    card: &Served,
+    of: OfQueue,
+    what: fn(&Subject, &OfQueue) -> Done<T>,
+) -> Done<T> {
+    let subject = Subject::from(card);
+    patiently(card, move || Ok(what(&subject, &of)))?
 }
 
 fn findings(card: &mut Served) -> Findings {

@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::pair::Pair;
 use crate::shared::Shared;
 
-/// A handle that never waits for the pair. The pair's thread may be gone by then.
+/// A handle that does not wait for the pair, but where it says so. The pair's thread may be gone by then.
 #[derive(Clone)]
 pub struct Gauge(Arc<Shared>);
 

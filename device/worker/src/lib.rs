@@ -23,6 +23,8 @@
 //! A pair whose rings or buffers are not shared by the client is served by its thread alone, which has
 //! the memory fetched before a round and brought back after it.
 //!
+//! A queue can be paused, and made to go on a step at a time ([`Gauge::step`]).
+//!
 //! Waking a thread on another core takes much longer than moving a frame. So a doorbell is served
 //! where it arrives if the worker is asleep, for one round; what is left goes to the worker.
 //! `examples/doorbell.rs` measures both ways.
@@ -53,6 +55,7 @@ mod shared;
 mod slot;
 mod state;
 mod steering;
+mod step;
 mod sync;
 mod thread;
 mod unplugged;
@@ -66,5 +69,7 @@ pub use pair::{Clock, Options, Pair};
 pub use replace::{Replaced, Replacement};
 pub use report::Report;
 pub use steering::Steering;
+pub use step::{Did, Next, Refused, Step, Work};
 pub use vnet_contract::queue::Kind;
+pub use vnet_queue::{Came, Fate, Glimpse, Held, Link, Look, Moved, Offered, Packet, Wish};
 pub use vnet_queue::{Fault, Observer, RingConfig, RxFilter};

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -111,6 +111,7 @@ impl Pair {
             stop: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             unplugged: AtomicBool::new(false),
+            paused: AtomicU8::new(0),
             unshared: AtomicBool::new(false),
             rx_pushing: AtomicBool::new(false),
             tx_pushing: AtomicBool::new(false),
@@ -468,9 +469,13 @@ impl Clock {
     /// Waits for the batch that runs now.
     pub fn tick(&self) {
         let mut state = self.0.gate.lock();
-        for kind in [Kind::Rx, Kind::Tx] {
-            self.0
-                .tell(&mut state, kind, |observer, mem, at| observer.tick(mem, at));
+        let (rx, tx) = state.held();
+        for (kind, held) in [(Kind::Rx, rx), (Kind::Tx, tx)] {
+            // There is nothing that the driver of a queue which stands still could be late with.
+            if !held {
+                self.0
+                    .tell(&mut state, kind, |observer, mem, at| observer.tick(mem, at));
+            }
         }
     }
 }

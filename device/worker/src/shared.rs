@@ -2,7 +2,7 @@
 //! What the handle of a pair and its thread share.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::handover::{serve_or_kick, Rest};
 use crate::kick::Kick;
 use crate::parcel::{Inbox, Parcel, Slit};
 use crate::state::{Round, State, Tallies};
-use crate::steering::Hub;
+use crate::steering::{Hub, Rules};
 use crate::Report;
 
 /// One queue pair. On cache lines of its own, two of which processors may fetch together: pairs are
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) watched: AtomicBool,
     /// The card's cable is pulled.
     pub(crate) unplugged: AtomicBool,
+    /// Which queues are paused, for those who only want to know: see `step`.
+    pub(crate) paused: AtomicU8,
     /// A queue of the pair is in memory that is not shared: only the worker serves rounds.
     pub(crate) unshared: AtomicBool,
     /// What the queues have written is on its way there.
@@ -143,6 +145,18 @@ impl Shared {
         }
     }
 
+    /// How received frames are steered, if the pair is one of several.
+    pub(crate) fn rules(&self) -> Option<Rules> {
+        self.link.get().map(|link| link.hub.rules())
+    }
+
+    /// Sends frames for other pairs on their way.
+    pub(crate) fn dispatch(&self, state: &mut State) {
+        if let Some(link) = self.link.get() {
+            link.hub.dispatch(&mut state.outbox);
+        }
+    }
+
     /// Connects the pair with the others of its card.
     pub(crate) fn join(&self, hub: Arc<Hub>, slit: Slit, inbox: Inbox) {
         let mut state = self.gate.lock();
@@ -208,7 +222,7 @@ impl Shared {
 
 impl State {
     /// Serves a round. If it panics, nothing is served until the pair is reset.
-    fn contain(&mut self, serve: impl FnOnce(&mut Self) -> Round) -> Round {
+    pub(crate) fn contain(&mut self, serve: impl FnOnce(&mut Self) -> Round) -> Round {
         let round = catch_unwind(AssertUnwindSafe(|| serve(self)));
         round.unwrap_or_else(|_| {
             self.failed = true;

@@ -40,6 +40,13 @@ impl Signal {
     }
 }
 
+impl Signal {
+    /// Judges an interrupt that is due, or none.
+    pub(crate) fn judge(&mut self, due: Option<Due>, settings: Moderation) -> Verdict {
+        self.moderator.judge(due, settings, Instant::now)
+    }
+}
+
 /// What both kinds of queue can do.
 pub(crate) trait Ring {
     fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault>;
@@ -169,7 +176,7 @@ impl<Q: Ring> Slot<Q> {
             fault.get_or_insert(broken);
             None
         });
-        match signal.moderator.judge(due, settings, Instant::now) {
+        match signal.judge(due, settings) {
             // There is no other time.
             Verdict::Wait(_) if fault.is_some() => Verdict::Fire,
             verdict => verdict,

@@ -24,6 +24,7 @@ use crate::refill::Refill;
 use crate::replace::Rewire;
 use crate::slot::Slot;
 use crate::steering::Sorter;
+use crate::step::Paused;
 use crate::unplugged::{self, Nowhere};
 
 /// The queues of a pair and the backend that they serve.
@@ -47,8 +48,8 @@ pub(crate) struct State {
     /// The backend panicked: nothing is served until the pair is reset.
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
-    starved: bool,
-    losses: Losses,
+    pub(crate) starved: bool,
+    pub(crate) losses: Losses,
     /// What the worker sleeps on, or will when it has let go of the lock; `None`: it comes back by
     /// itself.
     pub(crate) sleep: Option<Sleep>,
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub(crate) mischief: Option<Box<Mischief>>,
     /// Who keeps the frames, if somebody does.
     pub(crate) captured: Option<Captured>,
+    /// Queues that go on a step at a time, if there are any.
+    pub(crate) paused: Option<Box<Paused>>,
     /// Those who are to watch the next queues.
     rx_observer: Option<Box<dyn Observer>>,
     tx_observer: Option<Box<dyn Observer>>,
@@ -152,7 +155,7 @@ struct Rest {
 
 /// Frames that the backend had lost when it was last asked, and those of them that the driver missed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Losses {
+pub(crate) struct Losses {
     lost: u64,
     missed: u64,
 }
@@ -166,7 +169,7 @@ impl Losses {
     }
 
     /// Those since then: first the ones that the driver did not miss, then the others.
-    fn since(&mut self, backend: &dyn Queue) -> (u64, u64) {
+    pub(crate) fn since(&mut self, backend: &dyn Queue) -> (u64, u64) {
         let since = |before: &mut u64, now: u64| now.saturating_sub(std::mem::replace(before, now));
         let lost = since(&mut self.lost, backend.lost());
         if lost == 0 {
@@ -182,6 +185,13 @@ impl Losses {
 pub(crate) struct Tallies {
     pub(crate) rx: Tally,
     pub(crate) tx: Tally,
+}
+
+impl Tallies {
+    /// True if they are kept for another process.
+    pub(crate) fn survives(&self) -> bool {
+        self.rx.legacy().is_some()
+    }
 }
 
 impl State {
@@ -209,6 +219,7 @@ impl State {
             rewire: None,
             mischief: None,
             captured: None,
+            paused: None,
             rx_observer: None,
             tx_observer: None,
         }
@@ -252,7 +263,8 @@ impl State {
         if self.captured.is_some() {
             self.release_if_over();
         }
-        let served = self.withhold(&mut round);
+        let held = self.held();
+        let served = self.withhold(held, &mut round);
         let forced = (round.rx_fault, round.tx_fault);
         let rest = self.carry(mem, tallies, rules, served, (due, arm), &mut round);
         if (round.rx_fault, round.tx_fault) != forced {
@@ -260,7 +272,7 @@ impl State {
                 round.retry(unshared);
             }
         }
-        self.interrupt(mem, tallies, &mut round);
+        self.interrupt(mem, tallies, held, &mut round);
         self.fail_queues(mem, tallies, &round);
         self.rest(rules, rest, &mut round);
         round
@@ -277,8 +289,9 @@ impl State {
         written: &mut [Written; 2],
     ) -> Round {
         let mut round = Round::default();
-        let served = self.withhold(&mut round);
-        self.interrupt(mem, tallies, &mut round);
+        let held = self.held();
+        let served = self.withhold(held, &mut round);
+        self.interrupt(mem, tallies, held, &mut round);
         let rest = self.carry(mem, tallies, rules, served, (true, true), &mut round);
         *written = [self.rx.written(), self.tx.written()];
         self.fail_queues(mem, tallies, &round);
@@ -393,11 +406,11 @@ impl State {
         received
     }
 
-    /// Asks which queues are to be served, receive and transmit.
+    /// Asks which queues are to be served, receive and transmit; those that are `held` are not.
     #[inline]
-    fn withhold(&mut self, round: &mut Round) -> (bool, bool) {
+    fn withhold(&mut self, held: (bool, bool), round: &mut Round) -> (bool, bool) {
         let Some(mischief) = &mut self.mischief else {
-            return (true, true);
+            return (!held.0, !held.1);
         };
         let mut ask = |lane: &mut Lane, running, fault: &mut Option<Fault>| {
             let service = match running {
@@ -417,8 +430,9 @@ impl State {
             }
         };
         let (mut rx_fault, mut tx_fault) = (None, None);
-        let receives = ask(&mut mischief.rx, self.rx.is_running(), &mut rx_fault);
-        let transmits = ask(&mut mischief.tx, self.tx.is_running(), &mut tx_fault);
+        let (rx, tx) = (self.rx.is_running(), self.tx.is_running());
+        let receives = !held.0 && ask(&mut mischief.rx, rx, &mut rx_fault);
+        let transmits = !held.1 && ask(&mut mischief.tx, tx, &mut tx_fault);
         (round.rx_fault, round.tx_fault) = (rx_fault, tx_fault);
         (receives, transmits)
     }
@@ -426,6 +440,10 @@ impl State {
     /// Serves a batch of frames that other pairs handed over, on one of their threads.
     pub(crate) fn serve_inbox(&mut self, mem: &DmaMap, tallies: &Tallies, arm: bool) -> Round {
         let mut round = Round::default();
+        let held = self.held();
+        if held.0 {
+            return round;
+        }
         if let Some(mischief) = &self.mischief {
             // The round that ends a stall sees to them.
             if mischief.rx.is_held(Instant::now) {
@@ -433,7 +451,7 @@ impl State {
             }
         }
         self.take_over(mem, &tallies.rx, arm, &mut round);
-        self.interrupt(mem, tallies, &mut round);
+        self.interrupt(mem, tallies, held, &mut round);
         self.fail_queues(mem, tallies, &round);
         round
     }
@@ -560,10 +578,23 @@ impl State {
         }
     }
 
-    /// Raises the interrupts that the driver asked for.
-    fn interrupt(&mut self, mem: &DmaMap, tallies: &Tallies, round: &mut Round) {
-        let rx = self.rx.judge(mem, self.rx_moderation, &mut round.rx_fault);
-        let tx = self.tx.judge(mem, self.tx_moderation, &mut round.tx_fault);
+    /// Raises the interrupts that the driver asked for. Those of queues that are held are a step of
+    /// their own.
+    fn interrupt(
+        &mut self,
+        mem: &DmaMap,
+        tallies: &Tallies,
+        held: (bool, bool),
+        round: &mut Round,
+    ) {
+        let rx = match held.0 {
+            false => self.rx.judge(mem, self.rx_moderation, &mut round.rx_fault),
+            true => Verdict::Idle,
+        };
+        let tx = match held.1 {
+            false => self.tx.judge(mem, self.tx_moderation, &mut round.tx_fault),
+            true => Verdict::Idle,
+        };
         let one = match (self.rx.vector(), self.tx.vector()) {
             (Some(rx), Some(tx)) => Arc::ptr_eq(rx, tx),
             _ => false,
@@ -574,7 +605,9 @@ impl State {
                 self.raise_tx(tallies);
             } else {
                 let lost = self.raise_rx(tallies);
-                self.tx.raised(lost);
+                if !held.1 {
+                    self.tx.raised(lost);
+                }
             }
         } else {
             for verdict in [rx, tx] {
@@ -601,7 +634,7 @@ impl State {
     }
 
     /// Stops the queues that failed.
-    fn fail_queues(&mut self, mem: &DmaMap, tallies: &Tallies, round: &Round) {
+    pub(crate) fn fail_queues(&mut self, mem: &DmaMap, tallies: &Tallies, round: &Round) {
         if let Some(fault) = round.rx_fault {
             tallies.rx.error();
             self.keep_fault(Kind::Rx, fault);
@@ -617,12 +650,13 @@ impl State {
     }
 
     /// True if it got lost.
-    fn raise_rx(&mut self, tallies: &Tallies) -> bool {
+    pub(crate) fn raise_rx(&mut self, tallies: &Tallies) -> bool {
         let lane = self.mischief.as_mut().map(|m| &mut m.rx);
         self.rx.raise(&tallies.rx, lane)
     }
 
-    fn raise_tx(&mut self, tallies: &Tallies) -> bool {
+    /// True if it got lost.
+    pub(crate) fn raise_tx(&mut self, tallies: &Tallies) -> bool {
         let lane = self.mischief.as_mut().map(|m| &mut m.tx);
         self.tx.raise(&tallies.tx, lane)
     }

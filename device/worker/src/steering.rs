@@ -65,8 +65,11 @@ impl fmt::Debug for Steering {
     }
 }
 
+/// The rules that hold now.
+pub(crate) type Rules = Guard<Option<Arc<Rss>>>;
+
 impl Hub {
-    pub(crate) fn rules(&self) -> Guard<Option<Arc<Rss>>> {
+    pub(crate) fn rules(&self) -> Rules {
         self.rules.load()
     }
 

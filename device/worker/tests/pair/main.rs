@@ -10,4 +10,5 @@ mod replace;
 mod rig;
 mod service;
 mod steering;
+mod step;
 mod wakeups;
