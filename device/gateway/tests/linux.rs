@@ -40,6 +40,8 @@ impl Pump {
         let mut tap = vnet_tap::Tap::open(vnet_tap::Config {
             name: "tap0".into(),
             queues: 1,
+            netns: None,
+            bridge: None,
         })
         .unwrap();
         ip(&format!("link set tap0 mtu {mtu} up"));

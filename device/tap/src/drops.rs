@@ -6,8 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Opened once: the file stays that of the network namespace of this process.
-const FILE: &str = "/proc/self/net/dev";
+/// Opened once: the file stays that of the network namespace that the thread was in then.
+const FILE: &str = "/proc/thread-self/net/dev";
 /// Longest text that is looked at: some hundred interfaces.
 const LONGEST: usize = 64 << 10;
 /// The count of dropped frames among the numbers of an interface: eight are of what it received.

@@ -21,9 +21,11 @@
 #![deny(unsafe_code)]
 
 mod attach;
+mod bridge;
 mod drops;
 mod header;
 mod name;
+mod netns;
 mod port;
 mod sys;
 mod tap;

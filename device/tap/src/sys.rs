@@ -22,6 +22,10 @@ const TUNSETQUEUE: c_ulong = 0x4004_54d9;
 const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
 const TUNSETVNETLE: c_ulong = 0x4004_54dc;
 
+// linux/sockios.h
+const SIOCBRADDIF: c_ulong = 0x89a2;
+const SIOCBRDELIF: c_ulong = 0x89a3;
+
 const IFF_ATTACH_QUEUE: u16 = 0x0200;
 const IFF_DETACH_QUEUE: u16 = 0x0400;
 
@@ -110,10 +114,51 @@ pub fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
     Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
 }
 
+/// Index of an interface; `socket` is any socket of its network namespace.
+pub(crate) fn interface_index(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
+    let value = interface(socket, name, libc::SIOCGIFINDEX)?;
+    Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
+}
+
+/// Sets the MTU of an interface; `socket` is any socket of its network namespace.
+pub(crate) fn set_interface_mtu(socket: BorrowedFd<'_>, name: &Name, mtu: u32) -> io::Result<()> {
+    set_interface(socket, name, libc::SIOCSIFMTU, &mtu.to_ne_bytes())
+}
+
+/// Brings an interface up; `socket` is any socket of its network namespace.
+pub(crate) fn bring_up(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    let flags = interface_flags(socket, name)? | libc::IFF_UP as u16;
+    set_interface(socket, name, libc::SIOCSIFFLAGS, &flags.to_ne_bytes())
+}
+
+/// Makes the interface with this index a port of a bridge.
+pub(crate) fn join_bridge(socket: BorrowedFd<'_>, bridge: &Name, index: u32) -> io::Result<()> {
+    set_interface(socket, bridge, SIOCBRADDIF, &index.to_ne_bytes())
+}
+
+/// The interface with this index is no port of the bridge any more.
+pub(crate) fn leave_bridge(socket: BorrowedFd<'_>, bridge: &Name, index: u32) -> io::Result<()> {
+    set_interface(socket, bridge, SIOCBRDELIF, &index.to_ne_bytes())
+}
+
 fn interface(socket: BorrowedFd<'_>, name: &Name, what: c_ulong) -> io::Result<[u8; 24]> {
-    let mut request = IfReq::new(name);
-    // SAFETY: both requests that this is called with read and write one `struct ifreq`, for which
-    // `request` has the size.
+    request(socket, what, IfReq::new(name))
+}
+
+fn set_interface(
+    socket: BorrowedFd<'_>,
+    name: &Name,
+    what: c_ulong,
+    value: &[u8],
+) -> io::Result<()> {
+    let mut all = IfReq::new(name);
+    all.value[..value.len()].copy_from_slice(value);
+    request(socket, what, all).map(drop)
+}
+
+fn request(socket: BorrowedFd<'_>, what: c_ulong, mut request: IfReq) -> io::Result<[u8; 24]> {
+    // SAFETY: all requests that this is called with read and write one `struct ifreq` at most, for
+    // which `request` has the size, and take no address from it.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), what, &mut request) })?;
     Ok(request.value)
 }

@@ -2,6 +2,7 @@
 //! The endpoint.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -10,8 +11,10 @@ use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_state::Intake;
 
 use crate::attach::{adopt, attach, Attached};
+use crate::bridge;
 use crate::drops::Drops;
 use crate::name::Name;
+use crate::netns::inside;
 use crate::port::{Port, Shared};
 use crate::sys;
 use crate::tun::Tun;
@@ -36,6 +39,11 @@ pub struct Config {
     /// Queues to open, `1..=256`. An interface that exists must have been made for several if
     /// this is more than one.
     pub queues: u16,
+    /// The network namespace that it is in; `None`: that of the process. A file as
+    /// `/proc/PID/ns/net` is, or those that `ip netns` makes.
+    pub netns: Option<PathBuf>,
+    /// A bridge of that namespace which it joins, with the bridge's MTU, and up.
+    pub bridge: Option<String>,
 }
 
 /// The endpoint.
@@ -63,26 +71,44 @@ pub struct Tap {
 impl Tap {
     /// Attaches to the interface or makes it.
     pub fn open(config: Config) -> Result<Self, Error> {
-        let Config { name, queues } = config;
+        let Config {
+            name,
+            queues,
+            netns,
+            bridge,
+        } = config;
         if !(1..=MAX_QUEUES).contains(&queues) {
             return Err(Error::Unsupported(format!(
                 "a TAP interface cannot have {queues} queues, but 1 to {MAX_QUEUES}"
             )));
         }
-        Self::new(&name, queues, attach(&name, queues)?)
+        inside(netns.as_deref(), || {
+            let tap = Self::new(&name, queues, attach(&name, queues)?)?;
+            match &bridge {
+                Some(bridge) => bridge::join(tap.socket.as_fd(), &tap.name, bridge).map(|()| tap),
+                None => Ok(tap),
+            }
+        })
     }
 
     /// Goes on with the descriptors of a [`Tap`] of another process, which were kept from being
     /// closed with it: as many as [`Self::descriptors`] gave, in that order.
     pub fn adopt(config: Config, queues: Vec<OwnedFd>) -> Result<Self, Error> {
-        let Config { name, queues: many } = config;
+        let Config {
+            name,
+            queues: many,
+            netns,
+            bridge: _,
+        } = config;
         if queues.len() != usize::from(many) || queues.is_empty() {
             return Err(Error::Unsupported(format!(
                 "TAP interface {name} was left with {} queues, not {many}",
                 queues.len()
             )));
         }
-        Self::new(&name, many, adopt(&name, queues)?)
+        inside(netns.as_deref(), || {
+            Self::new(&name, many, adopt(&name, queues)?)
+        })
     }
 
     /// The descriptors of the queues, before [`Endpoint::open`] hands them out. The interface

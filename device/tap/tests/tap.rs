@@ -37,6 +37,8 @@ fn config(name: &str, queues: u16) -> Config {
     Config {
         name: name.into(),
         queues,
+        netns: None,
+        bridge: None,
     }
 }
 

@@ -291,9 +291,7 @@ queues = 0x2
         };
         assert_eq!((a.name().as_str(), b.name().as_str()), ("vm1", "vm2"));
         assert_eq!((a.queues, a.mtu_max), (2, 1500));
-        let tap0 = Net::Tap {
-            name: "tap0".into(),
-        };
+        let tap0: Net = "tap:name=tap0".parse().unwrap();
         assert_eq!(a.net, tap0);
         assert_eq!(b.net.to_string(), "null:copy,rx=64");
         assert!(a.mac.is_some() && b.mac.is_none());

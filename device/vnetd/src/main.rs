@@ -30,6 +30,7 @@ mod settings;
 mod steer;
 mod step;
 mod switches;
+mod taps;
 mod without;
 mod words;
 mod worker;

@@ -19,12 +19,13 @@ use vnet_tap::Tap;
 
 use crate::args::Args;
 use crate::switches::SwitchPort;
+use crate::taps::TapNet;
 
 /// A backend, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Net {
     Gateway,
-    Tap { name: String },
+    Tap(Box<TapNet>),
     Packet { name: String },
     Stream { path: PathBuf, listen: bool },
     Switch(Box<SwitchPort>),
@@ -37,7 +38,10 @@ impl Net {
     pub(crate) const HELP: &str = "\
 What the card is connected to:
   gateway        a small network inside of vnetd, with DHCP and services; needs no privileges
-  tap:name=NAME  a TAP interface of the host, which is made if it does not exist
+  tap:name=NAME[,netns=NAMESPACE][,bridge=NAME]
+                 a TAP interface of the host, which is made if it does not exist: in a network
+                 namespace (one of ip netns by name, or a path as /proc/PID/ns/net), as a port of a
+                 bridge
   packet:name=NAME
                  the wire that an interface of the host is on; needs CAP_NET_RAW
   stream:path=PATH[,listen]
@@ -60,13 +64,7 @@ What the card is connected to:
     pub(crate) fn open(&self, args: &Args) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         Ok(match self {
             Net::Gateway => Box::new(Gateway::new(vnet_gateway::Config { mtu: args.mtu_max })),
-            Net::Tap { name } => {
-                let config = vnet_tap::Config {
-                    name: name.clone(),
-                    queues: args.queues,
-                };
-                Box::new(Tap::open(config)?)
-            }
+            Net::Tap(tap) => Box::new(Tap::open(tap.config(args.queues))?),
             Net::Packet { name } => {
                 let config = vnet_packet::Config { name: name.clone() };
                 Box::new(Packet::open(&config)?)
@@ -101,14 +99,11 @@ impl Net {
         memory: &Arc<Memory>,
         held: &mut Held,
     ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
-        let Net::Tap { name } = self else {
+        let Net::Tap(tap) = self else {
             // The others are nothing but memory of this process.
             return self.open(args);
         };
-        let config = vnet_tap::Config {
-            name: name.clone(),
-            queues: args.queues,
-        };
+        let config = tap.config(args.queues);
         let tokens = (0..args.queues).map(Token::Backend);
         let kept: Vec<_> = tokens.clone().filter_map(|t| held.remove(&t)).collect();
         // The memory has a place for every queue that a card can have.
@@ -157,14 +152,14 @@ impl FromStr for Net {
                 if let Some(name) = s.strip_prefix("packet:name=").filter(|n| !n.is_empty()) {
                     return Ok(Net::Packet { name: name.into() });
                 }
-                match s.strip_prefix("tap:name=") {
-                    Some(name) if !name.is_empty() => Ok(Net::Tap { name: name.into() }),
-                    _ => Err(
-                        "one of gateway, tap:name=NAME, packet:name=NAME, stream:path=PATH, \
-                              switch:name=NAME, replay:file=PATH, loopback and null is needed"
-                            .into(),
-                    ),
+                if let Some(options) = s.strip_prefix("tap:") {
+                    return Ok(Net::Tap(Box::new(options.parse()?)));
                 }
+                Err(
+                    "one of gateway, tap:name=NAME, packet:name=NAME, stream:path=PATH, \
+                     switch:name=NAME, replay:file=PATH, loopback and null is needed"
+                        .into(),
+                )
             }
         }
     }
@@ -226,7 +221,7 @@ impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Net::Gateway => f.write_str("gateway"),
-            Net::Tap { name } => write!(f, "tap:name={name}"),
+            Net::Tap(tap) => tap.fmt(f),
             Net::Packet { name } => write!(f, "packet:name={name}"),
             Net::Stream { path, listen } => {
                 write!(f, "stream:path={}", path.display())?;
@@ -266,6 +261,8 @@ mod tests {
         for name in [
             "gateway",
             "tap:name=tap0",
+            "tap:name=tap0,netns=blue,bridge=br0",
+            "tap:name=tap0,netns=/proc/1/ns/net",
             "packet:name=eth0",
             "stream:path=/run/passt.socket",
             "stream:path=s,listen",
@@ -288,6 +285,10 @@ mod tests {
             "tap",
             "tap:tap0",
             "tap:name=",
+            "tap:bridge=br0",
+            "tap:name=a,bridge=",
+            "tap:name=a,name=b",
+            "tap:name=a,mtu=1",
             "packet:name=",
             "stream",
             "stream:path=",

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! The kernel's bridge, as far as a port of it is concerned.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use vnet_backend::Error;
+
+use crate::name::Name;
+use crate::sys;
+
+/// Makes an interface a port of a bridge, with the bridge's MTU, and brings it up. `socket` is any of
+/// the network namespace that both are in.
+pub(crate) fn join(socket: BorrowedFd<'_>, port: &Name, bridge: &str) -> Result<(), Error> {
+    let failed = |source: io::Error| {
+        let hint = match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NODEV) => " (there is no such bridge)",
+            Some(Errno::OPNOTSUPP) => " (it is no bridge)",
+            Some(Errno::PERM) => " (it takes CAP_NET_ADMIN)",
+            Some(Errno::INVAL) => " (it is in another bridge)",
+            _ => "",
+        };
+        Error::Io {
+            what: format!("cannot join bridge {bridge}{hint}"),
+            source,
+        }
+    };
+    let bridge = Name::new(bridge)?;
+    let mtu = sys::interface_mtu(socket, &bridge).map_err(failed)?;
+    sys::set_interface_mtu(socket, port, mtu).map_err(failed)?;
+    let index = sys::interface_index(socket, port).map_err(failed)?;
+    match sys::join_bridge(socket, &bridge, index) {
+        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+            // It is in a bridge already. If it can leave this one, it was in this one.
+            sys::leave_bridge(socket, &bridge, index)
+                .and_then(|()| sys::join_bridge(socket, &bridge, index))
+        }
+        joined => joined,
+    }
+    .and_then(|()| sys::bring_up(socket, port))
+    .map_err(failed)
+}

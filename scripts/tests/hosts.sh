@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# Two hosts, joined by bridges and VXLAN as docs/deploy.md has it. A host is a network namespace with a
+# vnetd of its own; the cards of both are in one guest, in namespaces there.
+. "$(dirname "$0")/../lib/check.sh"
+own_network "hosts"
+
+ip() {
+  "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$ROOT/usr/lib/x86_64-linux-gnu" "$ROOT/usr/bin/ip" "$@"
+}
+# at HOST COMMAND...: what a host does in its network.
+at() {
+  local pid=$1
+  shift
+  if [ "$1" = ip ]; then
+    shift
+    set -- "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$ROOT/usr/lib/x86_64-linux-gnu" "$ROOT/usr/bin/ip" "$@"
+  fi
+  nsenter --net="/proc/$pid/ns/net" "$@"
+}
+child unshare --net sleep 600
+A=$!
+child unshare --net sleep 600
+B=$!
+trap 'guest_stop; kill "$A" "$B" 2>/dev/null' EXIT
+for host in "$A" "$B"; do
+  for _ in $(seq 100); do
+    [ "$(readlink "/proc/$host/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
+    sleep 0.05
+  done
+done
+
+# What docs/deploy.md has an administrator do on each host, with a wire between them.
+wire() {
+  ip link add wire-a mtu 9100 netns "/proc/$A/ns/net" type veth peer name wire-b netns "/proc/$B/ns/net" &&
+    at "$A" ip link set wire-a mtu 9100 && at "$B" ip link set wire-b mtu 9100
+}
+underlay() {
+  at "$1" ip addr add "$3/24" dev "$2" && at "$1" ip link set "$2" up && at "$1" ip link set lo up
+}
+overlay() {
+  at "$1" ip link add br0 type bridge &&
+    at "$1" ip link add vxlan42 type vxlan id 42 local "$2" remote "$3" dstport 4789 &&
+    at "$1" ip link set vxlan42 mtu 9000 master br0 &&
+    at "$1" ip link set br0 mtu 9000 &&
+    at "$1" ip link set vxlan42 up && at "$1" ip link set br0 up
+}
+if ! output=$(wire 2>&1); then
+  skip "hosts: this machine makes no pairs of interfaces ($output)"
+  exit
+fi
+check "the wire between the hosts" eval 'underlay "$A" wire-a 192.0.2.1 && underlay "$B" wire-b 192.0.2.2'
+check "a bridge with a VXLAN port on each" eval 'overlay "$A" 192.0.2.1 192.0.2.2 && overlay "$B" 192.0.2.2 192.0.2.1'
+
+NET=("tap:name=vm0,netns=/proc/$A/ns/net,bridge=br0" "tap:name=vm1,netns=/proc/$B/ns/net,bridge=br0")
+boot NICS=2 SMP=2 MEM=768M
+port_of_the_bridge() {
+  at "$1" ip -o link show "$2" | tee /dev/stderr | grep 'mtu 9000.*master br0.*state UP'
+}
+check "vnetd has made each TAP a port of its host's bridge" eval \
+  'port_of_the_bridge "$A" vm0 && port_of_the_bridge "$B" vm1'
+guest_check "two machines, one on each host" '
+  for n in 0 1; do
+    ip netns add n$n
+    ip link set vnet$n netns n$n
+    ip -n n$n link set vnet$n mtu 9000 up
+    ip -n n$n addr add 10.8.0.$((n + 1))/24 dev vnet$n
+  done'
+in_n='at() { n=$1; shift; ip netns exec n$n "$@"; }'
+guest_check "ping, also in jumbo frames" "$in_n
+  within 10 at 0 ping -c 1 -W 1 10.8.0.2
+  at 0 ping -c 3 -i 0.2 -W 5 10.8.0.2
+  at 0 ping -c 3 -i 0.2 -W 5 -M do -s 8972 10.8.0.2"
+guest_check "a file arrives as it was sent" "$in_n
+  head -c 20000000 /dev/urandom >/tmp/file
+  at 1 nc -l -p 7001 -e sha256sum &
+  within 10 sh -c 'ip netns exec n1 netstat -ltn | grep -q :7001'
+  [ \"\$(at 0 nc 10.8.0.2 7001 </tmp/file)\" = \"\$(sha256sum </tmp/file)\" ]"
+guest_check "TCP in both directions" "$in_n
+  at 1 iperf3 -s -D
+  within 10 at 0 iperf3 -c 10.8.0.2 -t 2
+  at 0 iperf3 -c 10.8.0.2 -t 2 -R"
+tunnelled() {
+  local bytes
+  bytes=$(at "$A" cat /proc/net/dev | sed -n 's/^ *vxlan42: *//p' | awk '{ print $1 + $9 }')
+  echo "$bytes bytes by VXLAN"
+  [ "$bytes" -gt 20000000 ]
+}
+check "it went through the tunnel" tunnelled
+guest_check "no errors" "$in_n
+  for n in 0 1; do
+    [ \$(at \$n cat /sys/class/net/vnet\$n/statistics/tx_errors) = 0 ]
+    [ \$(at \$n cat /sys/class/net/vnet\$n/statistics/rx_errors) = 0 ]
+  done"
+# refused_with PART BACKEND: vnetd says that in one line, and ends.
+refused_with() {
+  local told
+  told=$("$REPO/scripts/vnetd" --socket "$GUEST_DIR/x.sock" --net "$2" 2>&1)
+  [ $? = 1 ] && echo "$told" && [ "$(wc -l <<<"$told")" = 1 ] && grep -qF "$1" <<<"$told"
+}
+check "a bridge that is not there is told" refused_with "cannot join bridge br9 (there is no such bridge)" \
+  "tap:name=vm2,netns=/proc/$A/ns/net,bridge=br9"
+check "so is a namespace that is none" refused_with "cannot enter network namespace /proc/self/status (it is none)" \
+  "tap:name=vm2,netns=/proc/self/status,bridge=br0"
+finish
