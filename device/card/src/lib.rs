@@ -48,8 +48,7 @@ pub use negotiation::IMPLEMENTED;
 pub use operator::{Changed, Driver, LinkReport, Operator, QueueReport};
 pub use survival::Survival;
 pub use vnet_sanitizer::{Listener, Sanitizer};
-pub use vnet_worker::Options;
 pub use vnet_worker::{
-    Came, Did, Fate, Fault, Glimpse, Held, Link, Look, Moved, Next, Offered, Packet, Refused, Step,
-    Wish, Work,
+    Came, Did, Drops, Fate, Fault, Fill, Glimpse, Held, Link, Look, Moved, Next, Offered, Options,
+    Packet, Reason, Refused, Step, Times, Wish, Work,
 };

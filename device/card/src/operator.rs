@@ -13,7 +13,9 @@ use vnet_backend::{Capabilities, Endpoint, Link, Offloads, Queue};
 use vnet_capture::Capture;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_faults::{Faults, Faulty};
-use vnet_worker::{Counters, Gauge, Next, Refused, Replaced, Replacement, Step, Work};
+use vnet_worker::{
+    Counters, Drops, Fill, Gauge, Next, Refused, Replaced, Replacement, Step, Times, Work,
+};
 
 use crate::card::Card;
 use crate::config::{is_station_address, Error};
@@ -47,6 +49,12 @@ pub struct QueueReport {
     pub counters: Counters,
     /// The code of the error that stopped the queue, or zero.
     pub error: u8,
+    /// Dropped frames by reason.
+    pub drops: Drops,
+    /// How full the ring is, while the queue is started and its ring within reach.
+    pub fill: Option<Fill>,
+    /// How long batches took, if [`Operator::measure`] was called.
+    pub times: Option<Times>,
 }
 
 /// What the driver has told the card.
@@ -130,14 +138,23 @@ impl Operator {
         }
     }
 
+    /// Has batches timed from now on.
+    pub fn measure(&self) {
+        self.gauges.iter().for_each(Gauge::measure);
+    }
+
     /// The queues of all pairs in order, receive before transmit.
     pub fn queues(&self) -> impl Iterator<Item = QueueReport> + '_ {
         let queues = 0..2 * self.gauges.len() as u16;
         queues.map(|queue| {
             let (pair, kind) = pair_of(queue);
+            let gauge = &self.gauges[pair];
             QueueReport {
-                counters: self.gauges[pair].totals(kind),
+                counters: gauge.totals(kind),
                 error: self.events.fault(queue).0,
+                drops: gauge.drops(kind),
+                fill: gauge.fill(kind),
+                times: gauge.times(kind),
             }
         })
     }

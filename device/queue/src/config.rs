@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the driver programs before it enables a queue.
 
+use std::sync::atomic::Ordering;
+
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 use vnet_contract::queue::{self, Error};
 use vnet_contract::ring;
 use vnet_dma::DmaMap;
 
+use crate::view::load;
 use crate::Fault;
 
 /// The registers of a queue at the moment it is enabled. Nothing in it has been checked.
@@ -63,6 +66,20 @@ impl RingConfig {
             }
         }
         Ok(size)
+    }
+
+    /// For those who look on: how many chains of the ring the driver has made available and not got
+    /// back, and how many descriptors it has. `None` if the ring is not in this memory.
+    pub fn waiting(&self, mem: &DmaMap) -> Option<(u16, u16)> {
+        let size = self.checked(mem).ok()?;
+        let index = |ring: u64, at: usize| {
+            load::<u16>(mem, ring.checked_add(at as u64)?, Ordering::Relaxed).ok()
+        };
+        // This one first: the other may move on meanwhile, but not past it.
+        let used = index(self.used, ring::RING_IDX)?;
+        let avail = index(self.avail, ring::RING_IDX)?;
+        // Whatever a driver writes there.
+        Some((avail.wrapping_sub(used).min(size), size))
     }
 
     /// Checks that it is a ring which lies in this memory.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::info;
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
@@ -20,7 +20,7 @@ pub struct Shaped {
     counters: Counters,
 }
 
-/// Counts what became of frames in each direction, since the card was reset.
+/// Counts what became of frames in each direction.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     send: Arc<Tally>,
@@ -48,6 +48,11 @@ impl Counters {
         [self.send.report(), self.receive.report()]
     }
 
+    /// The same since the line was made. Never decreases.
+    pub fn totals(&self) -> [Report; 2] {
+        [self.send.totals(), self.receive.totals()]
+    }
+
     /// Says what it came to, and begins anew.
     pub(crate) fn close(&self) {
         let [send, receive] = self.report();
@@ -67,6 +72,8 @@ pub(crate) struct Tally {
     lost: AtomicU64,
     duplicated: AtomicU64,
     reordered: AtomicU64,
+    /// What they came to before they were last cleared; locked by who clears them or adds them up.
+    before: Mutex<Report>,
 }
 
 impl Tally {
@@ -88,16 +95,31 @@ impl Tally {
     }
 
     fn clear(&self) {
-        let Self {
-            frames,
-            bytes,
-            lost,
-            duplicated,
-            reordered,
-        } = self;
-        for counter in [frames, bytes, lost, duplicated, reordered] {
-            counter.store(0, Relaxed);
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, sum) in self.all().into_iter().zip(before.all()) {
+            *sum += counter.swap(0, Relaxed);
         }
+    }
+
+    fn totals(&self) -> Report {
+        // Locked until the end, so that nothing counts twice or not at all.
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = *before;
+        for (counter, sum) in self.all().into_iter().zip(sum.all()) {
+            *sum += counter.load(Relaxed);
+        }
+        drop(before);
+        sum
+    }
+
+    fn all(&self) -> [&AtomicU64; 5] {
+        [
+            &self.frames,
+            &self.bytes,
+            &self.lost,
+            &self.duplicated,
+            &self.reordered,
+        ]
     }
 
     fn report(&self) -> Report {
@@ -108,6 +130,19 @@ impl Tally {
             duplicated: self.duplicated.load(Relaxed),
             reordered: self.reordered.load(Relaxed),
         }
+    }
+}
+
+impl Report {
+    /// In the order of [`Tally::all`].
+    fn all(&mut self) -> [&mut u64; 5] {
+        [
+            &mut self.frames,
+            &mut self.bytes,
+            &mut self.lost,
+            &mut self.duplicated,
+            &mut self.reordered,
+        ]
     }
 }
 

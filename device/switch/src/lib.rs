@@ -42,6 +42,8 @@ pub use vlan::Vlans;
 pub struct Config {
     /// Its name, which no other port of the switch has.
     pub port: Option<String>,
+    /// What reports call it that has no name.
+    pub label: Option<String>,
     /// Its VLANs.
     pub vlans: Vlans,
     /// Most bits a second that it sends into the switch; more wait in the guest.
@@ -62,7 +64,7 @@ pub enum Mirror {
 /// The counters of a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Its name.
+    /// Its name, or its label.
     pub port: Option<String>,
     /// Frames that the port sent into the switch.
     pub frames_in: u64,
@@ -79,10 +81,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds the counters of another port.
+    pub fn add(&mut self, other: &Self) {
+        self.frames_in += other.frames_in;
+        self.bytes_in += other.bytes_in;
+        self.frames_out += other.frames_out;
+        self.bytes_out += other.bytes_out;
+        self.full += other.full;
+        self.refused += other.refused;
+    }
+
     fn of(member: &member::Member) -> Self {
         let counters = &member.counters;
         Self {
-            port: member.config.port.clone(),
+            port: member.config.port.clone().or(member.config.label.clone()),
             frames_in: counters.frames_in.load(Relaxed),
             bytes_in: counters.bytes_in.load(Relaxed),
             frames_out: counters.frames_out.load(Relaxed),

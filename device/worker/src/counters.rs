@@ -3,10 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
-use vnet_queue::Outcome;
+use vnet_queue::{Outcome, RingConfig};
 
+use crate::drops::{DropCounters, Drops, Reason};
 use crate::legacy::Legacy;
+use crate::times::{Histogram, Times};
 
 /// The counters of one queue, as the `QUEUE_STATS` registers show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,12 @@ pub(crate) struct Tally {
     doorbells: AtomicU64,
     interrupts: AtomicU64,
     missed: AtomicU64,
+    /// The drops by reason; never cleared.
+    reasons: DropCounters,
+    /// How long batches take, from when somebody wants to know.
+    times: OnceLock<Box<Histogram>>,
+    /// Where the ring is, while the queue is started, for those who look on.
+    ring: Mutex<Option<RingConfig>>,
     /// What they came to before they were last cleared. Both who clears them and who adds them up
     /// has it locked; who counts does not.
     before: Mutex<[u64; Legacy::COUNTERS]>,
@@ -117,8 +126,11 @@ impl Tally {
         }
     }
 
-    /// Adds what a batch did.
-    pub(crate) fn batch(&self, outcome: &Outcome) {
+    /// Adds what a batch did. If it dropped frames, this is why.
+    pub(crate) fn batch(&self, outcome: &Outcome, why: Reason) {
+        if outcome.drops != 0 {
+            self.reasons.add(why, outcome.drops);
+        }
         for (counter, n) in [
             (&self.frames, outcome.frames),
             (&self.bytes, outcome.bytes),
@@ -131,9 +143,10 @@ impl Tally {
         self.changed();
     }
 
-    /// Adds frames that the backend lost.
-    pub(crate) fn lost(&self, frames: u64) {
+    /// Adds frames that were lost before or after a batch had them.
+    pub(crate) fn lost(&self, frames: u64, why: Reason) {
         if frames != 0 {
+            self.reasons.add(why, frames);
             self.drops.fetch_add(frames, Ordering::Relaxed);
             self.changed();
         }
@@ -142,10 +155,49 @@ impl Tally {
     /// Adds frames that were lost for want of buffers.
     pub(crate) fn missed(&self, frames: u64) {
         if frames != 0 {
+            self.reasons.add(Reason::NoBuffers, frames);
             self.drops.fetch_add(frames, Ordering::Relaxed);
             self.missed.fetch_add(frames, Ordering::Relaxed);
             self.changed();
         }
+    }
+
+    /// From now on, batches are timed.
+    pub(crate) fn measure(&self) {
+        self.times.get_or_init(Box::default);
+    }
+
+    /// A batch begins.
+    #[inline]
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.times.get().map(|_| Instant::now())
+    }
+
+    /// A batch that began like this has moved something.
+    #[inline]
+    pub(crate) fn end(&self, begun: Option<Instant>) {
+        if let (Some(begun), Some(times)) = (begun, self.times.get()) {
+            times.add(begun.elapsed());
+        }
+    }
+
+    /// How long batches took; `None` if nobody wanted to know.
+    pub(crate) fn times(&self) -> Option<Times> {
+        self.times.get().map(|times| times.read())
+    }
+
+    /// The drops by reason.
+    pub(crate) fn reasons(&self) -> Drops {
+        self.reasons.read()
+    }
+
+    /// Says where the ring is, or that there is none.
+    pub(crate) fn set_ring(&self, ring: Option<RingConfig>) {
+        *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = ring;
+    }
+
+    pub(crate) fn ring(&self) -> Option<RingConfig> {
+        *self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn error(&self) {

@@ -7,9 +7,21 @@ use std::sync::Arc;
 
 use vnet_contract::queue::Kind;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
+use crate::drops::Drops;
 use crate::pair::Pair;
 use crate::shared::Shared;
+use crate::times::Times;
+
+/// How full a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Chains that the driver has made available and not got back: buffers for frames to come, or
+    /// frames that are to be sent.
+    pub waiting: u16,
+    /// Descriptors of the ring.
+    pub size: u16,
+}
 
 /// A handle that does not wait for the pair, but where it says so. The pair's thread may be gone by then.
 #[derive(Clone)]
@@ -30,9 +42,38 @@ impl Gauge {
     /// The counters of a queue since the pair was made, whatever the driver resets. They never
     /// decrease.
     pub fn totals(&self, kind: Kind) -> Counters {
+        self.tally(kind).totals()
+    }
+
+    /// The dropped frames of a queue by reason, since the process began. They never decrease.
+    pub fn drops(&self, kind: Kind) -> Drops {
+        self.tally(kind).reasons()
+    }
+
+    /// Has the batches of both queues timed from now on. Takes two looks at the clock for each.
+    pub fn measure(&self) {
+        self.0.tallies.rx.measure();
+        self.0.tallies.tx.measure();
+    }
+
+    /// How long batches of a queue took in which frames moved, since they are timed.
+    pub fn times(&self, kind: Kind) -> Option<Times> {
+        self.tally(kind).times()
+    }
+
+    /// How full the ring of a queue is that was started, by what is in its memory now; `None` if the
+    /// card cannot look there, or has to ask for it.
+    pub fn fill(&self, kind: Kind) -> Option<Fill> {
+        let ring = self.tally(kind).ring()?;
+        let snapshot = self.0.dma.snapshot();
+        let (waiting, size) = ring.waiting(snapshot.memory()?)?;
+        Some(Fill { waiting, size })
+    }
+
+    fn tally(&self, kind: Kind) -> &Tally {
         match kind {
-            Kind::Rx => self.0.tallies.rx.totals(),
-            Kind::Tx => self.0.tallies.tx.totals(),
+            Kind::Rx => &self.0.tallies.rx,
+            Kind::Tx => &self.0.tallies.tx,
         }
     }
 

@@ -19,6 +19,7 @@ use vnet_queue::{Fault, Observer, RingConfig, Rx, RxFilter, Tx};
 
 use crate::alarm::Alarm;
 use crate::counters::{Counters, Tally};
+use crate::drops::Reason;
 use crate::gate::Gate;
 use crate::handover::{serve_or_kick, Rest};
 use crate::kick::Kick;
@@ -151,7 +152,7 @@ impl Pair {
 
     /// Counts frames that were lost on their way to the driver.
     pub fn lost(&self, frames: u64) {
-        self.shared.tallies.rx.lost(frames);
+        self.shared.tallies.rx.lost(frames, Reason::Restart);
     }
 
     /// Says that a queue is about to be started with this configuration. A process that finds it
@@ -230,6 +231,7 @@ impl Pair {
             }
         }
         self.shared.keep(&mut state, kind);
+        self.tally(kind).set_ring(Some(ring));
         drop(state);
         self.wake();
         Ok(())
@@ -297,7 +299,8 @@ impl Pair {
                 recovered
             }
         };
-        tally.lost(recovered.dropped.into());
+        tally.lost(recovered.dropped.into(), Reason::Restart);
+        tally.set_ring(Some(ring));
         drop(state);
         if let Some(vector) = vector {
             vector.raise();
@@ -316,6 +319,7 @@ impl Pair {
             Kind::Rx => state.rx = Slot::Off,
             Kind::Tx => state.tx = Slot::Off,
         }
+        self.tally(kind).set_ring(None);
         self.leave(&state);
         drop(state);
         // The worker tells the backend, which may take its time.
@@ -430,6 +434,8 @@ impl Pair {
         let mut state = self.shared.gate.lock();
         state.rx = Slot::Off;
         state.tx = Slot::Off;
+        self.tally(Kind::Rx).set_ring(None);
+        self.tally(Kind::Tx).set_ring(None);
         self.leave(&state);
         state.filter = RxFilter::default();
         state.rx_moderation = Moderation::default();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use vnet_backend::Queue;
 
+use crate::drops::Reason;
 use crate::pair::Pair;
 use crate::shared::Shared;
 use crate::thread::Wiring;
@@ -57,7 +58,7 @@ impl Replaced {
         } = self;
         let left = catch_unwind(AssertUnwindSafe(|| leftovers(queue.as_mut())));
         let left = left.unwrap_or(0);
-        shared.tallies.rx.lost(left);
+        shared.tallies.rx.lost(left, Reason::Backend);
         drop(queue);
         // Nothing is ever sent: this is the end, or the end of patience.
         match rewired.recv_timeout(patience) {

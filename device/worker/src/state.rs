@@ -16,6 +16,7 @@ use vnet_rss::Rss;
 use crate::alarm::Reminder;
 use crate::captured::Captured;
 use crate::counters::Tally;
+use crate::drops::Reason;
 use crate::mischief::{Lane, Mischief, Service};
 use crate::moderation::{Moderation, Verdict};
 use crate::pace::Pace;
@@ -232,7 +233,7 @@ impl State {
         tallies: &Tallies,
     ) -> Box<dyn Queue> {
         let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tallies.rx.lost(lost);
+        tallies.rx.lost(lost, Reason::Backend);
         tallies.rx.missed(missed);
         self.losses = Losses::of(new.as_ref());
         let old = std::mem::replace(&mut self.backend, new);
@@ -346,13 +347,23 @@ impl State {
         let Slot::Running(tx, _) = &mut self.tx else {
             return false;
         };
-        let outcome = match self.unplugged {
-            false => tx.run(mem, self.backend.as_mut(), Budget::default()),
-            true => unplugged::lost(tx.run(mem, &mut Nowhere, Budget::default())),
+        let begun = tallies.tx.begin();
+        let (outcome, why) = match self.unplugged {
+            false => {
+                let outcome = tx.run(mem, self.backend.as_mut(), Budget::default());
+                (outcome, Reason::Refused)
+            }
+            true => {
+                let outcome = tx.run(mem, &mut Nowhere, Budget::default());
+                (unplugged::lost(outcome), Reason::Unplugged)
+            }
         };
-        tallies.tx.batch(&outcome);
+        if moved(&outcome) {
+            tallies.tx.end(begun);
+        }
+        tallies.tx.batch(&outcome, why);
         let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tallies.tx.lost(lost);
+        tallies.tx.lost(lost, Reason::Backend);
         tallies.rx.missed(missed);
         round.progress |= moved(&outcome);
         round.bulk |= is_bulk(&outcome);
@@ -466,11 +477,12 @@ impl State {
         }
         match &mut self.rx {
             Slot::Running(rx, _) => {
+                let begun = tally.begin();
                 let outcome = rx.take_over(mem, inbox, &self.filter, Budget::default());
                 self.own_first |= moved(&outcome);
-                self.received(mem, tally, &outcome, arm, round);
+                self.received(mem, tally, (&outcome, Reason::Refused, begun), arm, round);
             }
-            Slot::Off | Slot::Failed(_) => tally.lost(inbox.discard()),
+            Slot::Off | Slot::Failed(_) => tally.lost(inbox.discard(), Reason::Stopped),
         }
     }
 
@@ -496,38 +508,48 @@ impl State {
             own,
             outbox: &mut self.outbox,
         });
-        let outcome = match (&mut self.rx, &mut sorter) {
+        let begun = tally.begin();
+        let (outcome, why) = match (&mut self.rx, &mut sorter) {
             (Slot::Running(..), _) if self.unplugged => {
-                unplugged::discard(backend, self.drain.get_or_insert_default())
+                let drain = self.drain.get_or_insert_default();
+                (unplugged::discard(backend, drain), Reason::Unplugged)
             }
-            (Slot::Running(rx, _), None) => rx.run(mem, backend, filter, budget),
+            (Slot::Running(rx, _), None) => {
+                let outcome = rx.run(mem, backend, filter, budget);
+                (outcome, Reason::Refused)
+            }
             (Slot::Running(rx, _), Some(sorter)) => {
-                rx.run_steered(mem, backend, filter, sorter, budget)
+                let outcome = rx.run_steered(mem, backend, filter, sorter, budget);
+                (outcome, Reason::Refused)
             }
             // Frames for other pairs must not wait for this one to be started.
             (_, Some(sorter)) if spreads(rules) => {
                 let drain = self.drain.get_or_insert_default();
-                drain.run(backend, sorter, budget)
+                (drain.run(backend, sorter, budget), Reason::Stopped)
             }
             _ => return false,
         };
         let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tally.lost(lost);
+        tally.lost(lost, Reason::Backend);
         tally.missed(missed);
-        self.received(mem, tally, &outcome, arm, round);
+        self.received(mem, tally, (&outcome, why, begun), arm, round);
         moved(&outcome)
     }
 
-    /// Takes note of what a batch of received frames did.
+    /// Takes note of what a batch of received frames did, why frames of it were dropped, and when it
+    /// began if that is to be known.
     fn received(
         &mut self,
         mem: &DmaMap,
         tally: &Tally,
-        outcome: &Outcome,
+        (outcome, why, begun): (&Outcome, Reason, Option<Instant>),
         arm: bool,
         round: &mut Round,
     ) {
-        tally.batch(outcome);
+        if moved(outcome) {
+            tally.end(begun);
+        }
+        tally.batch(outcome, why);
         self.starved = false;
         round.rx_fault = outcome.fault;
         round.progress |= moved(outcome);

@@ -16,6 +16,7 @@ use vnet_dma::DmaMap;
 use vnet_queue::{Came, Fate, Fault, Held, Look, Moved, Offered, Packet, Source, Wish};
 use vnet_rss::Rss;
 
+use crate::drops::Reason;
 use crate::gauge::Gauge;
 use crate::moderation::Verdict;
 use crate::shared::Shared;
@@ -337,12 +338,16 @@ impl State {
                     false => tx.hand_over(mem, &packet, self.backend.as_mut())?,
                     true => tx.hand_over(mem, &packet, &mut Nowhere)?,
                 };
+                let why = match self.unplugged {
+                    true => Reason::Unplugged,
+                    false => Reason::Refused,
+                };
                 if self.unplugged {
                     offered.outcome = unplugged::lost(offered.outcome);
                 }
-                tallies.tx.batch(&offered.outcome);
+                tallies.tx.batch(&offered.outcome, why);
                 let (lost, missed) = self.losses.since(self.backend.as_ref());
-                tallies.tx.lost(lost);
+                tallies.tx.lost(lost, Reason::Backend);
                 tallies.rx.missed(missed);
                 it.head = packet.chain.head;
                 if offered.is_done() {
@@ -434,9 +439,9 @@ impl State {
                     Fate::Waits { .. } => Next::Fetch,
                     Fate::None | Fate::Elsewhere | Fate::TooLong | Fate::Unwanted => it.ready(),
                 };
-                tallies.rx.batch(&came.outcome);
+                tallies.rx.batch(&came.outcome, Reason::Refused);
                 let (lost, missed) = self.losses.since(self.backend.as_ref());
-                tallies.rx.lost(lost);
+                tallies.rx.lost(lost, Reason::Backend);
                 tallies.rx.missed(missed);
                 Did::Received(Box::new(came))
             }
