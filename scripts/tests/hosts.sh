@@ -55,7 +55,7 @@ check "a bridge with a VXLAN port on each" eval 'overlay "$A" 192.0.2.1 192.0.2.
 NET=("tap:name=vm0,netns=/proc/$A/ns/net,bridge=br0" "tap:name=vm1,netns=/proc/$B/ns/net,bridge=br0")
 boot NICS=2 SMP=2 MEM=768M
 port_of_the_bridge() {
-  at "$1" ip -o link show "$2" | tee /dev/stderr | grep 'mtu 9000.*master br0.*state UP'
+  at "$1" ip -o link show "$2" | tee /dev/stderr | grep ',UP,.*mtu 9000.*master br0'
 }
 check "vnetd has made each TAP a port of its host's bridge" eval \
   'port_of_the_bridge "$A" vm0 && port_of_the_bridge "$B" vm1'

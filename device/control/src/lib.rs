@@ -19,12 +19,13 @@ pub use answer::{Answer, Greeting, Version};
 pub use client::{Client, ClientError};
 pub use error::{Class, Error};
 pub use request::{
-    Add, Backend, Capture, Command, Faults, Link, Mac, OfCard, OfCards, OfNothing, OfQueue,
+    Add, Backend, Capture, Command, CountersOf, Faults, Link, Mac, OfCard, OfNothing, OfQueue,
     Request, Settings, COMMANDS,
 };
 pub use state::{
-    BackendChanged, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction, FaultPlan,
-    Findings, LinkState, Peer, Queue, RuleBroken, Status,
+    BackendChanged, Bucket, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction,
+    FaultPlan, Findings, Lane, LinkState, Peer, Port, Queue, Ring, RuleBroken, Shape, Status,
+    Switch, Times,
 };
 pub use step::{Paused, PausedQueue, StepName, Stepped, Words};
 

@@ -25,6 +25,7 @@ pub const COMMANDS: &[&str] = &[
     "card-list",
     "card-show",
     "card-counters",
+    "switch-list",
     "card-add",
     "card-remove",
     "link-set",
@@ -50,7 +51,9 @@ pub enum Command {
     /// One [`Card`](crate::Card).
     CardShow(OfCard),
     /// [`Counters`](crate::Counters) of one card or all: an array.
-    CardCounters(OfCards),
+    CardCounters(CountersOf),
+    /// All switches: an array of [`Switch`](crate::Switch).
+    SwitchList(OfNothing),
     /// One more card, which is answered.
     CardAdd(Add),
     /// A card goes: `{}`.
@@ -95,13 +98,16 @@ pub struct OfCard {
     pub card: String,
 }
 
-/// The card that a command is about, or all.
+/// Arguments of `card-counters`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OfCards {
+pub struct CountersOf {
     /// Name of the card; all if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<String>,
+    /// Have batches timed from now on, for as long as vnetd runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub measure: bool,
 }
 
 /// The card that a command is about, and which of its queues.
@@ -242,7 +248,11 @@ mod tests {
         let all = [
             Command::CardList(OfNothing {}),
             Command::CardShow(OfCard { card: card() }),
-            Command::CardCounters(OfCards { card: None }),
+            Command::CardCounters(CountersOf {
+                card: None,
+                measure: true,
+            }),
+            Command::SwitchList(OfNothing {}),
             Command::CardAdd(Add {
                 settings: json!({"socket": "/s", "queues": 2})
                     .as_object()

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What is told of a card.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A card.
@@ -85,10 +87,38 @@ pub struct Counters {
     pub card: String,
     /// Its queues.
     pub queues: Vec<Queue>,
+    /// The emulated line before its backend, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+}
+
+/// An emulated line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// What the card sent.
+    pub transmit: Lane,
+    /// What was on its way to the card.
+    pub receive: Lane,
+}
+
+/// What became of frames in one direction of an emulated line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Frames that came to it.
+    pub frames: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Frames that were lost.
+    pub lost: u64,
+    /// Frames that went on twice.
+    pub duplicated: u64,
+    /// Frames that were put behind the next one.
+    pub reordered: u64,
 }
 
 /// A queue and its counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Queue {
     /// Number of the pair.
     pub pair: u16,
@@ -109,6 +139,74 @@ pub struct Queue {
     pub doorbells: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// The dropped frames by reason; reasons for which none were are left out.
+    #[serde(default)]
+    pub drops_by_reason: BTreeMap<String, u64>,
+    /// How full its ring is; `None` if it is not started, or in memory that is not shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<Ring>,
+    /// How long batches took, if they are timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
+}
+
+/// How full a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ring {
+    /// Chains that the driver has made available and not got back.
+    pub waiting: u16,
+    /// Descriptors of the ring.
+    pub size: u16,
+}
+
+/// How long batches took in which frames moved, since they are timed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// What they took together, in nanoseconds.
+    pub sum: u64,
+    /// How many took how long, the shorter ones first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// Batches that took longer than those of the bucket before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// But no longer than this, in nanoseconds; any time if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
+    /// So many.
+    pub count: u64,
+}
+
+/// A switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Its name.
+    pub name: String,
+    /// Number of addresses that it has learned.
+    pub addresses: usize,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// A port of a switch, and its counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Port {
+    /// Its name; one that has none has its card's.
+    pub port: String,
+    /// Frames that it sent into the switch.
+    pub frames_in: u64,
+    /// Bytes of them.
+    pub bytes_in: u64,
+    /// Frames that it got from the switch.
+    pub frames_out: u64,
+    /// Bytes of them.
+    pub bytes_out: u64,
+    /// Frames that it had no room for.
+    pub full: u64,
+    /// Frames that it sent, and that were not let in.
+    pub refused: u64,
 }
 
 /// Which way frames go, from the guest's point of view.

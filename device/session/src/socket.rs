@@ -21,8 +21,8 @@ use crate::lock::Lock;
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the path, to recognize it by.
-    identity: (u64, u64),
+    /// Device and inode of the path, to recognize it by; `None` if somebody else sees to its end.
+    identity: Option<(u64, u64)>,
 }
 
 impl Socket {
@@ -61,8 +61,17 @@ impl Socket {
         Ok(Self {
             listener,
             path: path.to_owned(),
-            identity,
+            identity: Some(identity),
         })
+    }
+
+    /// A socket that somebody else has made and listens on at this path, and whose path stays.
+    pub fn adopt(listener: UnixListener, path: &Path) -> Self {
+        Self {
+            listener,
+            path: path.to_owned(),
+            identity: None,
+        }
     }
 
     /// A second descriptor of the listener, which does not wait for clients.
@@ -75,7 +84,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // Somebody may have removed the path and put another in its place.
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.identity.is_some() && identity(&self.path).ok() == self.identity {
             let _ = fs::remove_file(&self.path);
         }
     }

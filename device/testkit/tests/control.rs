@@ -542,3 +542,49 @@ fn one_card_by_arguments_can_be_steered_too() {
     assert!(server.process.wait().unwrap().success());
     assert!(!control.exists() && !other.exists());
 }
+
+#[test]
+fn a_card_that_is_slow_to_make_holds_nobody_up() {
+    let cards = start();
+    // Whoever reads it waits for the end of what is written.
+    let pipe = cards.path("faults");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let settings = json!({
+        "socket": cards.path("c.sock"), "net": "loopback", "faults": &pipe,
+    });
+    let add = json!({ "settings": settings });
+    let slow = std::thread::spawn({
+        let (mut client, add) = (client(&cards), add.clone());
+        move || call(&mut client, "card-add", add)
+    });
+    // Returns when the other end is open: it is being made.
+    let plan = fs::File::options().write(true).open(&pipe).unwrap();
+    let mut client = client(&cards);
+    assert_eq!(
+        call(&mut client, "card-list", json!({}))
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    call(&mut client, "link-set", json!({"card": "a", "up": false}));
+    refused(
+        &mut client,
+        "card-add",
+        add,
+        Class::Exists,
+        "there is a card c already",
+    );
+    drop(plan);
+    assert_eq!(slow.join().unwrap()["name"], "c");
+    assert_eq!(
+        call(&mut client, "card-list", json!({}))
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    let mut nic = cards.nic("c.sock", options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+}

@@ -56,6 +56,28 @@ pub(crate) enum Command {
         count: Option<u32>,
     },
 
+    /// Watch the queues at work: rates, drops by reason, rings, and how long batches take
+    ///
+    /// On a terminal the view is drawn anew each time, as far as it has lines; else one comes after the
+    /// other. From the first time on, vnetd times batches for as long as it runs.
+    Top {
+        /// Name of the card; all if there is none
+        card: Option<String>,
+        /// Every so many seconds
+        #[arg(long, short = 'd', value_name = "SECONDS", default_value_t = 1,
+              value_parser = clap::value_parser!(u32).range(1..=3600))]
+        every: u32,
+        /// So many times
+        #[arg(long, short = 'n', value_name = "TIMES")]
+        count: Option<u32>,
+        /// Once
+        #[arg(long, conflicts_with = "count")]
+        once: bool,
+    },
+
+    /// List the switches, and frames, bytes and drops of their ports
+    Switches,
+
     /// Pull the cable of a card, plug it in again, or say how fast it is
     ///
     /// The guest sees it as its carrier. While the cable is pulled, frames are lost in both

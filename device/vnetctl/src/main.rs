@@ -11,6 +11,7 @@ mod capture;
 mod run;
 mod show;
 mod table;
+mod top;
 mod watch;
 
 use std::process::ExitCode;

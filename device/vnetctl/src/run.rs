@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use serde_json::{Map, Value};
 use vnet_control::{
-    Add, Backend, BackendChanged, Card, Client, ClientError, Command as Call, Counters, FaultPlan,
-    Faults, Findings, Link, LinkState as State, Mac, OfCard, OfCards, OfNothing, OfQueue, Paused,
-    Stepped,
+    Add, Backend, BackendChanged, Card, Client, ClientError, Command as Call, Counters, CountersOf,
+    FaultPlan, Faults, Findings, Link, LinkState as State, Mac, OfCard, OfNothing, OfQueue, Paused,
+    Stepped, Switch,
 };
 
 use crate::args::{Args, Command, LinkState};
-use crate::{capture, show, watch};
+use crate::{capture, show, top, watch};
 
 /// Why there is nothing to show. One line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             watch: Some(seconds),
             count,
         } => {
-            let call = Call::CardCounters(OfCards { card: card.clone() });
+            let call = counters_of(card, false);
             watch::watch(&mut connect(args)?, &call, *seconds, *count, args.json)?;
         }
         Command::Capture(what) => capture::capture(&mut connect(args)?, what, args.json)?,
@@ -61,8 +61,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             print(args, &call, |card: Card| show::card(&card))?;
         }
         Command::Counters { card, .. } => {
-            let call = Call::CardCounters(OfCards { card: card.clone() });
+            let call = counters_of(card, false);
             print(args, &call, |all: Vec<Counters>| show::counters(&all))?;
+        }
+        Command::Top {
+            card,
+            every,
+            count,
+            once,
+        } => {
+            let call = counters_of(card, true);
+            let count = if *once { Some(1) } else { *count };
+            top::top(&mut connect(args)?, &call, *every, count, args.json)?;
+        }
+        Command::Switches => {
+            let call = Call::SwitchList(OfNothing {});
+            print(args, &call, |all: Vec<Switch>| show::switches(&all))?;
         }
         Command::Link { card, state, speed } => {
             let call = Call::LinkSet(Link {
@@ -169,6 +183,13 @@ fn queue(place: &str) -> OfQueue {
             queue: None,
         },
     }
+}
+
+fn counters_of(card: &Option<String>, measure: bool) -> Call {
+    Call::CardCounters(CountersOf {
+        card: card.clone(),
+        measure,
+    })
 }
 
 fn connect(args: &Args) -> Result<Client, Error> {

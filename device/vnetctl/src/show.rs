@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use vnet_control::{
     BackendChanged, CaptureEnd, CaptureState, Card, Counters, Direction, FaultPlan, Findings,
-    LinkState, Paused, Queue, Status, Stepped, Words,
+    LinkState, Paused, Queue, Status, Stepped, Switch, Words,
 };
 
 use crate::table::Table;
@@ -120,6 +120,65 @@ pub(crate) fn counters(all: &[Counters]) -> String {
                 queue.errors,
                 queue.doorbells,
                 queue.interrupts,
+            ];
+            row.extend(numbers.map(|n| n.to_string()));
+            table.row(row);
+        }
+    }
+    table.text() + &shapes(all)
+}
+
+/// The emulated lines, if there are any.
+fn shapes(all: &[Counters]) -> String {
+    let head = ["CARD", "LINE", "FRAMES", "BYTES", "LOST", "TWICE", "LATE"];
+    let mut table = Table::new(&head, 2);
+    let mut text = String::new();
+    for card in all {
+        let lanes = card.shape.map(|s| [("tx", s.transmit), ("rx", s.receive)]);
+        for (name, lane) in lanes.into_iter().flatten() {
+            let numbers = [
+                lane.frames,
+                lane.bytes,
+                lane.lost,
+                lane.duplicated,
+                lane.reordered,
+            ];
+            let mut row = vec![card.card.clone(), name.into()];
+            row.extend(numbers.map(|n| n.to_string()));
+            table.row(row);
+            text = format!("\n{}", table.text());
+        }
+    }
+    text
+}
+
+pub(crate) fn switches(all: &[Switch]) -> String {
+    let head = [
+        "SWITCH",
+        "ADDRESSES",
+        "PORT",
+        "FRAMES-IN",
+        "BYTES-IN",
+        "FRAMES-OUT",
+        "BYTES-OUT",
+        "FULL",
+        "REFUSED",
+    ];
+    let mut table = Table::new(&head, 3);
+    for switch in all {
+        for port in &switch.ports {
+            let mut row = vec![
+                switch.name.clone(),
+                switch.addresses.to_string(),
+                port.port.clone(),
+            ];
+            let numbers = [
+                port.frames_in,
+                port.bytes_in,
+                port.frames_out,
+                port.bytes_out,
+                port.full,
+                port.refused,
             ];
             row.extend(numbers.map(|n| n.to_string()));
             table.row(row);

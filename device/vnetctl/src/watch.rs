@@ -101,7 +101,11 @@ mod tests {
                 errors: 0,
                 doorbells: 0,
                 interrupts: 0,
+                drops_by_reason: Default::default(),
+                ring: None,
+                times: None,
             }],
+            shape: None,
         }]
     }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use tracing_subscriber::filter::LevelFilter;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 
@@ -11,6 +12,7 @@ use crate::mac::Mac;
 use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize::Mode;
+use crate::scrape::Place;
 use crate::without::{self, Without};
 
 /// Serves vnet network cards to virtual machines.
@@ -35,10 +37,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 
+    /// Where Prometheus finds metrics: ADDRESS:PORT, which only this machine can reach, or unix:PATH
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) metrics: Option<Place>,
+
     /// Outlive the death of the process that serves the card: another one goes on, and the guest
     /// does not notice. SIGUSR2 has a new version of the program take over. For one card that is
     /// described by arguments
-    #[arg(long, conflicts_with_all = ["config", "control"])]
+    #[arg(long, conflicts_with_all = ["config", "control", "metrics"])]
     pub(crate) survive: bool,
 
     /// Serve the card for a process that outlives this one, which is standard input
@@ -57,6 +63,18 @@ pub(crate) enum Command {
     Check {
         /// The configuration
         file: PathBuf,
+    },
+
+    /// Print a script that has a shell complete arguments
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+
+    /// Write manual pages
+    Man {
+        /// Directory to write them to
+        directory: PathBuf,
     },
 }
 
@@ -195,6 +213,7 @@ mod tests {
             &["--sanitize-patience", "0"],
             &["--mac", "ff:ff:ff:ff:ff:ff"],
             &["--net", "carrier-pigeon"],
+            &["--metrics", "0.0.0.0:9468"],
         ] {
             assert_eq!(
                 parse(bad).unwrap_err(),

@@ -24,6 +24,8 @@ use crate::mac::Mac;
 use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize;
+use crate::systemd;
+use crate::views::{Shape, View};
 
 /// How long a card that is removed may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub(crate) struct Served {
     pub(crate) args: Args,
     /// What it is connected to now. Changes when that has changed.
     pub(crate) net: Arc<Mutex<Net>>,
+    /// The line between the two.
+    pub(crate) shape: Shape,
     pub(crate) card: SharedCard,
     pub(crate) operator: Operator,
     /// The file that the faults came from, if they did.
@@ -69,11 +73,13 @@ impl Served {
     pub(crate) fn start(id: Id, args: Args, events: Sender<Event>) -> Result<Self, Error> {
         let faults = args.faults.clone().map(FaultFile::open).transpose()?;
         let endpoint = args.net.open(&args).map_err(|e| unusable(&args, e))?;
+        let shape = Shape::default();
+        let endpoint = shaped(&args, endpoint, &shape);
         let card = card(&args, endpoint, faults.as_ref())?;
         let sanitizer = card.sanitizer().cloned();
         let operator = card.operator();
         let card = Arc::new(Mutex::new(card));
-        let socket = Socket::bind(&args.socket)?;
+        let socket = systemd::socket(&args.socket, Socket::bind)?;
         let fatal = events.clone();
         let session = Session::new(&socket, Arc::clone(&card), move |error| {
             let error = error.into();
@@ -86,6 +92,7 @@ impl Served {
             id,
             name: args.name(),
             net: Arc::new(Mutex::new(args.net.clone())),
+            shape,
             args,
             card,
             operator,
@@ -108,6 +115,19 @@ impl Served {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The card for those who look on.
+    pub(crate) fn view(&self) -> View {
+        View {
+            name: self.name.clone(),
+            socket: self.args.socket.clone(),
+            net: Arc::clone(&self.net),
+            shape: self.shape.clone(),
+            operator: self.operator.clone(),
+            control: self.control.clone(),
+            failed: self.failed.is_some(),
+        }
     }
 
     /// For lines of the log that are about the card.
@@ -184,13 +204,12 @@ impl Served {
     }
 }
 
-/// The card that the arguments describe.
+/// The card that the arguments describe, with this behind it.
 pub(crate) fn card(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
 ) -> Result<Card, Error> {
-    endpoint = shaped(args, endpoint);
     if let Some(file) = faults {
         endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
     }
@@ -219,12 +238,15 @@ pub(crate) fn card(
     }
 }
 
-/// What stands at the end of the line that the arguments describe, if they describe one.
-pub(crate) fn shaped(args: &Args, endpoint: Box<dyn Endpoint>) -> Box<dyn Endpoint> {
-    match args.shape {
-        Some(shape) => Box::new(Shaped::new(endpoint, shape)),
-        None => endpoint,
-    }
+/// What stands at the end of the line that the arguments describe, if they describe one. Then `place`
+/// has its counters.
+pub(crate) fn shaped(args: &Args, endpoint: Box<dyn Endpoint>, place: &Shape) -> Box<dyn Endpoint> {
+    let Some(shape) = args.shape else {
+        return endpoint;
+    };
+    let shaped = Shaped::new(endpoint, shape);
+    place.set(Some(shaped.counters()));
+    Box::new(shaped)
 }
 
 /// Names the backend that cannot be used.

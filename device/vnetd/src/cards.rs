@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The cards of the process.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::Sender;
+use std::sync::Arc;
 
 use tracing::{error, info_span};
 
@@ -10,6 +12,8 @@ use crate::card::{Id, Served};
 use crate::config::MAX_CARDS;
 use crate::end::Event;
 use crate::error::Error;
+use crate::name::Name;
+use crate::views::Views;
 
 /// All cards, in the order in which they came.
 pub(crate) struct Cards {
@@ -18,6 +22,40 @@ pub(crate) struct Cards {
     next: u64,
     /// Rules that the drivers of cards broke that were removed, where that matters.
     broken: u64,
+    /// Names of cards that are being made.
+    planned: Vec<Name>,
+    views: Views,
+    /// Batches are timed.
+    measured: bool,
+}
+
+/// A card that is to be made.
+pub(crate) struct Plan {
+    id: Id,
+    args: Args,
+    events: Sender<Event>,
+}
+
+/// A card that was made, or why it was not.
+pub(crate) struct Made {
+    name: Name,
+    card: Result<Served, Error>,
+}
+
+impl Plan {
+    pub(crate) fn name(&self) -> Name {
+        self.args.name()
+    }
+
+    /// Makes the card.
+    pub(crate) fn make(self) -> Made {
+        let Self { id, args, events } = self;
+        let name = args.name();
+        let _span = info_span!("card", name = name.as_str()).entered();
+        let start = AssertUnwindSafe(|| Served::start(id, args, events));
+        let card = catch_unwind(start).unwrap_or(Err(Error::Panicked));
+        Made { name, card }
+    }
 }
 
 impl Cards {
@@ -27,29 +65,96 @@ impl Cards {
             events,
             next: 0,
             broken: 0,
+            planned: Vec::new(),
+            views: Views::default(),
+            measured: false,
         }
+    }
+
+    /// How many there are, in words.
+    pub(crate) fn summary(&self) -> String {
+        match self.cards.len() {
+            1 => "1 card".into(),
+            count => format!("{count} cards"),
+        }
+    }
+
+    /// The cards for those who look on.
+    pub(crate) fn views(&self) -> Views {
+        Arc::clone(&self.views)
+    }
+
+    /// Has batches timed from now on, also those of cards that come later.
+    pub(crate) fn measure(&mut self) {
+        self.measured = true;
+        self.cards.iter().for_each(|card| card.operator.measure());
+    }
+
+    /// Shows the cards to those who look on. After each change.
+    fn show(&self) {
+        let views = self.cards.iter().map(|card| Arc::new(card.view()));
+        self.views.store(Arc::new(views.collect()));
     }
 
     /// Sets up one more card, whose lines in the log have its name.
     pub(crate) fn add_named(&mut self, args: Args) -> Result<(), Error> {
-        let name = args.name();
-        if self.cards.len() >= MAX_CARDS {
-            return Err(Error::TooMany);
-        }
-        if self.cards.iter().any(|card| card.name == name) {
-            return Err(Error::Exists(name));
-        }
-        let _span = info_span!("card", name = name.as_str()).entered();
-        self.add(args).map(drop)
+        let plan = self.plan(args)?;
+        let made = plan.make();
+        self.settle(made).map(drop)
     }
 
     /// Sets up the only card that there is to be at first.
     pub(crate) fn add(&mut self, args: Args) -> Result<Id, Error> {
+        let id = self.number();
+        let card = Served::start(id, args, self.events.clone())?;
+        self.show_one_more(card);
+        Ok(id)
+    }
+
+    /// Keeps the name for a card that can be. To make it may take its time, and needs nothing of this.
+    pub(crate) fn plan(&mut self, args: Args) -> Result<Plan, Error> {
+        let name = args.name();
+        if self.cards.len() + self.planned.len() >= MAX_CARDS {
+            return Err(Error::TooMany);
+        }
+        let mut names = self.cards.iter().map(|card| &card.name);
+        if names.any(|taken| *taken == name) || self.planned.contains(&name) {
+            return Err(Error::Exists(name));
+        }
+        self.planned.push(name);
+        Ok(Plan {
+            id: self.number(),
+            args,
+            events: self.events.clone(),
+        })
+    }
+
+    /// Takes in a card that was planned and is made, or gives its name free.
+    pub(crate) fn settle(&mut self, made: Made) -> Result<Id, Error> {
+        self.planned.retain(|name| *name != made.name);
+        let card = made.card?;
+        let id = card.id;
+        self.show_one_more(card);
+        Ok(id)
+    }
+
+    /// A card that was planned is not to be made.
+    pub(crate) fn forget(&mut self, name: &Name) {
+        self.planned.retain(|planned| planned != name);
+    }
+
+    fn number(&mut self) -> Id {
         let id = Id(self.next);
         self.next += 1;
-        self.cards
-            .push(Served::start(id, args, self.events.clone())?);
-        Ok(id)
+        id
+    }
+
+    fn show_one_more(&mut self, card: Served) {
+        if self.measured {
+            card.operator.measure();
+        }
+        self.cards.push(card);
+        self.show();
     }
 
     /// Ends a card.
@@ -58,6 +163,7 @@ impl Cards {
             return Ok(());
         };
         let card = self.cards.remove(at);
+        self.show();
         let _span = card.span().entered();
         match card.remove() {
             Err(Error::Rules(times)) => {
@@ -91,6 +197,7 @@ impl Cards {
         if let Some(card) = self.cards.iter_mut().find(|card| card.id == id) {
             error!("card {}: {why}", card.name);
             card.fail(why);
+            self.show();
         }
     }
 

@@ -13,6 +13,7 @@ use toml::Spanned;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
+use crate::server::Ports;
 use crate::settings::{self, Problem, Setting};
 
 /// Largest file that is read.
@@ -20,13 +21,13 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// Most cards.
 pub(crate) const MAX_CARDS: usize = 256;
 /// Keys beside the cards.
-const KEYS: [&str; 3] = ["card", "control", "log"];
+const KEYS: [&str; 4] = ["card", "control", "log", "metrics"];
 
 /// What a file says.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) cards: Vec<Args>,
-    pub(crate) control: Option<PathBuf>,
+    pub(crate) ports: Ports,
     pub(crate) log: Option<LevelFilter>,
 }
 
@@ -94,8 +95,12 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
             ("card", DeValue::Array(cards)) => found.extend(cards),
             ("card", _) => problems.push(Problem::new(line, "each card begins with [[card]]")),
             ("control", DeValue::String(path)) if !path.is_empty() => {
-                config.control = Some(PathBuf::from(path.as_ref()));
+                config.ports.control = Some(PathBuf::from(path.as_ref()));
             }
+            ("metrics", DeValue::String(place)) => match place.parse() {
+                Ok(place) => config.ports.metrics = Some(place),
+                Err(e) => problems.push(Problem::new(line, format!("metrics: {e}"))),
+            },
             ("log", DeValue::String(level)) => match level.parse() {
                 Ok(level) => config.log = Some(level),
                 Err(_) => {
@@ -123,7 +128,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
             Err(wrong) => problems.extend(wrong),
         }
     }
-    if starts.is_empty() && problems.is_empty() && config.control.is_none() {
+    if starts.is_empty() && problems.is_empty() && config.ports.control.is_none() {
         let what = "there is no [[card]], and no control socket to add one";
         problems.push(Problem::new(0, what));
     }
@@ -268,6 +273,7 @@ queues = 0x2
             r#"
             log = "info"
             control = "/run/control.sock"
+            metrics = "127.0.0.1:9468"
 
             [[card]]
             name = "vm1"
@@ -284,7 +290,9 @@ queues = 0x2
         )
         .unwrap();
         assert_eq!(config.log, Some(LevelFilter::INFO));
-        assert_eq!(config.control, Some("/run/control.sock".into()));
+        assert_eq!(config.ports.control, Some("/run/control.sock".into()));
+        let metrics = config.ports.metrics.as_ref().map(ToString::to_string);
+        assert_eq!(metrics.as_deref(), Some("127.0.0.1:9468"));
         assert!(parse("control = 'c'").unwrap().cards.is_empty());
         let [a, b] = &config.cards[..] else {
             panic!("{config:?}");
@@ -313,6 +321,10 @@ queues = 0x2
                 &["1: log: off, error, warn, info, debug or trace is needed"],
             ),
             ("control = ''", &["1: control: a string is needed"]),
+            (
+                "metrics = '9468'",
+                &["1: metrics: ADDRESS:PORT or unix:PATH is needed"],
+            ),
             ("log = 1", &["1: log: a string is needed"]),
             ("[[card]]\nnet = 'null'", &["1: the card has no socket"]),
             (

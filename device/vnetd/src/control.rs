@@ -12,22 +12,26 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     accept_with, recvmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
 };
 use rustix::process::geteuid;
+use serde_json::Value;
 use tracing::{info, warn};
 use vnet_control::{Answer, Class, Error as Refusal, Greeting, Request, MAX_ANSWER, MAX_REQUEST};
 use vnet_session::Socket;
 
 use crate::error::Error;
 use crate::server::SharedCards;
-use crate::steer;
+use crate::steer::{self, Step};
+use crate::systemd;
 
 /// Clients at a time. For one more, the one goes that has been quiet for longest.
 const MAX_CLIENTS: usize = 16;
@@ -46,14 +50,15 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
 /// Listens at this path, and steers the cards as clients ask. The path goes with what is returned.
 pub(crate) fn start(path: &Path, cards: SharedCards) -> Result<Socket, Error> {
-    let socket = Socket::bind_private(path).map_err(Error::Control)?;
+    let socket = systemd::socket(path, Socket::bind_private).map_err(Error::Control)?;
     let listener = socket.listener().map_err(Error::Holder)?;
+    let wake = Wake::new().map_err(Error::Holder)?;
     thread::Builder::new()
         .name("vnet-control".into())
         .spawn(move || {
             let mut clients: Vec<Client> = Vec::new();
             loop {
-                wait(&listener, &clients);
+                wait(&listener, &wake, &clients);
                 match accept_with(&listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                     Ok(fd) => admit(UnixStream::from(fd), &mut clients),
                     Err(e) if is_quiet(e) => {}
@@ -62,7 +67,7 @@ pub(crate) fn start(path: &Path, cards: SharedCards) -> Result<Socket, Error> {
                         thread::sleep(OUT_OF_RESOURCES);
                     }
                 }
-                clients.retain_mut(|client| match client.serve(&cards) {
+                clients.retain_mut(|client| match client.serve(&cards, &wake) {
                     Ok(()) => true,
                     Err(end) => {
                         end.log();
@@ -83,11 +88,37 @@ fn is_quiet(e: rustix::io::Errno) -> bool {
     )
 }
 
+/// Rouses the thread when something is done that was begun elsewhere.
+#[derive(Clone)]
+struct Wake(Arc<OwnedFd>);
+
+impl Wake {
+    fn new() -> io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(fd)))
+    }
+
+    fn call(&self) {
+        // Fails when it has been called often enough.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        // Fails when it was not called.
+        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+}
+
 /// Waits for something to do, or for somebody's time to be over.
-fn wait(listener: &OwnedFd, clients: &[Client]) {
-    let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
+fn wait(listener: &OwnedFd, wake: &Wake, clients: &[Client]) {
+    let mut fds = vec![
+        PollFd::new(listener, PollFlags::IN),
+        PollFd::new(&*wake.0, PollFlags::IN),
+    ];
+    // What one whose request is under way may send has time.
     let clients_fds = clients
         .iter()
+        .filter(|client| client.under_way.is_none())
         .map(|client| PollFd::new(&client.stream, client.waits_for()));
     fds.extend(clients_fds);
     let now = Instant::now();
@@ -104,6 +135,7 @@ fn wait(listener: &OwnedFd, clients: &[Client]) {
     });
     // Interrupted or short of memory: have a look at everybody.
     let _ = poll(&mut fds, timeout.as_ref());
+    wake.clear();
 }
 
 /// Lets a client in, if it may come in.
@@ -164,6 +196,34 @@ struct Client {
     nonsense: u32,
     /// It is told why, and then hung up on.
     over: Option<&'static str>,
+    /// A request that was begun.
+    under_way: Option<UnderWay>,
+}
+
+/// A request that goes on elsewhere.
+struct UnderWay {
+    end: Receiver<Result<Value, Refusal>>,
+    id: Option<u64>,
+    /// When the client is told that it takes too long.
+    due: Instant,
+}
+
+impl UnderWay {
+    /// What came of it, if that is known by now.
+    fn result(&self) -> Option<Result<Value, Refusal>> {
+        match self.end.try_recv() {
+            Ok(result) => Some(result),
+            // Whoever was at it is gone.
+            Err(TryRecvError::Disconnected) => Some(Err(went_wrong())),
+            Err(TryRecvError::Empty) => {
+                (Instant::now() >= self.due).then(|| Err(steer::too_long()))
+            }
+        }
+    }
+}
+
+fn went_wrong() -> Refusal {
+    Refusal::new(Class::Internal, "internal error, see the log")
 }
 
 impl Client {
@@ -178,6 +238,7 @@ impl Client {
             last: now,
             nonsense: 0,
             over: None,
+            under_way: None,
         }
     }
 
@@ -190,6 +251,9 @@ impl Client {
 
     /// When its time is over, if somebody waits for it.
     fn deadline(&self) -> Option<Instant> {
+        if let Some(under_way) = &self.under_way {
+            return Some(under_way.due);
+        }
         let waits = !self.input.is_empty() || !self.output.is_empty();
         waits.then(|| self.since + PATIENCE)
     }
@@ -200,18 +264,28 @@ impl Client {
 
     /// True if there is something to do for it at once.
     fn has_request(&self) -> bool {
-        self.output.is_empty() && self.end_of_line().is_some()
+        let free = self.output.is_empty() && self.under_way.is_none();
+        free && self.end_of_line().is_some()
     }
 
     /// Does what can be done for it now.
-    fn serve(&mut self, cards: &SharedCards) -> Result<(), End> {
+    fn serve(&mut self, cards: &SharedCards, wake: &Wake) -> Result<(), End> {
+        if let Some(under_way) = self.under_way.take() {
+            match under_way.result() {
+                Some(result) => self.tell(result, under_way.id),
+                None => {
+                    self.under_way = Some(under_way);
+                    return Ok(());
+                }
+            }
+        }
         self.flush()?;
         if self.output.is_empty() && self.over.is_none() {
             self.read()?;
             // One at a time: the next waits until the answer is read, and others have had a turn.
             if let Some(end) = self.end_of_line() {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
-                self.answer(&line, cards);
+                self.answer(&line, cards, wake);
                 self.flush()?;
             }
             if self.input.len() > MAX_REQUEST && self.end_of_line().is_none() {
@@ -224,6 +298,7 @@ impl Client {
         match (self.deadline(), self.over) {
             // It has been told why.
             (_, Some(why)) if self.output.is_empty() => Err(End::Cut(why)),
+            _ if self.under_way.is_some() => Ok(()),
             (Some(due), _) if Instant::now() >= due => Err(End::Cut("is too slow")),
             _ => Ok(()),
         }
@@ -250,20 +325,32 @@ impl Client {
     }
 
     /// Has the request of a line done.
-    fn answer(&mut self, line: &[u8], cards: &SharedCards) {
+    fn answer(&mut self, line: &[u8], cards: &SharedCards, wake: &Wake) {
         self.last = Instant::now();
         self.since = self.last;
         let (result, id) = match Request::parse(line) {
             Ok(request) => {
                 self.nonsense = 0;
-                let done = request.command().and_then(|command| {
-                    let files = &mut self.files;
-                    let done = AssertUnwindSafe(|| steer::execute(command, cards, files));
-                    catch_unwind(done).unwrap_or_else(|_| {
-                        Err(Refusal::new(Class::Internal, "internal error, see the log"))
-                    })
-                });
-                (done, request.id)
+                let id = request.id;
+                let step = match request.command() {
+                    Err(refusal) => Step::Over(Err(refusal)),
+                    Ok(command) => {
+                        let wake = wake.clone();
+                        let files = &mut self.files;
+                        let done = AssertUnwindSafe(|| {
+                            steer::execute(command, cards, files, move || wake.call())
+                        });
+                        catch_unwind(done).unwrap_or_else(|_| Step::Over(Err(went_wrong())))
+                    }
+                };
+                match step {
+                    Step::Over(done) => (done, id),
+                    Step::Later(end) => {
+                        let due = self.last + steer::PATIENCE;
+                        self.under_way = Some(UnderWay { end, id, due });
+                        return;
+                    }
+                }
             }
             Err(refusal) => {
                 self.nonsense += 1;
@@ -273,6 +360,11 @@ impl Client {
                 (Err(refusal), None)
             }
         };
+        self.tell(result, id);
+    }
+
+    /// Says what came of a request.
+    fn tell(&mut self, result: Result<Value, Refusal>, id: Option<u64>) {
         let answer = Answer::new(result, id).line();
         if answer.len() > MAX_WAITING {
             return self.refuse(Class::Internal, "the answer is too long");

@@ -2,8 +2,10 @@
 //! Why the server stopped. Each message is one line for the user.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::name::Name;
+use crate::scrape::Place;
 
 /// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,8 @@ pub(crate) enum Error {
         net: String,
         source: vnet_card::Error,
     },
+    #[error("metrics at {place}: {source}")]
+    Metrics { place: Place, source: io::Error },
     #[error("control {0}")]
     Control(vnet_session::Error),
     #[error("there is a card {0} already")]
@@ -32,6 +36,10 @@ pub(crate) enum Error {
     Capture(vnet_capture::BadCapture),
     #[error(transparent)]
     Config(#[from] crate::config::Error),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("output: {0}")]
+    Output(#[source] io::Error),
     #[error(transparent)]
     Faults(#[from] crate::faults::Error),
     #[error(transparent)]

@@ -30,6 +30,7 @@ use crate::employee::{Employee, Standby, Start};
 use crate::error::Error;
 use crate::line::{Line, Message};
 use crate::program::Program;
+use crate::systemd::{self, Watchdog};
 
 /// A worker that crashes this soon after it began to serve did not get far.
 const EARLY: Duration = Duration::from_millis(20);
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Error> {
         coming: None,
         early: 0,
         since: None,
+        watchdog: Watchdog::new(),
     };
     loop {
         match holder.employ()? {
@@ -100,6 +102,7 @@ struct Holder<'a> {
     early: u32,
     /// Since when nobody serves the card.
     since: Option<Instant>,
+    watchdog: Watchdog,
 }
 
 /// Where clients come in.
@@ -111,7 +114,7 @@ struct Door {
 
 impl Door {
     fn open(path: &Path) -> Result<Self, Error> {
-        let socket = Socket::bind(path)?;
+        let socket = systemd::socket(path, Socket::bind)?;
         let listener = socket.listener().map_err(Error::Holder)?;
         info!("listening on {}", path.display());
         Ok(Self {
@@ -181,6 +184,9 @@ impl Holder<'_> {
         let _ = self.brief(&worker.employee.line);
         loop {
             let woken = self.wait(&worker)?;
+            if self.door.is_some() {
+                self.watchdog.alive();
+            }
             self.obey_signals(&mut worker);
             // All that it has said, also before it died.
             while let Ok(Some(message)) = worker.employee.line.receive_now() {
@@ -231,7 +237,10 @@ impl Holder<'_> {
         let mut fds: Vec<_> = fds
             .map(|(fd, _)| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
             .collect();
-        let left = coming.and_then(|standby| Timespec::try_from(standby.left()).ok());
+        let left = coming.map(Standby::left).into_iter();
+        let signs = self.door.as_ref().and_then(|_| self.watchdog.left());
+        let left = left.chain(signs).min();
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(|e| Error::Holder(e.into()))?;
 
         let mut woken = Woken::default();
@@ -302,6 +311,7 @@ impl Holder<'_> {
                 }
                 if self.door.is_none() {
                     self.door = Some(Door::open(&self.args.socket)?);
+                    systemd::ready("1 card");
                 }
                 if self.standby.is_none() {
                     self.standby = Standby::start(&self.program)
@@ -325,7 +335,10 @@ impl Holder<'_> {
                 SIGINT => Signal::INT,
                 _ => Signal::TERM,
             };
-            worker.ending |= signal != Signal::HUP;
+            if signal != Signal::HUP {
+                worker.ending = true;
+                systemd::stopping();
+            }
             worker.employee.signal(signal);
         }
     }

@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What goes to standard error.
 
+use std::io::Write;
 use std::panic::{self, PanicHookInfo};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use tracing::error;
+use tracing::{error, Level};
 use tracing_subscriber::filter::LevelFilter;
 use vnet_card::Limit;
+
+use crate::error::Error;
+use crate::journal::{self, Journal, Record};
 
 /// Most characters of a panic's message that are logged. Some carry what a client sent.
 const MAX_MESSAGE: usize = 160;
 
 /// Sends records of this level and above to standard error.
 pub(crate) fn start(level: LevelFilter) {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+    let format = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match journal::is_there() {
+        true => {
+            let format = format.with_writer(Journal).with_ansi(false);
+            format.with_level(false).without_time().init();
+        }
+        false => format.with_writer(std::io::stderr).init(),
+    }
     // Records of `log` come from the vfio_user crate, which writes one for every message that it
     // refuses. A client must not be able to fill the log.
     if level < LevelFilter::DEBUG {
@@ -35,6 +44,17 @@ pub(crate) fn start(level: LevelFilter) {
             error!("{}", describe(info));
         }
     }));
+}
+
+/// Says why the program ends.
+pub(crate) fn last_words(error: &Error) {
+    let text = format!("vnetd: {error}\n");
+    let written = match journal::is_there() {
+        true => Record::new(Level::ERROR).write_all(text.as_bytes()),
+        false => std::io::stderr().write_all(text.as_bytes()),
+    };
+    // There is nobody left to tell.
+    drop(written);
 }
 
 /// Where and why, in one line.

@@ -17,24 +17,31 @@ mod end;
 mod error;
 mod faults;
 mod holder;
+mod journal;
 mod limits;
 mod line;
 mod log;
 mod mac;
+mod metrics;
 mod name;
 mod net;
+mod pages;
 mod program;
 mod sanitize;
+mod scrape;
 mod server;
 mod settings;
 mod steer;
 mod step;
 mod switches;
+mod systemd;
 mod taps;
+mod views;
 mod without;
 mod words;
 mod worker;
 
+use std::mem::take;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,15 +50,17 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Cli, Command};
 use crate::config::Config;
 use crate::error::Error;
+use crate::server::Ports;
 
 /// Exit status if the driver broke rules, and that matters.
 const RULES_BROKEN: u8 = 3;
 
 fn main() -> ExitCode {
+    systemd::take_sockets();
     match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            eprintln!("vnetd: {e}");
+            log::last_words(&e);
             match e {
                 Error::Rules(_) => ExitCode::from(RULES_BROKEN),
                 _ => ExitCode::FAILURE,
@@ -62,13 +71,22 @@ fn main() -> ExitCode {
 
 /// Does what the arguments ask for, and returns the exit status.
 fn run(cli: Cli) -> Result<u8, Error> {
-    if let Some(Command::Check { file }) = cli.command {
-        check(&config::load(&file)?);
-        return Ok(0);
+    match cli.command {
+        Some(Command::Check { file }) => {
+            check(&config::load(&file)?);
+            return Ok(0);
+        }
+        Some(Command::Completion { shell }) => return pages::completion(shell).map(|()| 0),
+        Some(Command::Man { directory }) => return pages::man(&directory).map(|()| 0),
+        None => {}
     }
     let mut file = cli.config.as_deref().map(config::load).transpose()?;
-    if let (Some(file), Some(control)) = (&mut file, &cli.control) {
-        file.control = Some(control.clone());
+    let given = Ports {
+        control: cli.control,
+        metrics: cli.metrics,
+    };
+    if let Some(file) = &mut file {
+        file.ports = given.clone().or(take(&mut file.ports));
     }
     let level = cli.log.or(file.as_ref().and_then(|file| file.log));
     log::start(level.unwrap_or(LevelFilter::WARN));
@@ -77,7 +95,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
         (None, Some(card)) => match (cli.worker, cli.survive) {
             (true, _) => worker::run(&card).map(|()| 0),
             (false, true) => holder::run(&card),
-            (false, false) => server::run_one(card, cli.control.as_deref()).map(|()| 0),
+            (false, false) => server::run_one(card, &given).map(|()| 0),
         },
         // The definition of the arguments asks for one of them.
         (None, None) => Ok(0),

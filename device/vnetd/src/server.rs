@@ -2,10 +2,11 @@
 //! The life of the server: each card has a thread that serves its clients, the main thread waits for
 //! the end.
 
-use std::path::Path;
-use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,17 +21,39 @@ use crate::end::{self, report, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
+use crate::scrape::{self, Place};
+use crate::systemd::{self, Watchdog};
 
 /// The cards, for the threads that change them.
 pub(crate) type SharedCards = Arc<Mutex<Cards>>;
 
+/// What the server listens on beside the sockets of its cards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// For those who steer the cards.
+    pub(crate) control: Option<PathBuf>,
+    /// For those who want metrics.
+    pub(crate) metrics: Option<Place>,
+}
+
+impl Ports {
+    /// What these do not say, others do.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            control: self.control.or(others.control),
+            metrics: self.metrics.or(others.metrics),
+        }
+    }
+}
+
 /// Serves one card until a signal ends it, or an error of the card. Others may be added.
-pub(crate) fn run_one(args: Args, control: Option<&Path>) -> Result<(), Error> {
+pub(crate) fn run_one(args: Args, ports: &Ports) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, true)?;
     let mut all = lock(&cards);
-    let _control = listen(control, &cards)?;
+    let _sockets = listen(ports, &mut all, &cards)?;
     let only = all.add(args)?;
+    systemd::ready(&all.summary());
     drop(all);
     let result = wait(&cards, &events, Some(only));
     finish(&cards, sender, &events, result)
@@ -42,7 +65,7 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
     let (sender, events) = channel();
     let cards = begin(&sender, false)?;
     let mut all = lock(&cards);
-    let _control = listen(config.control.as_deref(), &cards)?;
+    let _sockets = listen(&config.ports, &mut all, &cards)?;
     for args in config.cards {
         let name = args.name();
         let added = all.add_named(args);
@@ -51,6 +74,7 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
             error: Box::new(error),
         })?;
     }
+    systemd::ready(&all.summary());
     drop(all);
     let result = wait(&cards, &events, None);
     finish(&cards, sender, &events, result)
@@ -58,8 +82,13 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
 
 /// Waits for whatever ends the server: a signal, or the end of the card that it cannot do without.
 fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Result<(), Error> {
+    let mut watchdog = Watchdog::new();
     loop {
-        match events.recv() {
+        let event = match watchdog.left() {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(left) => events.recv_timeout(left),
+        };
+        match event {
             Ok(Event::Signal) => return Ok(()),
             Ok(Event::Ended { id, error } | Event::Useless { id, error }) if needed == Some(id) => {
                 return Err(error);
@@ -69,16 +98,34 @@ fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Re
             Ok(Event::Failed(error)) => return Err(error),
             Ok(Event::HandOver | Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
-            Err(_) => return Err(Error::Panicked),
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Panicked),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        // Not while the one who changes the cards hangs: then nothing works that can be asked for.
+        if !matches!(cards.try_lock(), Err(TryLockError::WouldBlock)) {
+            watchdog.alive();
+        } else if watchdog.left().is_some_and(|left| left.is_zero()) {
+            thread::sleep(BUSY);
         }
     }
 }
 
-/// Lets the cards be steered, if that is wanted. Comes before the cards, so that who sees the socket
-/// of one finds this one, too; what is asked waits until they are there.
-fn listen(path: Option<&Path>, cards: &SharedCards) -> Result<Option<Socket>, Error> {
-    path.map(|path| control::start(path, Arc::clone(cards)))
-        .transpose()
+/// Pause before the next look at cards that somebody is changing.
+const BUSY: Duration = Duration::from_millis(10);
+
+/// Lets the cards be steered and their metrics be had, if that is wanted. Comes before the cards, so
+/// that who sees the socket of one finds these, too; what is asked of the cards waits until they are
+/// there.
+fn listen(ports: &Ports, all: &mut Cards, cards: &SharedCards) -> Result<Vec<Socket>, Error> {
+    let mut sockets = Vec::new();
+    if let Some(path) = &ports.control {
+        sockets.push(control::start(path, Arc::clone(cards))?);
+    }
+    if let Some(place) = &ports.metrics {
+        all.measure();
+        sockets.extend(scrape::start(place, all.views())?);
+    }
+    Ok(sockets)
 }
 
 pub(crate) fn lock(cards: &SharedCards) -> MutexGuard<'_, Cards> {
@@ -104,6 +151,7 @@ fn finish(
     events: &Receiver<Event>,
     result: Result<(), Error>,
 ) -> Result<(), Error> {
+    systemd::stopping();
     let all = lock(cards).iter_mut().map(Served::stop).collect();
     // Even if a message thread hangs.
     let rested = end::rest(all, sender, events);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,23 +13,26 @@ use tracing::info;
 use vnet_card::{Driver, Forced, LinkReport};
 use vnet_contract::queue::{kind, Error as QueueError, Kind};
 use vnet_control::{
-    Add, Backend, BackendChanged, Card, Class, Command, Counters, Direction, Error, FaultPlan,
-    Faults, Findings, Link, LinkState, Mac, OfQueue, Peer, Queue, RuleBroken, Settings, Status,
+    Add, Backend, BackendChanged, Bucket, Card, Class, Command, Counters, Direction, Error,
+    FaultPlan, Faults, Findings, Lane, Link, LinkState, Mac, OfQueue, Peer, Port, Queue, Ring,
+    RuleBroken, Settings, Shape, Status, Switch, Times,
 };
 use vnet_faults::Plan;
 use vnet_session::SharedCard;
 
 use crate::capture;
-use crate::card::{shaped, unusable, Served};
+use crate::card::{shaped, unusable, Id, Served};
 use crate::cards::Cards;
 use crate::net::Net;
 use crate::server::{lock, SharedCards};
 use crate::settings::{self, Setting};
 use crate::step::Subject;
+use crate::switches::{self, SwitchReport};
+use crate::views::Shape as ShapePlace;
 use crate::{error, mac, step};
 
 /// How long a change may take before nobody waits for it any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for a card whose message thread is at it, for what can be left out.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long the threads of a card may take to let go of a backend.
@@ -40,21 +43,48 @@ const MAX_PROBLEMS: usize = 8;
 
 pub(crate) type Done<T> = Result<T, Error>;
 
-/// Does what is asked for.
+/// What became of a command.
+pub(crate) enum Step {
+    /// It is done, or refused.
+    Over(Done<Value>),
+    /// It goes on elsewhere; this is where its end is told.
+    Later(Receiver<Done<Value>>),
+}
+
+/// Does what is asked for. What has others wait is begun; at its end, `wake` is called.
 pub(crate) fn execute(
     command: Command,
     cards: &SharedCards,
     files: &mut VecDeque<OwnedFd>,
-) -> Done<Value> {
-    let cards = &mut *lock(cards);
+    wake: impl FnOnce() + Send + 'static,
+) -> Step {
+    match command {
+        Command::CardAdd(add) => match card_add(cards, &add, wake) {
+            Ok(end) => Step::Later(end),
+            Err(e) => Step::Over(Err(e)),
+        },
+        command => Step::Over(at_once(command, &mut lock(cards), files)),
+    }
+}
+
+/// What takes no longer than [`PATIENCE`].
+fn at_once(command: Command, cards: &mut Cards, files: &mut VecDeque<OwnedFd>) -> Done<Value> {
     match command {
         Command::CardList(_) => answer(cards.iter().map(describe).collect::<Vec<_>>()),
         Command::CardShow(of) => answer(describe(find(cards, &of.card)?)),
-        Command::CardCounters(of) => match of.card {
-            Some(name) => answer([counters(find(cards, &name)?)]),
-            None => answer(cards.iter().map(counters).collect::<Vec<_>>()),
-        },
-        Command::CardAdd(add) => answer(card_add(cards, &add)?),
+        Command::CardCounters(of) => {
+            if of.measure {
+                cards.measure();
+            }
+            match of.card {
+                Some(name) => answer([counters(find(cards, &name)?)]),
+                None => answer(cards.iter().map(counters).collect::<Vec<_>>()),
+            }
+        }
+        Command::SwitchList(_) => {
+            answer(switches::reports().iter().map(switch).collect::<Vec<_>>())
+        }
+        Command::CardAdd(_) => Err(Error::new(Class::Internal, "not at once")),
         Command::CardRemove(of) => {
             find(cards, &of.card)?;
             cards.remove(&of.card).map_err(failed)?;
@@ -132,10 +162,7 @@ pub(crate) fn patiently<T: Send + 'static>(
         .map_err(|e| failed(error::Error::Thread(e)))?;
     match result.recv_timeout(PATIENCE) {
         Ok(result) => result.map_err(failed),
-        Err(_) => {
-            let desc = "this takes too long; it may come to pass yet";
-            Err(Error::new(Class::Timeout, desc))
-        }
+        Err(_) => Err(too_long()),
     }
 }
 
@@ -214,24 +241,118 @@ fn counters(card: &Served) -> Counters {
             errors: c.errors,
             doorbells: c.doorbells,
             interrupts: c.interrupts,
+            drops_by_reason: queue
+                .drops
+                .iter()
+                .filter(|(_, frames)| *frames > 0)
+                .map(|(why, frames)| (why.name().into(), frames))
+                .collect(),
+            ring: queue.fill.map(|fill| Ring {
+                waiting: fill.waiting,
+                size: fill.size,
+            }),
+            times: queue.times.as_ref().map(times),
         }
     });
     Counters {
         card: card.name.to_string(),
         queues: queues.collect(),
+        shape: card.shape.get().map(|counters| {
+            let [transmit, receive] = counters.totals().map(lane);
+            Shape { transmit, receive }
+        }),
     }
 }
 
-fn card_add(cards: &mut Cards, add: &Add) -> Done<Card> {
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+fn times(times: &vnet_card::Times) -> Times {
+    let bucket = |(most, count): (Option<Duration>, u64)| Bucket {
+        most: most.map(nanoseconds),
+        count,
+    };
+    Times {
+        sum: nanoseconds(times.sum),
+        buckets: times.buckets().map(bucket).collect(),
+    }
+}
+
+fn lane(report: vnet_shape::Report) -> Lane {
+    Lane {
+        frames: report.frames,
+        bytes: report.bytes,
+        lost: report.lost,
+        duplicated: report.duplicated,
+        reordered: report.reordered,
+    }
+}
+
+fn switch(report: &SwitchReport) -> Switch {
+    let ports = report.ports.iter().map(|(port, c)| Port {
+        port: port.clone(),
+        frames_in: c.frames_in,
+        bytes_in: c.bytes_in,
+        frames_out: c.frames_out,
+        bytes_out: c.bytes_out,
+        full: c.full,
+        refused: c.refused,
+    });
+    Switch {
+        name: report.name.to_string(),
+        addresses: report.addresses,
+        ports: ports.collect(),
+    }
+}
+
+/// Begins to make a card, which may take as long as its backend and the system do.
+fn card_add(
+    cards: &SharedCards,
+    add: &Add,
+    wake: impl FnOnce() + Send + 'static,
+) -> Done<Receiver<Done<Value>>> {
     let list = list(&add.settings)?;
     let args = settings::card(&list, 0).map_err(|problems| {
         let first = problems.into_iter().take(MAX_PROBLEMS);
         let all: Vec<_> = first.map(|problem| problem.what).collect();
         bad(all.join("; "))
     })?;
-    let name = args.name();
-    cards.add_named(args).map_err(failed)?;
-    Ok(describe(find(cards, name.as_str())?))
+    let plan = lock(cards).plan(args).map_err(failed)?;
+    let name = plan.name();
+    let (sender, end) = channel();
+    let shared = Arc::clone(cards);
+    let begun = thread::Builder::new()
+        .name("vnet-change".into())
+        .spawn(move || {
+            let made = plan.make();
+            let cards = &mut *lock(&shared);
+            let settled = cards.settle(made).map_err(failed);
+            let told = settled.and_then(|id| answer(describe(by_id(cards, id)?)));
+            // Fails when nobody waits any more.
+            let _ = sender.send(told);
+            wake();
+        });
+    match begun {
+        Ok(_) => Ok(end),
+        Err(e) => {
+            lock(cards).forget(&name);
+            Err(failed(error::Error::Thread(e)))
+        }
+    }
+}
+
+fn by_id(cards: &mut Cards, id: Id) -> Done<&mut Served> {
+    let found = cards.iter_mut().find(|card| card.id == id);
+    found.ok_or_else(|| Error::new(Class::NoSuchCard, "the card is gone again"))
+}
+
+/// What a client is told who has waited for long enough.
+pub(crate) fn too_long() -> Error {
+    Error::new(
+        Class::Timeout,
+        "this takes too long; it may come to pass yet",
+    )
 }
 
 /// Settings as they come in JSON.
@@ -284,11 +405,13 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
     let mut args = card.args.clone();
     args.net = net.clone();
     let (shared, place, span) = (Arc::clone(&card.card), Arc::clone(&card.net), card.span());
+    let line = card.shape.clone();
     let changed = patiently(card, move || {
         let _span = span.entered();
         let unusable = |source| unusable(&args, source);
         // Not with the card in hand: this may wait for the system.
-        let endpoint = shaped(&args, args.net.open(&args).map_err(unusable)?);
+        let shape = ShapePlace::default();
+        let endpoint = shaped(&args, args.net.open(&args).map_err(unusable)?, &shape);
         let changed = shared
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -304,6 +427,7 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
         let mut net = place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *net, args.net.clone()).to_string();
         drop(net);
+        line.set(shape.get());
         Ok((before, changed.settle(SETTLE)))
     });
     let (before, dropped) = changed?;

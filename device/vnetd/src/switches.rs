@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use vnet_backend::{Endpoint, Error};
 use vnet_switch::vlan::{vid, VidSet};
-use vnet_switch::{Config, Mirror, Switch, Uplink, Vlans};
+use vnet_switch::{Config, Mirror, Report, Switch, Uplink, Vlans};
 
 use crate::args::Args;
 use crate::name::Name;
@@ -31,6 +31,45 @@ fn named(name: &Name) -> Arc<Switch> {
     switch
 }
 
+/// The counters of a switch.
+#[derive(Debug)]
+pub(crate) struct SwitchReport {
+    pub(crate) name: Name,
+    /// Number of addresses that it has learned.
+    pub(crate) addresses: usize,
+    /// Those of its ports by their names.
+    pub(crate) ports: BTreeMap<String, Report>,
+}
+
+/// The counters of all switches.
+pub(crate) fn reports() -> Vec<SwitchReport> {
+    let switches = SWITCHES.lock().unwrap_or_else(PoisonError::into_inner);
+    let switches = switches
+        .iter()
+        .filter_map(|(name, switch)| Some((name.clone(), switch.upgrade()?)));
+    // Whoever drops the last handle does it without the lock.
+    let switches: Vec<_> = switches.collect();
+    switches
+        .into_iter()
+        .map(|(name, switch)| {
+            let mut ports = BTreeMap::<_, Report>::new();
+            for report in switch.report() {
+                let port = report.port.clone().unwrap_or_default();
+                // For a moment, a card that is given another port of the switch has two.
+                ports
+                    .entry(port)
+                    .and_modify(|sum| sum.add(&report))
+                    .or_insert(report);
+            }
+            SwitchReport {
+                name,
+                addresses: switch.addresses(),
+                ports,
+            }
+        })
+        .collect()
+}
+
 /// What the options of a port say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SwitchPort {
@@ -45,7 +84,11 @@ impl SwitchPort {
     /// Joins the switch, with the uplink if there is to be one.
     pub(crate) fn open(&self, args: &Args) -> Result<Box<dyn Endpoint>, Error> {
         let switch = named(&self.switch);
-        let mut port = switch.join(self.config.clone())?;
+        let config = Config {
+            label: Some(args.name().to_string()),
+            ..self.config.clone()
+        };
+        let mut port = switch.join(config)?;
         if let Some(net) = &self.uplink {
             let args = Args {
                 queues: 1,

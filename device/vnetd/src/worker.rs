@@ -15,7 +15,7 @@ use vnet_session::{Lifeline, Session};
 use vnet_state::{Board, Held, Keeper, Memory, Token};
 
 use crate::args::Args;
-use crate::card::{card, unusable};
+use crate::card::{card, shaped, unusable};
 use crate::end::{self, report, Cause, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
@@ -23,6 +23,7 @@ use crate::limits;
 use crate::line::{Line, Message};
 use crate::sanitize;
 use crate::server::watch_signals;
+use crate::views::Shape;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .net
         .open_surviving(args, line.as_ref(), &memory, &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
+    let endpoint = shaped(args, endpoint, &Shape::default());
     let mut card = card(args, endpoint, faults.as_ref())?;
     let sanitizer = card.sanitizer().cloned();
     if let Some(sanitizer) = &sanitizer {
