@@ -389,7 +389,7 @@ pub(crate) struct Private<T: Operations> {
 /// The `struct net_device` is valid, and its private area holds an initialized `Private<T>`.
 ///
 /// Shared by all callbacks, which run at the same time: what only some contexts may do takes a [`Locked`] device, a
-/// [`Napi`] or a [`TxQueue`].
+/// [`Napi`] or a [`TxQueue`]. All other methods are for any context, unless they say otherwise.
 ///
 /// # Examples
 ///
@@ -560,7 +560,8 @@ impl<T: Operations> NetDevice<T> {
         unsafe { b::netdev_work_sched(self.as_raw(), events) }
     }
 
-    /// Takes back what [`Self::schedule_work`] asked for and has not been done yet.
+    /// Takes back what [`Self::schedule_work`] asked for and has not been done yet. Not for hard interrupt
+    /// context.
     pub fn cancel_work(&self, events: usize) {
         // SAFETY: the device is valid.
         let _ = unsafe { b::netdev_work_cancel(self.as_raw(), events) };

@@ -28,6 +28,8 @@ use crate::{
 ///
 /// The queue belongs to a device that is valid for the lifetime.
 ///
+/// All methods are for who holds the lock, as whoever is given one does.
+///
 /// # Examples
 ///
 /// ```ignore
