@@ -14,7 +14,7 @@ use vnet_queue::RingConfig;
 use crate::input::{bytes, mostly, rarely};
 
 /// Memory that both sides can write. Rings lie here.
-const RAM: u64 = 0x1_0000;
+pub(crate) const RAM: u64 = 0x1_0000;
 const RAM_SIZE: u64 = 0x8000;
 /// Right behind it, memory that the device can only read.
 const ROM: u64 = RAM + RAM_SIZE;
@@ -26,7 +26,7 @@ const BLIND: u64 = 0x4_0000;
 const TOP: u64 = u64::MAX - 0xfff;
 
 /// Address, size, and whether the device may write.
-const RANGES: [(u64, u64, bool); 4] = [
+pub(crate) const RANGES: [(u64, u64, bool); 4] = [
     (RAM, RAM_SIZE, true),
     (ROM, 0x1000, false),
     (MORE, 0x1000, true),
@@ -36,11 +36,14 @@ const RANGES: [(u64, u64, bool); 4] = [
 /// Ways in which the device sees memory: all of it, and with ranges taken away.
 const VIEWS: [&[u64]; 4] = [&[], &[MORE], &[RAM], &[RAM, ROM, MORE, TOP]];
 
+/// What is in the ranges.
+pub(crate) type Image = Vec<(u64, Vec<u8>)>;
+
 /// Guest memory. Making it is dear, so it is made once and used for many inputs.
 pub(crate) struct Guest {
     own: Arc<DmaMap>,
     views: Vec<Arc<DmaMap>>,
-    image: Vec<(u64, Vec<u8>)>,
+    image: Image,
 }
 
 impl Guest {
@@ -143,11 +146,33 @@ impl Guest {
         }
     }
 
+    /// All of it, after what was written was accepted.
+    pub(crate) fn image(&self) -> Image {
+        self.image.clone()
+    }
+
+    /// As it was.
+    pub(crate) fn restore(&mut self, image: Image) {
+        for (address, image) in &image {
+            put(&self.own, *address, image);
+        }
+        self.image = image;
+    }
+
+    /// To read and write all of it.
+    pub(crate) fn memory(&self) -> &DmaMap {
+        &self.own
+    }
+
     fn get16(&self, address: u64) -> u16 {
-        let mut bytes = [0; 2];
-        // A ring that lies outside has no index.
+        u16::from_le_bytes(self.get(address))
+    }
+
+    /// Bytes of it; zeroes where there are none, as for a ring that lies outside.
+    pub(crate) fn get<const N: usize>(&self, address: u64) -> [u8; N] {
+        let mut bytes = [0; N];
         let _ = self.own.read_slice(&mut bytes, GuestAddress(address));
-        u16::from_le_bytes(bytes)
+        bytes
     }
 }
 
@@ -226,7 +251,7 @@ fn desc(u: &mut Unstructured<'_>, size: u16, write: bool) -> Result<Desc> {
     })
 }
 
-fn words(table: &[Desc]) -> Vec<u8> {
+pub(crate) fn words(table: &[Desc]) -> Vec<u8> {
     let words = table.iter().flat_map(|desc| desc.to_words());
     words.flat_map(u64::to_le_bytes).collect()
 }
@@ -250,11 +275,11 @@ impl Driver {
         }
     }
 
-    fn size(&self) -> u16 {
+    pub(crate) fn size(&self) -> u16 {
         (self.config.size as u16).max(1)
     }
 
-    fn desc_at(&self, index: u16) -> u64 {
+    pub(crate) fn desc_at(&self, index: u16) -> u64 {
         let offset = u64::from(index) * DESC_SIZE as u64;
         self.config.desc.wrapping_add(offset)
     }

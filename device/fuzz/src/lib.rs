@@ -19,16 +19,19 @@ mod frames;
 mod gateway;
 mod guest;
 mod input;
+mod mirrors;
 mod plan;
 mod registers;
 mod rss;
 mod rx;
 mod segment;
 mod session;
+mod slots;
 mod state;
 mod stream;
 mod switch;
 mod tx;
+mod unshared;
 mod witness;
 
 /// A name and what it stands for.
@@ -48,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("stream", stream::stream),
     ("switch", switch::switch),
     ("tx", tx::tx),
+    ("unshared", unshared::unshared),
 ];
 
 pub use config::config;
@@ -62,3 +66,4 @@ pub use state::state;
 pub use stream::stream;
 pub use switch::switch;
 pub use tx::tx;
+pub use unshared::unshared;

@@ -108,7 +108,11 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
 }
 
 /// A good frame with its header, or nearly so.
-fn offer(guest: &mut Guest, u: &mut Unstructured<'_>, driver: &mut Driver) -> Result<()> {
+pub(crate) fn offer(
+    guest: &mut Guest,
+    u: &mut Unstructured<'_>,
+    driver: &mut Driver,
+) -> Result<()> {
     let (frame, meta) = frames::frame(u)?;
     let mut header = frames::header(&meta);
     if rarely(u, 8)? {

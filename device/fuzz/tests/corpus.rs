@@ -51,4 +51,7 @@ macro_rules! replay {
     };
 }
 
-replay!(config, gateway, plan, registers, rss, rx, segment, session, state, stream, switch, tx);
+replay!(
+    config, gateway, plan, registers, rss, rx, segment, session, state, stream, switch, tx,
+    unshared
+);
