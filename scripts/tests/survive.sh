@@ -159,6 +159,12 @@ set -- $before $after
 check "the holder keeps as many descriptors as before ($1, $3), and no more memory ($2, $4 kB)" \
   test "$1" = "$3" -a "$4" -le $(($2 + 256))
 times=$(sed -n 's/.*worker goes on after \([0-9.]*\) ms.*/\1/p' "$GUEST_DIR/vnetd0.log" | sort -n)
-summary=$(awk '{ t[NR] = $1 } END { print NR " times, median " t[int((NR + 1) / 2)] " ms, longest " t[NR] " ms" }' <<<"$times")
+summary=$(awk '
+  { t[NR] = $1; over += $1 > 100 }
+  END {
+    print NR " times, median " t[int((NR + 1) / 2)] " ms, 95 % within " t[int((NR * 19 + 19) / 20)] \
+      " ms, longest " t[NR] " ms, " over + 0 " over 100 ms"
+  }' <<<"$times")
+summary+=", load $(cut -d' ' -f1-2 /proc/loadavg)"
 check "another worker was ready after: $summary" test "$(wc -l <<<"$times")" -ge "$kills"
 finish
