@@ -193,7 +193,8 @@ impl Holder<'_> {
                 self.heed(&mut worker, message)?;
             }
             if woken.ended {
-                self.since = Some(Instant::now());
+                // It may have died before it served.
+                self.since.get_or_insert_with(Instant::now);
                 let status = worker.employee.end().map_err(Error::Holder)?;
                 return Ok(self.judge(&worker, status));
             }
