@@ -13,6 +13,7 @@ MEM=512M            # guest memory
 MEMORY=shared       # private: QEMU keeps it to itself, and the card has to ask for it
 SMP=1               # guest CPUs
 FLAVOUR=cloud-amd64 # kernel
+GUEST=initramfs     # debian: a whole one on a disk, which loads the driver itself; see images/README.md
 ACCEL=auto          # kvm, tcg
 FILES=()            # host files to put into the guest's /root
 MTU_MAX=9000        # largest MTU that the device servers offer
@@ -31,6 +32,13 @@ VNETD_PIDS=()  # the running device servers, one per NIC
 # child CMD...: runs CMD in the background so that it dies with this shell, however that ends.
 child() {
   setpriv --pdeathsig KILL "$@" &
+}
+
+# host_program PROGRAM ARGUMENT...: one of the build root, on this side, in the background.
+host_program() {
+  local lib=$ROOT/usr/lib/x86_64-linux-gnu program=$1
+  shift
+  child "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$ROOT$program" "$@"
 }
 
 # slowness: how many times as long the kernel may take.
@@ -143,27 +151,63 @@ vnetd_start_all() {
   done
 }
 
+# guest_files DIR: copies there what this run adds to the guest's /root.
+guest_files() {
+  local file
+  for file in "${FILES[@]}"; do
+    cp -RL "$file" "$1/" || die "cannot read $file"
+  done
+}
+
 # The guest's file system: the common part, then a second archive with what this run adds.
 guest_initrd() {
-  local extra=$GUEST_DIR/extra file
+  local extra=$GUEST_DIR/extra
   mkdir -p "$extra/root"
   case " $NIC ${KINDS[*]} " in
     *' vnet '*) cp "${MODULE:-$CACHE/module-$FLAVOUR/vnet.ko}" "$extra/vnet.ko" ;;
   esac
-  for file in "${FILES[@]}"; do
-    cp -RL "$file" "$extra/root/" || die "cannot read $file"
-  done
+  guest_files "$extra/root"
   cat "$CACHE/initramfs-$FLAVOUR.cpio"
   (cd "$extra" && find . | "$ROOT/usr/bin/busybox" cpio -o -H newc 2>/dev/null)
   rm -rf "$extra"
 }
 
-# guest_start: returns when the guest takes commands. No driver is loaded yet.
-guest_start() {
-  local n nic pipe quiet=''
+# boot_initramfs: what QEMU boots, a file system in memory.
+boot_initramfs() {
+  local quiet=''
   # The checker of kobjects tells of each, and the console is slow. With five levels of page tables
   # KASAN, and with caches of objects kmemleak would be misled: see images/README.md.
   [ "$FLAVOUR" != debug ] || quiet='loglevel=6 no5lvl slab_debug=F'
+  guest_initrd >"$GUEST_DIR/initrd"
+  QEMU_ARGS+=(
+    -kernel "$CACHE/linux-$FLAVOUR/vmlinuz" -initrd "$GUEST_DIR/initrd"
+    -append "console=ttyS0 panic=-1 $quiet ${APPEND:-}"
+  )
+}
+
+# boot_debian: the same for a Debian on a disk. What this run adds is an archive on a second one.
+boot_debian() {
+  local dir=$CACHE/debian-$FLAVOUR extra=$GUEST_DIR/extra
+  # A comma in an option's value is written twice.
+  args_from debian.args DISK="${dir//,/,,}/disk.img"
+  if [ ${#FILES[@]} -gt 0 ]; then
+    mkdir "$extra"
+    guest_files "$extra"
+    tar -C "$extra" -cf "$GUEST_DIR/files.tar" .
+    rm -rf "$extra"
+    QEMU_ARGS+=(
+      -drive "file=${GUEST_DIR//,/,,}/files.tar,format=raw,if=none,id=files,readonly=on"
+      -device "virtio-blk-pci,drive=files"
+    )
+  fi
+  QEMU_ARGS+=(
+    -kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "root=/dev/vda rw console=ttyS0 ${APPEND:-}"
+  )
+}
+
+# guest_start: returns when the guest takes commands. Of those in memory none has a driver loaded yet.
+guest_start() {
+  local n nic pipe
   GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
   QEMU_ARGS=()
   args_from guest.args
@@ -193,7 +237,6 @@ guest_start() {
     mkfifo "$GUEST_DIR/$pipe.in" "$GUEST_DIR/$pipe.out"
     QEMU_ARGS+=(-chardev "pipe,id=$pipe,path=$GUEST_DIR/$pipe")
   done
-  guest_initrd >"$GUEST_DIR/initrd"
   QEMU_ARGS+=(
     -chardev "file,id=console,path=$GUEST_DIR/console.log" -serial chardev:console
     -mon "chardev=qmp,mode=control"
@@ -202,16 +245,15 @@ guest_start() {
     -device "virtserialport,chardev=control,name=vnet.control"
     -device "virtserialport,chardev=out,name=vnet.out"
     -device "virtserialport,chardev=err,name=vnet.err"
-    -kernel "$CACHE/linux-$FLAVOUR/vmlinuz" -initrd "$GUEST_DIR/initrd"
-    -append "console=ttyS0 panic=-1 $quiet ${APPEND:-}"
   )
+  "boot_$GUEST"
   # Opened for both directions a FIFO does not make its opener wait for the other side.
   exec {CONTROL_IN}<>"$GUEST_DIR/control.in" {control_both}<>"$GUEST_DIR/control.out"
   exec {QMP_IN}<>"$GUEST_DIR/qmp.in" {QMP_OUT}<>"$GUEST_DIR/qmp.out"
   child "$REPO/scripts/qemu" "${QEMU_ARGS[@]}" </dev/null >"$GUEST_DIR/qemu.log" 2>&1
   QEMU_PID=$!
   CONTROL_OUT=$control_both
-  if ! guest_answer "$((${BOOT_TIMEOUT:-90} * $(slowness)))" || [ "$ANSWER" != ready ]; then
+  if ! guest_ready; then
     cat "$GUEST_DIR/qemu.log" >&2
     tail -n 20 "$GUEST_DIR/console.log" >&2
     die "the guest did not come up"
@@ -220,6 +262,20 @@ guest_start() {
   exec {CONTROL_OUT}<"$GUEST_DIR/control.out" {control_both}>&-
   rm -f "$GUEST_DIR/initrd"
   qmp '{"execute":"qmp_capabilities"}' >/dev/null
+  [ ! -e "$GUEST_DIR/files.tar" ] || guest 'tar -xf /dev/vdb -C /root' || die "the files did not arrive"
+}
+
+# guest_ready: waits until the guest takes commands.
+guest_ready() {
+  local limit=90
+  [ "$GUEST" = initramfs ] || limit=400
+  guest_answer "$((${BOOT_TIMEOUT:-$limit} * $(slowness)))" && [ "$ANSWER" = ready ]
+}
+
+# guest_reboot: has a Debian guest reboot, and waits until it takes commands again.
+guest_reboot() {
+  guest_send reboot ''
+  guest_ready
 }
 
 # guest_answer SECONDS: reads one line from the agent into ANSWER; fails when the time is
@@ -339,13 +395,16 @@ end_process() {
 # guest_off: asks the guest to power off. One that has slept cannot (with QEMU 11.1 it cannot sleep
 # again either): that is switched off.
 guest_off() {
+  local limit=10
+  # systemd ends its services.
+  [ "$GUEST" = initramfs ] || limit=60
   [ -n "$QEMU_PID" ] || return 0
   if [ -e "$GUEST_DIR/slept" ]; then
     qmp '{"execute":"quit"}' >/dev/null
   else
     guest_send off ''
   fi
-  end_process "$QEMU_PID" 10
+  end_process "$QEMU_PID" $limit
   QEMU_PID=''
 }
 

@@ -8,13 +8,6 @@ BUSYBOX=$ROOT/usr/bin/busybox
 
 own_network "TAP"
 
-# host_program PROGRAM ARGUMENT...: one of the build root, on this side, in the background.
-host_program() {
-  local lib=$ROOT/usr/lib/x86_64-linux-gnu program=$1
-  shift
-  child "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$ROOT$program" "$@"
-}
-
 $BUSYBOX ip link set lo up
 check "a TAP interface can be made" "$BUSYBOX" tunctl -t vnettest
 $BUSYBOX ip addr add "$HOST/24" dev vnettest

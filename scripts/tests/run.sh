@@ -68,6 +68,9 @@ refused() {
 check "unknown option: one line" refused --nonsense 1
 check "unknown NIC: one line" refused --nic ne2000
 check "unknown flavour: one line" refused --kernel rt
+check "unknown guest: one line" refused --guest windows
+check "the debug kernel for a Debian guest: one line" refused --guest debian --kernel debug
+check "--ssh to the small guest: one line" refused --ssh 2222
 check "bad number: one line" refused --smp many
 check "missing file: one line" refused --file /does/not/exist --exec true
 
