@@ -36,7 +36,7 @@ count() {
   shark "$1" -Y "$2" -T fields -e frame.number >"$dir/numbers" && wc -l <"$dir/numbers"
 }
 
-VNETD_ARGS=(--control "$dir/control")
+VNETD_ARGS=(--control "$dir/control" --record "file=$dir/record.pcapng,size=4M,files=3")
 boot
 # From here on there are no frames but those of the test.
 guest_check "the guest is quiet" '
@@ -182,4 +182,20 @@ from_card 10000000 8"
 check "a full disk ends a capture, which is told" full_disk
 check "what there was room for can be read" some full.pcapng 'vnet.queue == "rx0"'
 guest_check "and the card does not care" 'pings; from_card 300000 9; to_card 300000'
+
+# From the start the card had all that passed written down, far more than fits.
+recorded() {
+  local files file last
+  # What is in the pipe gets to the disk while nothing else comes.
+  sleep 1
+  mapfile -t files < <(cd "$dir" && ls record-*.pcapng)
+  (cd "$dir" && ls -l "${files[@]}")
+  [ ${#files[@]} = 3 ] || return
+  last=${files[2]#record-}
+  [ "$((10#${last%.pcapng}))" -gt 10 ] || return
+  for file in "${files[@]}"; do
+    [ "$(stat -c %s "$dir/$file")" -lt 4300000 ] && found "$file" 0 _ws.malformed && some "$file" tcp || return
+  done
+}
+check "what passes is in the last files of a record" recorded
 finish

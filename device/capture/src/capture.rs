@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::bell::Bell;
 use crate::event::Event;
 use crate::recorder::Recorder;
+use crate::rotate::Rotation;
 use crate::select::Selection;
 use crate::spool::{spool, Spool};
 use crate::writer::Writer;
@@ -105,13 +106,29 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Begins to write a file, from its start.
+    /// Begins to write a file.
     pub fn start(config: Config, file: File) -> Result<Self, BadCapture> {
+        Self::begin(config, file, None)
+    }
+
+    /// Begins to write files, one after the other.
+    pub fn start_rotating(config: Config, files: Rotation) -> Result<Self, BadCapture> {
+        let file = files.next().map_err(BadCapture::File)?;
+        Self::begin(config, file, Some(files))
+    }
+
+    fn begin(config: Config, file: File, rotation: Option<Rotation>) -> Result<Self, BadCapture> {
         let (spool, items) = spool();
         let progress: Arc<Mutex<Progress>> = Arc::default();
         let shared = Arc::clone(&spool.shared);
-        let writer = Writer::new(file, config.clone(), shared, Arc::clone(&progress))
-            .map_err(BadCapture::File)?;
+        let writer = Writer::new(
+            file,
+            rotation,
+            config.clone(),
+            shared,
+            Arc::clone(&progress),
+        )
+        .map_err(BadCapture::File)?;
         let (alive, ended) = channel::<()>();
         thread::Builder::new()
             .name("vnet-capture".into())

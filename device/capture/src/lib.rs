@@ -23,6 +23,7 @@ mod event;
 mod parcel;
 mod pcapng;
 mod recorder;
+mod rotate;
 mod select;
 mod spool;
 mod time;
@@ -34,6 +35,7 @@ pub use comment::{Comment, Offset};
 pub use event::{Event, What};
 pub use parcel::{Chain, Stages};
 pub use recorder::Recorder;
+pub use rotate::Rotation;
 pub use select::{queue_name, BadSelection, Selection};
 pub use time::now;
 

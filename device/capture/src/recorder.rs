@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::VolatileSlice;
 use vnet_backend::Frame;
-use vnet_contract::hdr::FlowHash;
+use vnet_contract::hdr::{FlowHash, HASH_NONE};
 
 use crate::bell::Bell;
 use crate::now;
@@ -15,6 +15,11 @@ use crate::spool::Spool;
 
 /// Load of frames that wait for their interrupt, at which they wait no longer.
 const MAX_WAITING: usize = 2 << 20;
+
+const NO_HASH: FlowHash = FlowHash {
+    value: 0,
+    report: HASH_NONE,
+};
 
 /// Keeps the frames of one queue. Called with the lock of its pair held, and never waits.
 ///
@@ -80,11 +85,7 @@ impl Recorder {
 
     /// The backend took this frame. True: its descriptors are wanted, too.
     pub fn sent(&mut self, frame: &Frame<'_>) -> bool {
-        let none = FlowHash {
-            value: 0,
-            report: 0,
-        };
-        self.keep(None, frame, none)
+        self.keep(None, frame, NO_HASH)
     }
 
     /// This frame was received, and begins with `head`. True: its descriptors are wanted, too.
@@ -98,6 +99,24 @@ impl Recorder {
         let kept = self.keep(head, frame, hash);
         self.stages.backend = self.stages.done;
         kept
+    }
+
+    /// This frame passed, of which nothing else is known: where there is no ring.
+    pub fn passed(&mut self, frame: &Frame<'_>) {
+        let now = now();
+        self.stages = Stages {
+            backend: now,
+            done: now,
+            ..Stages::default()
+        };
+        self.keep(None, frame, NO_HASH);
+    }
+
+    /// That was all for now of what [passed](Self::passed).
+    pub fn hand_over(&mut self) {
+        if !self.parcel.records.is_empty() {
+            self.send();
+        }
     }
 
     /// The chain that begins with the descriptor `head` is one of the last frame.

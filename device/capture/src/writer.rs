@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The thread that writes the file.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use crate::event::Event;
 use crate::parcel::{Parcel, Record};
 use crate::pcapng::{Blocks, Interface, Origin, Packet, Statistics, ETHERNET, USER0};
 use crate::queue_name;
+use crate::rotate::Rotation;
 use crate::spool::{Item, Shared, QUEUES};
 use crate::time::{epoch, now};
 
@@ -25,12 +27,17 @@ use crate::time::{epoch, now};
 const CHUNK: usize = 256 * 1024;
 /// How often the thread looks up when nothing comes.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Nanoseconds for which frames wait for others that passed before them: those of a batch come when its
+/// interrupt is raised, which is sooner for one queue than for another.
+const HOLD: u64 = 5_000_000;
 /// Bit where the queue begins in the id of a frame.
 const ID_QUEUE: u32 = 48;
 
 /// Writes blocks, whole ones only as far as that can be.
 pub(crate) struct Writer {
     file: File,
+    /// What comes after the file.
+    rotation: Option<Rotation>,
     /// Bytes of the file that are whole blocks.
     whole: u64,
     /// Those of them that were written here.
@@ -47,11 +54,28 @@ pub(crate) struct Writer {
     start: u64,
     comment: String,
     frames: u64,
+    /// What waits for its turn, by time and by number.
+    held: BTreeMap<(u64, u64), Held>,
+    number: u64,
+}
+
+enum Held {
+    Frame(Arc<Parcel>, usize),
+    Event(Event),
+}
+
+/// When a frame passed between card and backend.
+fn passed_at(queue: u16, record: &Record) -> u64 {
+    match kind(queue) {
+        Kind::Tx => record.stages.backend,
+        Kind::Rx => record.stages.done,
+    }
 }
 
 impl Writer {
     pub(crate) fn new(
         file: File,
+        rotation: Option<Rotation>,
         config: Config,
         shared: Arc<Shared>,
         progress: Arc<Mutex<Progress>>,
@@ -60,6 +84,7 @@ impl Writer {
         let whole = file.metadata().map_or(0, |data| data.len());
         let mut writer = Self {
             file,
+            rotation,
             whole,
             written: 0,
             blocks: Blocks::default(),
@@ -73,16 +98,38 @@ impl Writer {
             start: now(),
             comment: String::new(),
             frames: 0,
+            held: BTreeMap::new(),
+            number: 0,
         };
-        writer.blocks.section();
-        for queue in 0..2 * writer.config.pairs {
-            if writer.config.selection.covers(queue) {
-                writer.interface(queue);
-            }
-        }
+        writer.begin();
         // What cannot be written at all is told at once.
         writer.flush()?;
         Ok(writer)
+    }
+
+    /// Begins a file.
+    fn begin(&mut self) {
+        self.interfaces = [None; QUEUES];
+        (self.events, self.next) = (None, 0);
+        self.blocks.section();
+        for queue in 0..2 * self.config.pairs {
+            if self.config.selection.covers(queue) {
+                self.interface(queue);
+            }
+        }
+    }
+
+    /// Begins the next file, if this one is as long as it may be. To be called between two frames.
+    fn rotate(&mut self) -> io::Result<()> {
+        let full = |rotation: &&Rotation| self.whole >= rotation.size;
+        if let Some(rotation) = self.rotation.as_ref().filter(full) {
+            let next = rotation.next()?;
+            self.close()?;
+            self.file = next;
+            self.whole = 0;
+            self.begin();
+        }
+        Ok(())
     }
 
     /// Writes what comes until nothing more is wanted.
@@ -108,7 +155,11 @@ impl Writer {
                     if self.shared.over.load(Ordering::Acquire) {
                         break End::Stopped;
                     }
-                    match items.recv_timeout(PERIOD) {
+                    let patience = match self.held.is_empty() {
+                        true => PERIOD,
+                        false => Duration::from_nanos(HOLD),
+                    };
+                    match items.recv_timeout(patience) {
                         Ok(item) => Some(item),
                         Err(RecvTimeoutError::Timeout) => None,
                         Err(RecvTimeoutError::Disconnected) => break End::Stopped,
@@ -116,35 +167,68 @@ impl Writer {
                 }
             };
             match item {
-                Some(Item::Parcel(parcel)) => {
-                    let done = self.parcel(&parcel);
-                    self.shared.release(parcel.load());
-                    if done? {
-                        break End::Count;
-                    }
-                }
-                Some(Item::Event(event)) => self.event(&event)?,
+                Some(Item::Parcel(parcel)) => self.hold_frames(parcel),
+                Some(Item::Event(event)) => self.hold(event.time, Held::Event(event)),
                 Some(Item::Nudge) | None => {}
+            }
+            if self.write_until(now().saturating_sub(HOLD))? {
+                break End::Count;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 break End::Time;
             }
         };
         self.shared.over.store(true, Ordering::Relaxed);
+        if end != End::Count {
+            self.write_until(u64::MAX)?;
+        }
         self.close()?;
         Ok(end)
     }
 
-    /// Writes the frames of a queue; true: there were as many now as are wanted.
-    fn parcel(&mut self, parcel: &Parcel) -> io::Result<bool> {
-        let Some(interface) = self.interface(parcel.queue) else {
-            return Ok(false);
-        };
-        for record in &parcel.records {
-            self.record(interface, parcel, record);
-            self.frames += 1;
-            if self.blocks.bytes().len() >= CHUNK {
+    /// Bytes that are written at a time: of a small file, no more than there is room for.
+    fn chunk(&self) -> usize {
+        let room = self
+            .rotation
+            .as_ref()
+            .map(|rotation| rotation.size.saturating_sub(self.whole));
+        room.map_or(CHUNK, |room| {
+            usize::try_from(room).map_or(CHUNK, |room| room.clamp(1, CHUNK))
+        })
+    }
+
+    /// Keeps the frames of a queue until it is their turn.
+    fn hold_frames(&mut self, parcel: Parcel) {
+        let parcel = Arc::new(parcel);
+        for (index, record) in parcel.records.iter().enumerate() {
+            let time = passed_at(parcel.queue, record);
+            self.hold(time, Held::Frame(Arc::clone(&parcel), index));
+        }
+    }
+
+    fn hold(&mut self, time: u64, held: Held) {
+        self.number += 1;
+        self.held.insert((time, self.number), held);
+    }
+
+    /// Writes what is of this time or before; true: there were as many frames now as are wanted.
+    fn write_until(&mut self, time: u64) -> io::Result<bool> {
+        while let Some(first) = self.held.first_entry() {
+            if first.key().0 > time {
+                return Ok(false);
+            }
+            match first.remove() {
+                Held::Event(event) => self.event(&event),
+                Held::Frame(parcel, index) => {
+                    self.frame(&parcel, index);
+                    if let Some(parcel) = Arc::into_inner(parcel) {
+                        self.shared.release(parcel.load());
+                    }
+                }
+            }
+            if self.blocks.bytes().len() >= self.chunk() {
                 self.flush()?;
+                self.rotate()?;
             }
             if self.config.count.is_some_and(|count| self.frames >= count) {
                 return Ok(true);
@@ -153,13 +237,17 @@ impl Writer {
         Ok(false)
     }
 
+    fn frame(&mut self, parcel: &Parcel, index: usize) {
+        // Of a queue that the card has.
+        if let Some(interface) = self.interface(parcel.queue) {
+            self.record(interface, parcel, &parcel.records[index]);
+            self.frames += 1;
+        }
+    }
+
     fn record(&mut self, interface: u32, parcel: &Parcel, record: &Record) {
         let outbound = kind(parcel.queue) == Kind::Tx;
-        // When it passed between card and backend.
-        let time = match outbound {
-            true => record.stages.backend,
-            false => record.stages.done,
-        };
+        let time = passed_at(parcel.queue, record);
         let words = Words {
             queue: parcel.queue,
             thread: &parcel.thread,
@@ -189,7 +277,7 @@ impl Writer {
         });
     }
 
-    fn event(&mut self, event: &Event) -> io::Result<()> {
+    fn event(&mut self, event: &Event) {
         let interface = *self.events.get_or_insert_with(|| {
             self.blocks.interface(&Interface {
                 link: USER0,
@@ -210,10 +298,6 @@ impl Writer {
             comment: &text,
             origin: None,
         });
-        match self.blocks.bytes().len() >= CHUNK {
-            true => self.flush(),
-            false => Ok(()),
-        }
     }
 
     /// The interface of a queue.

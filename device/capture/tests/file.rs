@@ -189,6 +189,7 @@ fn a_frame_is_in_the_file_with_all_that_is_known_of_it() {
     ];
     assert_eq!(found.interfaces, names);
     assert_eq!(found.statistics, [(1, 0), (0, 0), (0, 0), (2, 0)]);
+    assert!(found.packets.is_sorted_by_key(|packet| packet.time));
     let [long, short, received, event] = &found.packets[..] else {
         panic!("{} packets", found.packets.len());
     };

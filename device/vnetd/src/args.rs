@@ -104,6 +104,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LINE")]
     pub(crate) shape: Option<vnet_shape::Config>,
 
+    /// Files that all frames are written to, in pcapng: file=PATH,size=64M,files=8,snaplen=96,queue=tx,
+    /// where the file may stand alone. Each is called PATH with a number, has so many bytes, and so many
+    /// are kept; see docs/capture.md
+    #[arg(long, value_name = "FILES")]
+    pub(crate) record: Option<vnet_record::Config>,
+
     /// MAC address of the card [default: made from the path of the socket]
     #[arg(long)]
     pub(crate) mac: Option<Mac>,

@@ -13,6 +13,7 @@ use vnet_backend::Endpoint;
 use vnet_capture::Capture;
 use vnet_card::{Card, Config, Operator, Options, Sanitizer};
 use vnet_faults::{Faults, Faulty};
+use vnet_record::Recorded;
 use vnet_session::{Control, Session, SharedCard, Socket};
 use vnet_shape::Shaped;
 
@@ -238,15 +239,23 @@ pub(crate) fn card(
     }
 }
 
-/// What stands at the end of the line that the arguments describe, if they describe one. Then `place`
-/// has its counters.
-pub(crate) fn shaped(args: &Args, endpoint: Box<dyn Endpoint>, place: &Shape) -> Box<dyn Endpoint> {
-    let Some(shape) = args.shape else {
-        return endpoint;
-    };
-    let shaped = Shaped::new(endpoint, shape);
-    place.set(Some(shaped.counters()));
-    Box::new(shaped)
+/// A backend with what the arguments put before it: a line, and whoever writes down what the card sends there
+/// and gets from there. `place` has the counters of the line, if there is one.
+pub(crate) fn shaped(
+    args: &Args,
+    mut endpoint: Box<dyn Endpoint>,
+    place: &Shape,
+) -> Box<dyn Endpoint> {
+    if let Some(shape) = args.shape {
+        let shaped = Shaped::new(endpoint, shape);
+        place.set(Some(shaped.counters()));
+        endpoint = Box::new(shaped);
+    }
+    if let Some(record) = &args.record {
+        let name = args.name();
+        endpoint = Box::new(Recorded::new(endpoint, record.clone(), name.as_str()));
+    }
+    endpoint
 }
 
 /// Names the backend that cannot be used.
