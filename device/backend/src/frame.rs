@@ -91,8 +91,16 @@ pub struct Frame<'a> {
 
 impl Frame<'_> {
     /// Copies the frame to the start of `out`, as far as it fits, and returns the number of bytes.
+    #[inline]
     pub fn read(&self, out: &mut [u8]) -> usize {
-        self.read_at(0, out)
+        // Where all of it is in the first part, as the start of a frame tends to be.
+        match self.parts.first() {
+            Some(part) if part.len() >= out.len() => {
+                part.copy_to(out);
+                out.len()
+            }
+            _ => self.read_at(0, out),
+        }
     }
 
     /// The same for the bytes from `offset` on.

@@ -60,21 +60,17 @@ pub(crate) fn walk<'m>(
         return Err(Fault::new(Error::DescIndex, head));
     }
     let first = ring.descriptor(view, head)?;
-    // Most chains are one buffer in one range of memory. With that apart, what they cost is a fifth
-    // less for a small frame.
-    let (flags, access) = direction.asks();
-    let len = first.len as usize;
-    if first.flags == flags && (1..=max_bytes).contains(&len) {
-        if let Some(part) = view.finder.slice(first.addr, len, access) {
-            parts.push(part);
-            return Ok(Chain {
-                head,
-                descriptors: 1,
-                bytes: len,
-                first: len,
-                parts_end: parts.len(),
-            });
-        }
+    // With that apart, what a chain costs is a fifth less for a small frame.
+    if let Some(part) = single(view, &first, direction, max_bytes) {
+        let bytes = part.len();
+        parts.push(part);
+        return Ok(Chain {
+            head,
+            descriptors: 1,
+            bytes,
+            first: bytes,
+            parts_end: parts.len(),
+        });
     }
     let before = parts.len();
     let walk = Walk {
@@ -127,6 +123,22 @@ pub(crate) fn find<'m>(
         None => scattered(view.mem(), addr, len, access, parts)?,
     }
     Some(())
+}
+
+/// The buffer of a chain that is one buffer in one range of memory, as most are, by its first descriptor.
+#[inline]
+pub(crate) fn single<'m>(
+    view: &mut View<'m>,
+    first: &Desc,
+    direction: Direction,
+    max_bytes: usize,
+) -> Option<VolatileSlice<'m>> {
+    let (flags, access) = direction.asks();
+    let len = first.len as usize;
+    if first.flags != flags || !(1..=max_bytes).contains(&len) {
+        return None;
+    }
+    view.finder.slice(first.addr, len, access)
 }
 
 struct Walk {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The receive queue: frames of a backend, into the guest's buffers.
 
+use std::slice::from_ref;
+
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta, Queue, Room, RxRing, MAX_FRAME};
 use vnet_capture::Recorder;
@@ -10,7 +12,7 @@ use vnet_contract::queue::{Error, Kind, MAX_RX_CHAIN};
 use vnet_dma::DmaMap;
 use vnet_faults::Site;
 
-use crate::chain::{walk, Chain, Direction};
+use crate::chain::{single, walk, Chain, Direction};
 use crate::header;
 use crate::progress::{Progress, Recovered};
 use crate::record::{describe, Followers};
@@ -201,6 +203,7 @@ impl Rx {
             unpublished: 0,
             parts: self.parts.take(),
             start: 0,
+            single: None,
             header: self.header.take(),
             split: self.split.as_mut(),
             heads: self.heads.take(),
@@ -301,6 +304,26 @@ struct Lent {
     overflows: bool,
 }
 
+/// A chain of one buffer in one range of memory, as most are, that waits for a frame.
+#[derive(Clone, Copy, Debug)]
+struct Single<'b> {
+    head: u16,
+    /// The place of the per-packet header, and what is behind it.
+    header: VolatileSlice<'b>,
+    room: VolatileSlice<'b>,
+}
+
+/// The room that is lent: that of the single chain, or else of the others.
+#[inline]
+fn lent_parts<'a, 'b>(
+    single: &'a Option<Single<'b>>,
+    others: &'a [VolatileSlice<'b>],
+) -> &'a [VolatileSlice<'b>] {
+    single
+        .as_ref()
+        .map_or(others, |single| from_ref(&single.room))
+}
+
 /// One batch: chains that were taken from the ring and wait for a frame.
 struct Batch<'b> {
     ring: &'b mut Ring,
@@ -325,6 +348,8 @@ struct Batch<'b> {
     /// of the header, which is at the start of the first one.
     parts: Vec<VolatileSlice<'b>>,
     start: usize,
+    /// In place of all of these, the only chain that waits: most never need to get there.
+    single: Option<Single<'b>>,
     header: Vec<VolatileSlice<'b>>,
     /// With header split: a header buffer for each of the chains, whose parts and bytes then are
     /// those behind it. The first `lead` bytes that a frame has there are lent too; they take the
@@ -341,15 +366,16 @@ struct Batch<'b> {
 impl Batch<'_> {
     /// Number of chains that wait.
     fn waiting(&self) -> usize {
-        self.chains.len() - self.first
+        self.chains.len() - self.first + usize::from(self.single.is_some())
     }
 
     /// Bytes of a frame that fit the chains that wait.
     fn capacity(&self) -> usize {
-        match self.split {
-            None => self.posted.saturating_sub(self.header_len),
+        match (&self.single, &self.split) {
+            (Some(single), _) => single.room.len(),
+            (None, None) => self.posted.saturating_sub(self.header_len),
             // However much of it will be in the header buffer.
-            Some(_) => self.posted,
+            (None, Some(_)) => self.posted,
         }
     }
 
@@ -358,9 +384,68 @@ impl Batch<'_> {
         self.outcome.frames + self.outcome.drops + self.outcome.handed == 0
     }
 
+    /// Takes the next chain if none waits, it is a single buffer, and nobody wants headers apart or to be
+    /// told of frames. Any other, and what is wrong with it, is for [`Self::gather_several`].
+    #[inline]
+    fn take_single(&mut self) -> Result<(), Fault> {
+        let plain = self.split.is_none() && self.followers.is_none();
+        if !plain || self.waiting() > 0 || self.budget.is_spent() {
+            return Ok(());
+        }
+        let Some(head) = self.ring.take(&self.view)? else {
+            return Ok(());
+        };
+        let desc = (head < self.ring.size()).then(|| self.ring.descriptor(&self.view, head));
+        let parts = desc
+            .and_then(Result::ok)
+            .and_then(|desc| single(&mut self.view, &desc, Direction::Write, MAX_RX_CHAIN))
+            .and_then(|part| part.split_at(self.header_len).ok());
+        match parts {
+            Some((header, room)) if !room.is_empty() => {
+                self.budget.spend(0, 0, 1);
+                self.single = Some(Single { head, header, room });
+            }
+            _ => self.ring.give_back(1),
+        }
+        Ok(())
+    }
+
+    /// Puts it where it can be one of several.
+    fn spill(&mut self) {
+        let Some(Single { head, header, room }) = self.single.take() else {
+            return;
+        };
+        let bytes = header.len() + room.len();
+        self.header.clear();
+        self.header.push(header);
+        self.start = self.parts.len();
+        self.parts.push(room);
+        self.posted += bytes;
+        self.chains.push(Chain {
+            head,
+            descriptors: 1,
+            bytes,
+            first: bytes,
+            parts_end: self.parts.len(),
+        });
+    }
+
     /// Takes chains until `len` bytes fit, or it is clear that they never will. Else says what has
     /// to come first.
+    #[inline]
     fn gather(&mut self, len: usize) -> Result<Option<Waits>, Fault> {
+        self.take_single()?;
+        if let Some(single) = &self.single {
+            if len <= single.room.len() {
+                return Ok(None);
+            }
+        }
+        self.spill();
+        self.gather_several(len)
+    }
+
+    #[inline(never)]
+    fn gather_several(&mut self, len: usize) -> Result<Option<Waits>, Fault> {
         while self.capacity() < len {
             if self.waiting() > 0 && !self.mergeable {
                 // One chain holds the frame, or nothing does.
@@ -518,6 +603,40 @@ impl Batch<'_> {
         }
     }
 
+    /// Hands a frame of `len` bytes, which fits, to the driver in the only chain that waits.
+    #[inline]
+    fn deliver_single(
+        &mut self,
+        single: Single<'_>,
+        len: usize,
+        mut hdr: NetHdr,
+    ) -> Result<(), Fault> {
+        let used = self.header_len + len;
+        self.ring
+            .put_used(&self.view, self.unpublished, single.head, used as u32)?;
+        hdr.num_buffers = 1;
+        self.write_header(&hdr, from_ref(&single.header));
+        self.single = None;
+        self.unpublished += 1;
+        Ok(())
+    }
+
+    /// Writes the per-packet header, which these places have room for.
+    #[inline]
+    fn write_header(&self, hdr: &NetHdr, places: &[VolatileSlice<'_>]) {
+        let mut bytes = [0; MAX_HEADER];
+        let (base, rest) = bytes.split_at_mut(hdr::SIZE);
+        base.copy_from_slice(&hdr.to_bytes());
+        if self.features & HASH_REPORT != 0 {
+            rest[..hdr::HASH_SIZE].copy_from_slice(&self.hash.to_bytes());
+        }
+        let mut bytes = &bytes[..self.header_len];
+        for place in places {
+            place.copy_from(bytes);
+            bytes = &bytes[place.len().min(bytes.len())..];
+        }
+    }
+
     /// Hands a frame of `len` bytes, which fits, to the driver. With header split, so many of them
     /// are `in_head`.
     fn deliver(
@@ -549,18 +668,7 @@ impl Batch<'_> {
             }
         }
         hdr.num_buffers = count;
-        let mut bytes = [0; MAX_HEADER];
-        let (base, rest) = bytes.split_at_mut(hdr::SIZE);
-        base.copy_from_slice(&hdr.to_bytes());
-        if self.features & HASH_REPORT != 0 {
-            rest[..hdr::HASH_SIZE].copy_from_slice(&self.hash.to_bytes());
-        }
-        let bytes = &bytes[..self.header_len];
-        let mut done = 0;
-        for place in &self.header {
-            place.copy_from(&bytes[done..]);
-            done += place.len().min(bytes.len() - done);
-        }
+        self.write_header(&hdr, &self.header);
         self.unpublished += count;
         if self.followers.is_some() {
             self.tell(len, meta, in_head, count);
@@ -630,14 +738,16 @@ impl RxRing for Batch<'_> {
             // Within the overflow, which takes the longest frame.
             Some(short) => Some(self.overflow.subslice(0, short).ok()?),
         };
-        self.parts.extend(overflow);
-        self.lend_header();
         self.lent = Some(Lent {
             len: capacity.max(len),
             overflows: overflow.is_some(),
         });
+        if self.single.is_none() {
+            self.parts.extend(overflow);
+            self.lend_header();
+        }
         Some(Room {
-            parts: &self.parts[self.first_part()..],
+            parts: lent_parts(&self.single, &self.parts[self.first_part()..]),
         })
     }
 
@@ -651,15 +761,18 @@ impl RxRing for Batch<'_> {
             self.outcome.drops += 1;
             return;
         }
-        let parts = &self.parts[self.first_part()..];
         let mut start = [0; FRAME_START];
         // Only the address is needed if nobody looks at the rest.
         let most = match (&self.steer, &self.split) {
             (None, None) => header::ETH_HLEN,
             _ => FRAME_START,
         };
-        let frame = Frame { meta, len, parts };
         let start = &mut start[..most.min(len)];
+        let frame = Frame {
+            meta,
+            len,
+            parts: lent_parts(&self.single, &self.parts[self.first_part()..]),
+        };
         frame.read(start);
         if let Some(steer) = &mut self.steer {
             match steer.steer(start, &frame) {
@@ -683,8 +796,14 @@ impl RxRing for Batch<'_> {
             self.outcome.drops += 1;
             return;
         };
-        let in_head = self.split(start, len, &mut hdr);
-        match self.deliver(len, meta, hdr, in_head) {
+        let delivered = match self.single {
+            Some(single) => self.deliver_single(single, len, hdr),
+            None => {
+                let in_head = self.split(start, len, &mut hdr);
+                self.deliver(len, meta, hdr, in_head)
+            }
+        };
+        match delivered {
             Ok(()) => {
                 self.outcome.frames += 1;
                 self.outcome.bytes += len as u64;

@@ -67,21 +67,36 @@ impl<'m, T: AtomicAccess> Array<'m, T> {
     /// Reads the number at `index`, which must be below the length.
     #[inline]
     pub(crate) fn load(&self, index: usize) -> Result<T, Fault> {
-        let flat = self.flat.as_ref();
-        match flat.map(|s| s.load(index * size_of::<T>(), Ordering::Relaxed)) {
-            Some(Ok(value)) => Ok(value),
-            _ => load(self.mem, self.at(index), Ordering::Relaxed),
+        if let Some(flat) = &self.flat {
+            if let Ok(value) = flat.load(index * size_of::<T>(), Ordering::Relaxed) {
+                return Ok(value);
+            }
         }
+        self.load_scattered(index)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn load_scattered(&self, index: usize) -> Result<T, Fault> {
+        load(self.mem, self.at(index), Ordering::Relaxed)
     }
 
     /// Writes the number at `index`, which must be below the length.
     #[inline]
     pub(crate) fn store(&self, index: usize, value: T) -> Result<(), Fault> {
-        let flat = self.flat.as_ref();
-        match flat.map(|s| s.store(value, index * size_of::<T>(), Ordering::Relaxed)) {
-            Some(Ok(())) => Ok(()),
-            _ => store(self.mem, value, self.at(index), Ordering::Relaxed),
+        if let Some(flat) = &self.flat {
+            let at = index * size_of::<T>();
+            if flat.store(value, at, Ordering::Relaxed).is_ok() {
+                return Ok(());
+            }
         }
+        self.store_scattered(index, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_scattered(&self, index: usize, value: T) -> Result<(), Fault> {
+        store(self.mem, value, self.at(index), Ordering::Relaxed)
     }
 }
 
