@@ -40,7 +40,11 @@ mod cpu;
 mod device;
 pub mod dma;
 pub mod ethtool;
+mod features;
+mod locked;
 mod mac;
+mod message;
+mod operations;
 mod page_pool;
 pub mod pci;
 mod percpu;
@@ -64,17 +68,15 @@ pub use channel::{
     Polled, //
 };
 pub use cpu::online_cpus;
-pub use device::{
-    Features,
-    Level,
-    Locked,
-    NetDevice,
-    Operations, //
-};
+pub use device::NetDevice;
+pub use features::Features;
+pub use locked::Locked;
 pub use mac::{
     AddressList,
     RxMode, //
 };
+pub use message::Level;
+pub use operations::Operations;
 pub use page_pool::{
     PoolBuffer,
     PoolParams,
