@@ -17,7 +17,7 @@ fi
 $BUSYBOX ip route add default via 10.99.0.254 dev vnettest
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vnet-debian.XXXXXX")
-trap 'pages_end; rm -rf "$dir"' EXIT
+trap 'pages_end; passt_stop; rm -rf "$dir"' EXIT
 
 port=8022
 # Not in a check, with whose shell it would end.
