@@ -40,7 +40,7 @@ pub(crate) struct Private<T: Operations> {
 /// The `struct net_device` is valid, and its private area holds an initialized `Private<T>`.
 ///
 /// Shared by all callbacks, which run at the same time: what only some contexts may do takes a [`Locked`] device, a
-/// [`Napi`] or a [`TxQueue`]. All other methods are for any context, unless they say otherwise.
+/// [`Napi`](crate::Napi) or a [`TxQueue`](crate::TxQueue). All other methods are for any context, unless they say otherwise.
 ///
 /// # Examples
 ///

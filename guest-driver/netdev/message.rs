@@ -4,7 +4,7 @@
 
 /// How important a message is.
 ///
-/// What [`NetDevice::print`] takes; [`crate::info`], [`crate::err`] and [`crate::debug`] have it in their names.
+/// What [`NetDevice::print`](crate::NetDevice::print) takes; [`crate::info`], [`crate::err`] and [`crate::debug`] have it in their names.
 ///
 /// # Examples
 ///
@@ -24,7 +24,7 @@ pub enum Level {
     Debug,
 }
 
-/// Prints an error message of a [`NetDevice`].
+/// Prints an error message of a [`NetDevice`](crate::NetDevice).
 #[macro_export]
 macro_rules! err {
     ($dev:expr, $($f:tt)*) => {
@@ -32,7 +32,7 @@ macro_rules! err {
     };
 }
 
-/// Prints a message of a [`NetDevice`].
+/// Prints a message of a [`NetDevice`](crate::NetDevice).
 #[macro_export]
 macro_rules! info {
     ($dev:expr, $($f:tt)*) => {
@@ -40,7 +40,7 @@ macro_rules! info {
     };
 }
 
-/// Prints a debug message of a [`NetDevice`].
+/// Prints a debug message of a [`NetDevice`](crate::NetDevice).
 #[macro_export]
 macro_rules! debug {
     ($dev:expr, $($f:tt)*) => {
