@@ -43,6 +43,8 @@ pub(crate) struct Port {
     shared: bool,
     /// The worker is to be woken when the peer has room.
     blocked: bool,
+    /// The guest has frames that found no room. It is tried with them again when the worker is woken.
+    refused: bool,
     /// When frames that wait for the peer have waited long enough.
     due: Option<Instant>,
     /// A frame waits for room in the guest's ring.
@@ -66,6 +68,7 @@ impl Port {
             receiver: receives.then(Decoder::default),
             shared,
             blocked: false,
+            refused: false,
             due: None,
             waiting: false,
             more: false,
@@ -94,7 +97,7 @@ impl Port {
             // Fails if it is not in there.
             let _ = delete(&self.epoll, old.socket());
         }
-        (self.blocked, self.due) = (false, None);
+        (self.blocked, self.refused, self.due) = (false, false, None);
         (self.waiting, self.more) = (false, false);
         if let Some(decoder) = &mut self.receiver {
             decoder.restart();
@@ -129,6 +132,8 @@ impl Port {
         }
         let flushed = connection.outgoing().flush(connection.socket());
         match flushed {
+            // There was no room a moment ago, and now there is: it is the room that wakes the worker.
+            Ok(true) if std::mem::take(&mut self.refused) => {}
             Ok(true) => self.wait_for_room(connection, false),
             Ok(false) => {}
             Err(error) => connection.end(End::Failed(error)),
@@ -173,6 +178,7 @@ impl Queue for Port {
         });
         let left = batch.len() - sent;
         self.wait_for_room(&connection, rest || left > 0);
+        self.refused = left > 0;
         self.due = stuck.map(|since| since + STALL);
         let given_up = self.due.is_some_and(|due| due <= Instant::now());
         if left > 0 && (given_up || connection.is_over()) {

@@ -212,6 +212,23 @@ fn a_peer_that_does_not_read_makes_frames_wait_and_then_loses_them() {
 }
 
 #[test]
+fn room_that_comes_in_the_middle_of_a_round_wakes_the_worker() {
+    // Not the first queue: nothing but room wakes this one.
+    let (_place, _stream, mut ports, mut peer) = connected(2);
+    let port = ports[1].as_mut();
+    let frame = [7; 9000];
+    while send(port, &frame) {}
+    peer.set_nonblocking(true).unwrap();
+    while peer.read(&mut [0; 65536]).is_ok() {}
+    // The rest of a frame that was sent in part may go out here, but the one that was refused cannot.
+    assert_eq!(receive(port).len(), 0);
+    assert!(is_ready(port));
+    assert!(send(port, &frame));
+    assert_eq!(receive(port).len(), 0);
+    assert!(!is_ready(port));
+}
+
+#[test]
 fn a_length_that_no_frame_has_ends_the_connection_only() {
     let (place, stream, mut ports, mut peer) = connected(1);
     let port = ports[0].as_mut();
