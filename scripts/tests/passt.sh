@@ -14,7 +14,9 @@ for groups in "0 2147483647" "0 0"; do
 done
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vnet-passt.XXXXXX")
-trap 'guest_stop; rm -rf "$dir"' EXIT
+PASST=''
+# It does not end with this shell as others do: who changes his user is not told.
+trap 'guest_stop; [ -z "$PASST" ] || kill "$PASST"; rm -rf "$dir"' EXIT
 
 # What the guest knows the host as, and its port on the host.
 peer=10.88.0.1 inside=8022
