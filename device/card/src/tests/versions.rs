@@ -5,7 +5,7 @@
 //! offset, and the bytes there that are not all zero. When what is written down changes, what is
 //! written now is kept as a further file:
 //!
-//!     VNET_STATE=$PWD/card/src/tests/state-4.txt cargo test -p vnet-card state -- --ignored
+//!     VNET_STATE=$PWD/card/src/tests/state-4.txt cargo test -p vnet-card every_version
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -125,6 +125,10 @@ fn the_state_of_every_version_is_gone_on_with() {
 fn every_version_can_go_on_with_the_state() {
     let shelter = Shelter::new();
     let _b = set_up(&shelter);
+    if let Ok(path) = std::env::var("VNET_STATE") {
+        let head = "# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0\n";
+        std::fs::write(path, head.to_owned() + &dump(&shelter.memory)).unwrap();
+    }
     let now = records(&shelter.memory);
     for text in STATES {
         let older = load(text);
@@ -150,14 +154,4 @@ fn every_version_can_go_on_with_the_state() {
         assert_eq!(now[9..13], then[9..13], "used index of queue 1");
         assert_eq!(now[25..], then[25..], "counters of queue 1");
     }
-}
-
-#[test]
-#[ignore = "writes the state of this version"]
-fn state() {
-    let shelter = Shelter::new();
-    let _b = set_up(&shelter);
-    let head = "# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0\n";
-    let path = std::env::var("VNET_STATE").unwrap();
-    std::fs::write(path, head.to_owned() + &dump(&shelter.memory)).unwrap();
 }
