@@ -127,9 +127,12 @@ impl<'a, T: Operations> Locked<'a, T> {
         }
     }
 
-    /// Lets the stack fill the transmit queues in use.
+    /// Lets the stack fill the transmit queues.
+    ///
+    /// Those that are not in use too, which it gives no frames: its watchdog looks at every queue that
+    /// the device has, and to it one that was stopped when it was last in use is stuck.
     pub fn start_tx(&self) {
-        for i in 0..self.active_channels() {
+        for i in 0..self.channels() {
             if let Some(queue) = self.tx_queue(i) {
                 queue.start();
             }

@@ -79,6 +79,16 @@ guest_check "a change while the interface is down holds when it is up" '
   readdress
   [ $(vectors | wc -l) = 4 ]
   pings'
+guest_check "pairs that are given up while the interface is down are none whose queues get stuck" '
+  ethtool -L vnet0 combined 4
+  ip link set vnet0 down
+  ethtool -L vnet0 combined 2
+  readdress
+  # The stack looks at all transmit queues after five seconds.
+  sleep 7
+  [ $(counter tx_timeouts) = 0 ]
+  [ $(counter resets) = 0 ]
+  ethtool -L vnet0 combined 3'
 guest_check "the CPU that the user chose for an interrupt stays chosen" '
   echo 1 >/proc/irq/$(irq_of 0)/smp_affinity_list
   ip link set vnet0 down
