@@ -441,13 +441,13 @@ impl<T: Operations> Channel<T> {
     ///
     /// # Safety
     ///
-    /// Interrupts are off, and the channel was added to a device made for `T`.
+    /// Interrupts are off, but with `PREEMPT_RT`, and the channel was added to a device made for `T`.
     pub(crate) unsafe fn raise(&self) {
         if T::HAS_POLL {
             self.interrupts.add(1);
             // SAFETY: by the caller; the device outlives its channels.
             trace::irq(unsafe { self.device() }, self.index);
-            // SAFETY: `napi` is valid, and interrupts are off.
+            // SAFETY: `napi` is valid, and interrupts are off where the core relies on it.
             unsafe { b::nd_napi_schedule_irqoff(self.napi.get()) }
         }
     }

@@ -2,6 +2,9 @@
 
 //! A timer of high resolution, in place of the interrupt of a device that has no hardware.
 //!
+//! Like that, it expires in hard interrupt context, but in a thread on a kernel where handlers of
+//! interrupts are threads (`PREEMPT_RT`): so locks that a handler may take may be taken here.
+//!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
 use kernel::{
@@ -64,7 +67,7 @@ impl Timer {
                 this.timer.get(),
                 Some(Self::expire::<T>),
                 bindings::CLOCK_MONOTONIC as bindings::clockid_t,
-                bindings::hrtimer_mode_HRTIMER_MODE_REL_HARD,
+                bindings::hrtimer_mode_HRTIMER_MODE_REL,
             )
         };
         Ok(this)
@@ -79,7 +82,7 @@ impl Timer {
                 self.timer.get(),
                 period.as_nanos(),
                 0,
-                bindings::hrtimer_mode_HRTIMER_MODE_REL_HARD,
+                bindings::hrtimer_mode_HRTIMER_MODE_REL,
             )
         }
     }
@@ -131,7 +134,7 @@ impl Drop for Timer {
 ///
 /// # Invariants
 ///
-/// The current context is a hard interrupt, for the lifetime.
+/// The current context is a hard interrupt, or with `PREEMPT_RT` what stands for one, for the lifetime.
 ///
 /// # Examples
 ///
@@ -152,8 +155,8 @@ impl<T: Operations> Interrupt<'_, T> {
     /// Has the poll of a channel called, when this interrupt is over.
     pub fn schedule_poll(&self, channel: u16) {
         if let Some(channel) = self.dev.channel(channel) {
-            // SAFETY: interrupts are off while `self` exists; the channels of a device that was
-            // registered are added.
+            // SAFETY: interrupts are off while `self` exists, or handlers are threads; the channels of a
+            // device that was registered are added.
             unsafe { channel.raise() };
         }
     }

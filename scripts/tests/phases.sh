@@ -120,12 +120,15 @@ guest_check "4: frames come at the set rate, numbered, as the stack sees them" '
   first=$((0x$(head -n 1 /tmp/numbers)))
   for i in $(seq 0 19); do printf "%08x\n" $((first + i)); done | diff - /tmp/numbers'
 guest_check "4: so many a second, and none is missed" '
+  # The debug kernel cannot take as many.
+  rate=$((200 / slowness))
+  [ $slowness = 1 ] || { ip link set vnet0 down; unload 4; up 4 rate=$rate; }
   before=$(stat_of rx_packets)
   start=$(cut -d" " -f1 /proc/uptime)
   sleep 2
   after=$(stat_of rx_packets) end=$(cut -d" " -f1 /proc/uptime)
   echo "$((after - before)) frames from $start to $end"
-  awk "BEGIN { n = ($after - $before) / ($end - $start); exit !(n > 100 && n < 300) }"
+  awk "BEGIN { n = ($after - $before) / ($end - $start); exit !(n > $rate / 2 && n < $rate * 1.5) }"
   [ $(stat_of rx_missed_errors) = 0 ]
   refused insmod /root/vnet_phase4.ko rate=0'
 guest_check "4: no frame comes while the interface is down" '
@@ -147,18 +150,20 @@ guest_check "5: a burst of 200 takes four polls, of which three use all of the b
   echo 0 >events/vnet/enable
   grep -o "vnet_[a-z]*: .*" trace >/tmp/trace; head -n 12 /tmp/trace
   [ $(grep -c "done=64 budget=64 idle=0" /tmp/trace) -ge 30 ]
-  # An interrupt, three full polls, and one with what is left that ends it.
-  grep -A 4 vnet_irq /tmp/trace | grep -B 3 -A 1 "done=64" | tr -d "\n" | grep -q \
+  # An interrupt, three full polls, and one with what is left that ends it; unless the kernel is so slow
+  # that the next burst is there by then.
+  [ $slowness != 1 ] || grep -A 4 vnet_irq /tmp/trace | grep -B 3 -A 1 "done=64" | tr -d "\n" | grep -q \
     "vnet_irq: vnet0 channel=0vnet_poll: vnet0 channel=0 done=64 budget=64 idle=0vnet_poll: vnet0 channel=0 done=64 budget=64 idle=0vnet_poll: vnet0 channel=0 done=64 budget=64 idle=0vnet_poll: vnet0 channel=0 done=8 budget=64 idle=1"
   awk "/done=/ { split(\$4, d, \"=\"); if (d[2] > 64) exit 1 }" /tmp/trace'
 guest_check "5: with 10 frames a burst every poll is the last one, and one interrupt is one poll" '
   unload 5
-  up 5
+  burst=$((10 / slowness))
+  up 5 burst=$burst
   sleep 1
   ip link set vnet0 down
   dmesg | grep "vnet0: stop" | tee /tmp/line
   set -- $(sed "s/.*stop: \([0-9]*\) interrupts, \([0-9]*\) polls, \([0-9]*\) of them used all of their budget, \([0-9]*\) frames/\1 \2 \3 \4/" /tmp/line)
-  [ $1 -ge 20 ] && [ $3 = 0 ] && [ $2 -ge $1 ] && [ $4 -ge $(($1 * 10)) ]'
+  [ $1 -ge $((20 / slowness)) ] && [ $3 = 0 ] && [ $2 -ge $1 ] && [ $4 -ge $(($1 * burst)) ]'
 guest_check "5: what does not fit into the ring is missed, and the machine lives on" '
   unload 5
   up 5 burst=1000
