@@ -31,7 +31,9 @@ use crate::{
     bindings as b,
     coalesce::Seen,
     cpu,
+    error::ENETDOWN,
     page_pool::PagePool,
+    series,
     trace,
     xdp::RxqInfo,
     Counter,
@@ -462,7 +464,7 @@ impl<T: Operations> Channel<T> {
         let channel = unsafe { &*data.cast::<Self>() };
         // SAFETY: interrupts are off in a handler, and a channel is added before it is started.
         unsafe { channel.raise() };
-        bindings::irqreturn::IRQ_HANDLED
+        series::IRQ_HANDLED
     }
 
     /// The poll callback of the NAPI context.

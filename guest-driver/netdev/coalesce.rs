@@ -20,6 +20,7 @@ use kernel::{
 use crate::{
     bindings as b,
     channel::Channel,
+    error::EOPNOTSUPP,
     ethtool::Answer,
     vtable::Callbacks,
     NetDevice,

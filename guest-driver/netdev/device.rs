@@ -58,7 +58,8 @@ pub(crate) struct Private<T: Operations> {
 ///             skb.complete().consume::<Self>(None);
 ///         }
 ///         // With room for several, so that the two do not alternate frame by frame.
-///         if queue.is_stopped() && ring.used() <= SIZE / 2 && module_parameters::wake.value() {
+///         let wake = module_parameters::wake.value().clone() != 0;
+///         if wake && queue.is_stopped() && ring.used() <= SIZE / 2 {
 ///             queue.wake();
 ///             self.wakes.add(1);
 ///         }

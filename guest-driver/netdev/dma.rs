@@ -16,11 +16,13 @@ use kernel::{
         Device, //
     },
     dma::Coherent,
-    prelude::*,
-    sync::barrier, //
+    prelude::*, //
 };
 
-use crate::bindings as b;
+use crate::{
+    bindings as b,
+    series, //
+};
 
 pub(crate) fn as_raw(dev: &Device<Bound>) -> *mut b::device {
     // `device::Device` is transparent over `struct device`, whose changes C code synchronizes.
@@ -319,7 +321,7 @@ impl SharedMemory {
 
     /// Bus address of the first byte. The memory is aligned to its size, up to a page.
     pub fn dma_address(&self) -> u64 {
-        self.memory.dma_address()
+        series::dma_address(&self.memory)
     }
 
     /// Pointer to an element, if it lies inside the memory and is aligned.
@@ -399,14 +401,14 @@ impl SharedMemory {
     #[inline]
     pub fn load_acquire(&self, offset: usize) -> u16 {
         let value = self.read16(offset);
-        barrier::dma_mb(barrier::Read);
+        series::dma_read_barrier();
         value
     }
 
     /// Writes a 16-bit value after everything that the program wrote before.
     #[inline]
     pub fn store_release(&self, offset: usize, value: u16) {
-        barrier::dma_mb(barrier::Write);
+        series::dma_write_barrier();
         self.write16(offset, value);
     }
 
@@ -424,5 +426,5 @@ impl SharedMemory {
 /// `smp_mb()` is, would not do where the machine is emulated.
 #[inline]
 pub fn full_barrier() {
-    barrier::mb(barrier::Full);
+    series::memory_barrier();
 }

@@ -16,13 +16,13 @@ use kernel::{
         from_result,
         VTABLE_DEFAULT_ERROR, //
     },
-    prelude::*,
-    ModuleMetadata, //
+    prelude::*, //
 };
 
 use crate::{
     bindings as b,
     coalesce::Coalesce,
+    error::EOPNOTSUPP,
     rss::{
         Flow,
         RssChange,
@@ -437,9 +437,8 @@ impl<T: crate::Operations> Callbacks<T> {
         // it fills with the names of driver and bus itself where the device has a parent.
         let (dev, info) = unsafe { (NetDevice::<T>::from_raw(dev), &mut *info) };
         if !dev.has_parent() {
-            let name = <<T as crate::Operations>::OwnerModule as ModuleMetadata>::NAME.to_bytes();
-            let len = name.len().min(info.driver.len() - 1);
-            info.driver[..len].copy_from_slice(&name[..len]);
+            // SAFETY: the structure is the core's.
+            unsafe { b::nd_driver_name(info) };
         }
         let mut text = [0u8; 31];
         let _ = dev.ops().firmware_version(&mut Text(&mut text, 0));

@@ -510,6 +510,47 @@ const struct cpumask *nd_cpumask_of(u32 cpu)
 	return cpumask_of(cpu);
 }
 
+/* What Rust has itself since 7.3, from here */
+void nd_mb(void)
+{
+	mb();
+}
+
+void nd_dma_rmb(void)
+{
+	dma_rmb();
+}
+
+void nd_dma_wmb(void)
+{
+	dma_wmb();
+}
+
+unsigned long nd_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+bool nd_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+
+void nd_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+/* to here. */
+
+/* That of the module that this is linked into. */
+void nd_driver_name(struct ethtool_drvinfo *info)
+{
+	strscpy(info->driver, module_name(THIS_MODULE));
+}
+
 bool nd_running(const struct net_device *dev)
 {
 	return netif_running(dev);

@@ -179,6 +179,13 @@ u32 nd_local_cpu(const struct device *dev, u32 i);
 /* What irqbalance and the like are told; taken back with a mask of NULL before the irq is freed. */
 void nd_irq_hint(u32 irq, const struct cpumask *mask);
 const struct cpumask *nd_cpumask_of(u32 cpu);
+void nd_mb(void);
+void nd_dma_rmb(void);
+void nd_dma_wmb(void);
+unsigned long nd_spin_lock_irqsave(spinlock_t *lock);
+bool nd_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
+void nd_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+void nd_driver_name(struct ethtool_drvinfo *info);
 bool nd_running(const struct net_device *dev);
 bool nd_present(const struct net_device *dev);
 

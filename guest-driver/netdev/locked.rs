@@ -12,6 +12,7 @@ use kernel::{
 use crate::{
     bindings as b,
     cpu,
+    error::ENETDOWN,
     NetDevice,
     Operations,
     PoolBuffer,

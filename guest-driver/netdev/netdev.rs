@@ -39,6 +39,7 @@ pub mod coalesce;
 mod cpu;
 mod device;
 pub mod dma;
+pub mod error;
 pub mod ethtool;
 mod features;
 mod locked;
@@ -52,13 +53,17 @@ mod qstats;
 mod queue;
 mod registration;
 pub mod rss;
+mod series;
 mod skb;
 pub mod software;
+#[cfg(kernel_7_2)]
+mod spinlock;
 mod stats;
 mod ticker;
 mod timer;
 pub mod trace;
 mod turns;
+mod vectors;
 mod vtable;
 mod xdp;
 
@@ -95,6 +100,9 @@ pub use registration::{
     Config,
     Registration, //
 };
+#[cfg(not(kernel_7_2))]
+pub use series::new_spinlock_irq;
+pub use series::SpinLockIrq;
 pub use skb::{
     DropReason,
     InFlightSkb,
@@ -112,6 +120,7 @@ pub use stats::{
     LinkStats, //
 };
 pub use timer::Interrupt;
+pub use vectors::Vectors;
 pub use xdp::{
     Program,
     Refusal,

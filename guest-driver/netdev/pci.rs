@@ -29,6 +29,7 @@ use kernel::{
 };
 
 use crate::{
+    series,
     vtable::Table,
     Config,
     Locked,
@@ -59,9 +60,8 @@ use crate::{
 ///             tx_dropped: Counter::new(),
 ///         };
 ///         let mac = nic.card.mac();
-///         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
 ///         Ok(Config {
-///             vectors: Some(dev.alloc_irq_vectors(1, 1, types)?),
+///             vectors: Some(Vectors::new(dev, 1, 1)?),
 ///             mac,
 ///             ..Config::new(nic, c"vnet%d")
 ///         })
@@ -141,7 +141,7 @@ impl Drop for Enabled<'_> {
     }
 }
 
-fn as_raw(dev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
+pub(crate) fn as_raw(dev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
     let dev: &Device<Bound> = dev.as_ref();
     // SAFETY: the device is part of a PCI device.
     unsafe { container_of!(crate::dma::as_raw(dev), bindings::pci_dev, dev) }
@@ -192,7 +192,7 @@ impl<T: Driver> pci::Driver for Adapter<T> {
 
     fn probe<'bound>(
         dev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound ()>,
+        _info: series::IdInfo<'bound>,
     ) -> impl PinInit<Data<'bound, T>, Error> + 'bound {
         Self::bind(dev).inspect_err(|e| {
             // Other failures have said what they are.

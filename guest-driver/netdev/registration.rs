@@ -14,8 +14,6 @@ use kernel::{
         Device, //
     },
     error::to_result,
-    irq::IrqRequest,
-    pci::IrqVectorRegistration,
     prelude::*,
     time::{
         msecs_to_jiffies,
@@ -27,8 +25,10 @@ use crate::{
     bindings as b,
     channel::Channel,
     device::Private,
+    series,
     ticker::Ticker,
     timer::Timer,
+    vectors::Vectors,
     vtable::Callbacks,
     xdp,
     Features,
@@ -64,7 +64,7 @@ pub struct Config<'a, T: Operations> {
     pub active: u16,
     /// Interrupt vectors: one per channel, and after those one for [`Operations::event`] if that is
     /// implemented. `None` for a device that has no hardware.
-    pub vectors: Option<IrqVectorRegistration<'a>>,
+    pub vectors: Option<Vectors<'a>>,
     /// Address of the device.
     pub mac: [u8; 6],
     /// MTUs that it can be set to.
@@ -120,7 +120,7 @@ pub struct Registration<'a, T: Operations> {
     dev: NonNull<b::net_device>,
     control: Option<u32>,
     /// Freed after the interrupts, which `drop` frees.
-    _vectors: Option<IrqVectorRegistration<'a>>,
+    _vectors: Option<Vectors<'a>>,
     _ops: PhantomData<T>,
 }
 
@@ -163,7 +163,7 @@ impl<'a, T: Operations> Registration<'a, T> {
         }
         let irq = |i: u16| -> Result<Option<u32>> {
             match &config.vectors {
-                Some(vectors) => Ok(Some(IrqRequest::from(vectors.index(usize::from(i))?).irq())),
+                Some(vectors) => Ok(Some(vectors.irq(i)?)),
                 None => Ok(None),
             }
         };
@@ -344,7 +344,7 @@ impl<'a, T: Operations> Registration<'a, T> {
         if T::HAS_EVENT {
             dev.ops().event(dev);
         }
-        bindings::irqreturn::IRQ_HANDLED
+        series::IRQ_HANDLED
     }
 }
 

@@ -12,6 +12,7 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    error::EOPNOTSUPP,
     ethtool::Answer,
     vtable::Callbacks,
     Locked,

@@ -11,7 +11,8 @@ layer := netdev/netdev.o netdev/helpers.o netdev/helpers_xdp.o netdev/trace.o
 crate = --crate-name $(notdir $1) --emit=metadata=$(obj)/$(dir $1)lib$(notdir $1).rmeta
 extern = --extern $(notdir $1)=$(obj)/$(dir $1)lib$(notdir $1).rmeta
 
-RUSTFLAGS_netdev/netdev.o := $(call crate,netdev/netdev)
+RUSTFLAGS_netdev/netdev.o := $(call crate,netdev/netdev) \
+	$(if $(filter 7.2,$(VERSION).$(PATCHLEVEL)),--cfg kernel_7_2)
 
 $(obj)/netdev/netdev.o: $(obj)/netdev/bindings_generated.rs
 

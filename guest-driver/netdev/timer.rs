@@ -23,6 +23,7 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    series,
     NetDevice,
     Operations, //
 };
@@ -102,7 +103,7 @@ impl Timer {
         timer: *mut bindings::hrtimer,
     ) -> bindings::hrtimer_restart {
         if !T::HAS_TIMER {
-            return bindings::hrtimer_restart::HRTIMER_NORESTART;
+            return series::HRTIMER_NORESTART;
         }
         // SAFETY: only timers in a `Timer` have this callback, and while it runs the timer and its
         // device are valid, as `stop` waits for it.
@@ -120,7 +121,7 @@ impl Timer {
         unsafe {
             bindings::hrtimer_forward(timer, bindings::ktime_get(), this.period.load(Relaxed))
         };
-        bindings::hrtimer_restart::HRTIMER_RESTART
+        series::HRTIMER_RESTART
     }
 }
 

@@ -16,6 +16,7 @@ use kernel::{
 
 use crate::{
     bindings as b,
+    error::EADDRNOTAVAIL,
     skb::DropReason,
     xdp,
     AddressList,

@@ -49,6 +49,7 @@ use crate::{
         SegmentSpace,
         Segments, //
     },
+    error::ENETDOWN,
     skb::RxSkb,
     Locked,
     Napi,

@@ -2,14 +2,12 @@
 
 //! What stands in for hardware from phase 5 on: a receive ring, and an interrupt that can be off.
 
-use kernel::{
+use kernel::prelude::*;
+use netdev::{
     new_spinlock_irq,
     prelude::*,
-    sync::SpinLockIrq, //
-};
-use netdev::{
-    prelude::*,
-    Received, //
+    Received,
+    SpinLockIrq, //
 };
 
 use crate::rx_ring::{

@@ -29,7 +29,7 @@ struct Phase1 {
 
 impl kernel::Module for Phase1 {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let frames = module_parameters::frames.value();
+        let frames = module_parameters::frames.value().clone();
         if frames > 1000 {
             pr_err!("{frames} frames are more than anybody would believe\n");
             // The module is not loaded, and `insmod` fails with what this says.

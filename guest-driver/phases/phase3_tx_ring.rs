@@ -23,9 +23,9 @@ netdev::module_software_driver! {
     description: "vnet tour, phase 3: a transmit ring",
     license: "GPL",
     params: {
-        wake: bool {
-            default: true,
-            description: "Wake the queue again after it was stopped; try what happens without",
+        wake: u32 {
+            default: 1,
+            description: "Wake the queue again after it was stopped; try what happens without: 0",
         },
     },
 }
@@ -116,7 +116,8 @@ impl Operations for Nic {
                 skb.complete().consume::<Self>(None);
             }
             // With room for several, so that the two do not alternate frame by frame.
-            if queue.is_stopped() && ring.used() <= SIZE / 2 && module_parameters::wake.value() {
+            let wake = module_parameters::wake.value().clone() != 0;
+            if wake && queue.is_stopped() && ring.used() <= SIZE / 2 {
                 queue.wake();
                 self.wakes.add(1);
             }

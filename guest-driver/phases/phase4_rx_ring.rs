@@ -11,12 +11,14 @@ mod rx_ring;
 mod tx_ring;
 
 use kernel::{
-    new_spinlock_irq,
     prelude::*,
-    sync::SpinLockIrq,
     time::Delta, //
 };
-use netdev::prelude::*;
+use netdev::{
+    new_spinlock_irq,
+    prelude::*,
+    SpinLockIrq, //
+};
 use rx_ring::{
     RxRing,
     FRAME, //
@@ -43,7 +45,7 @@ impl software::Driver for Phase4 {
     type Nic = Nic;
 
     fn probe() -> Result<Config<'static, Nic>> {
-        let rate = module_parameters::rate.value();
+        let rate = module_parameters::rate.value().clone();
         if !(1..=10_000).contains(&rate) {
             return Err(EINVAL);
         }

@@ -43,7 +43,7 @@ impl software::Driver for Phase5 {
     type Nic = Nic;
 
     fn probe() -> Result<Config<'static, Nic>> {
-        let burst = module_parameters::burst.value();
+        let burst = module_parameters::burst.value().clone();
         if !(1..=1000).contains(&burst) {
             return Err(EINVAL);
         }

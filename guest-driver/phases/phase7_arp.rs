@@ -63,7 +63,7 @@ impl software::Driver for Phase7 {
     type Nic = Nic;
 
     fn probe() -> Result<Config<'static, Nic>> {
-        let rate = module_parameters::rate.value();
+        let rate = module_parameters::rate.value().clone();
         if !(1..=1000).contains(&rate) {
             return Err(EINVAL);
         }

@@ -22,7 +22,10 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use netdev::prelude::*;
+use netdev::{
+    prelude::*,
+    Vectors, //
+};
 use rx_queue::Rx;
 use tx_queue::Tx;
 use vnet_contract::{
@@ -31,7 +34,7 @@ use vnet_contract::{
 };
 use vnet_ring::Slot;
 
-kernel::pci_device_table!(
+netdev::pci_device_table!(
     PCI_TABLE,
     (),
     [(
@@ -67,9 +70,8 @@ impl netdev::pci::Driver for Phase8 {
             tx_dropped: Counter::new(),
         };
         let mac = nic.card.mac();
-        let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         Ok(Config {
-            vectors: Some(dev.alloc_irq_vectors(1, 1, types)?),
+            vectors: Some(Vectors::new(dev, 1, 1)?),
             mac,
             ..Config::new(nic, c"vnet%d")
         })

@@ -16,6 +16,7 @@ use netdev::{
         Level,
         Moderation, //
     },
+    error::EOPNOTSUPP,
     ethtool::Answer,
     Locked, //
 };

@@ -12,8 +12,10 @@ use kernel::{
     sync::Arc, //
 };
 use netdev::{
+    error::EADDRNOTAVAIL,
     Config,
-    Features, //
+    Features,
+    Vectors, //
 };
 use vnet_contract::{
     features,
@@ -222,11 +224,9 @@ impl netdev::pci::Driver for Vnet {
 
         // For as many as the card has, so that there can be more later than there are CPUs now.
         let pairs = u32::from(identity.queue_pairs).min(u32::from(identity.vectors) - 1);
-        let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
-        let vectors = dev
-            .alloc_irq_vectors(2, pairs + 1, types)
+        let vectors = Vectors::new(dev, 2, pairs + 1)
             .inspect_err(|_| dev_err!(dev, "cannot allocate two interrupt vectors\n"))?;
-        let pairs = (vectors.len() - 1).min(pairs as usize) as u16;
+        let pairs = (vectors.count() - 1).min(pairs as usize) as u16;
 
         let mut counters = KVec::with_capacity(usize::from(pairs), GFP_KERNEL)?;
         for _ in 0..pairs {

@@ -6,6 +6,7 @@
 
 use kernel::prelude::*;
 use netdev::{
+    error::EOPNOTSUPP,
     rss::{
         self,
         Flow,

@@ -9,6 +9,7 @@
 
 use kernel::prelude::*;
 use netdev::{
+    error::EOPNOTSUPP,
     ethtool::Answer,
     Napi,
     PoolBuffer,

@@ -57,7 +57,7 @@ mod xdp;
 /// The driver.
 struct Vnet;
 
-kernel::pci_device_table!(
+netdev::pci_device_table!(
     PCI_TABLE,
     (),
     [(

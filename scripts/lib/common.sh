@@ -41,6 +41,22 @@ fingerprint() {
   done | sha256sum | cut -c1-16
 }
 
+# The kernels that there are: Debian's, those of another series, and one with checkers.
+FLAVOURS='cloud-amd64 amd64 cloud-amd64-7.2 amd64-7.2 debug'
+
+# known_flavour FLAVOUR: ends the script if there is no such kernel.
+known_flavour() {
+  case " $FLAVOURS " in
+    *" $1 "*) ;;
+    *) die "no such kernel flavour: $1 (${FLAVOURS// /, })" ;;
+  esac
+}
+
+# flavour_series FLAVOUR: "-7.2" for cloud-amd64-7.2, nothing for a kernel of the usual series.
+flavour_series() {
+  [[ ! $1 =~ -[0-9]+\.[0-9]+$ ]] || echo "${BASH_REMATCH[0]}"
+}
+
 # need TOOL PACKAGE...: installs the package by apt when root, says what is missing otherwise.
 need() {
   local tool=$1
