@@ -50,7 +50,8 @@ check "the show shows the card at work" show
 
 every_option() {
   "$run" --smp 2 --mem 768M --queues 2 --accel tcg --kernel cloud-amd64 --net gateway --nic vnet \
-    --nics 1 --exec '[ $(nproc) = 2 ] && [ -e /sys/class/net/vnet0/queues/tx-1 ]'
+    --nics 1 --web 0 --exec '[ $(nproc) = 2 ] && [ -e /sys/class/net/vnet0/queues/tx-1 ]' 2>&1 |
+    tee /dev/stderr | grep '^web page at http://127.0.0.1:'
 }
 check "options for CPUs, memory, queues, accelerator" every_option
 

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::recorder::Recorder;
 use crate::rotate::Rotation;
 use crate::select::Selection;
-use crate::spool::{spool, Spool};
+use crate::spool::{spool, Spool, MAX_LOAD, MAX_PARCELS};
 use crate::writer::Writer;
 
 /// What is captured.
@@ -118,7 +118,7 @@ impl Capture {
     }
 
     fn begin(config: Config, file: File, rotation: Option<Rotation>) -> Result<Self, BadCapture> {
-        let (spool, items) = spool();
+        let (spool, items) = spool(MAX_LOAD, MAX_PARCELS);
         let progress: Arc<Mutex<Progress>> = Arc::default();
         let shared = Arc::clone(&spool.shared);
         let writer = Writer::new(

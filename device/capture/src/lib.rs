@@ -27,6 +27,7 @@ mod rotate;
 mod select;
 mod spool;
 mod time;
+mod watch;
 mod writer;
 
 pub use bell::Bell;
@@ -38,6 +39,7 @@ pub use recorder::Recorder;
 pub use rotate::Rotation;
 pub use select::{queue_name, BadSelection, Selection};
 pub use time::now;
+pub use watch::{Seen, Watch};
 
 /// Bytes of a frame that are kept when nothing is said: all, of the longest.
 pub const WHOLE: u32 = 262_144;

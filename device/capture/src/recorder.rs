@@ -12,6 +12,7 @@ use crate::bell::Bell;
 use crate::now;
 use crate::parcel::{Parcel, Record, Stages};
 use crate::spool::Spool;
+use crate::watch::Watch;
 
 /// Load of frames that wait for their interrupt, at which they wait no longer.
 const MAX_WAITING: usize = 2 << 20;
@@ -39,6 +40,8 @@ pub struct Recorder {
     /// Frames of the queue so far, and those since the last one that was kept.
     number: u64,
     dropped: u32,
+    /// Somebody looks at the same frames.
+    watch: Option<Watch>,
 }
 
 impl Recorder {
@@ -54,7 +57,14 @@ impl Recorder {
             stages: Stages::default(),
             number,
             dropped: 0,
+            watch: None,
         }
+    }
+
+    /// Has somebody see the frames who does not take them.
+    pub fn shown_to(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// A batch begins: the card is about to fetch.
@@ -195,6 +205,9 @@ impl Recorder {
         let queue = self.parcel.queue;
         let parcel = mem::replace(&mut self.parcel, Parcel::new(queue));
         self.fresh = 0;
+        if let Some(watch) = &self.watch {
+            watch.tell(&parcel);
+        }
         let lost = self.spool.put(parcel);
         if lost != 0 {
             self.dropped = self.dropped.saturating_add(lost as u32);

@@ -10,10 +10,10 @@ use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use crate::event::Event;
 use crate::parcel::{cost, Parcel};
 
-/// Most bytes of frames that wait to be written, each with what it counts for beside them.
+/// Most bytes of frames that wait to be written to a file, each with what it counts for beside them.
 pub(crate) const MAX_LOAD: usize = 32 << 20;
 /// Most parcels and events that wait.
-const MAX_PARCELS: usize = 4096;
+pub(crate) const MAX_PARCELS: usize = 4096;
 
 /// Queues that a card can have.
 pub(crate) const QUEUES: usize = 2 * MAX_QUEUE_PAIRS as usize;
@@ -39,6 +39,8 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Shared {
     load: AtomicUsize,
+    /// Most of it.
+    most: usize,
     /// Nothing more is wanted.
     pub(crate) over: AtomicBool,
     pub(crate) tallies: [Tally; QUEUES],
@@ -53,11 +55,12 @@ pub(crate) struct Spool {
     items: SyncSender<Item>,
 }
 
-/// A spool, and the way out.
-pub(crate) fn spool() -> (Spool, Receiver<Item>) {
-    let (items, receiver) = sync_channel(MAX_PARCELS);
+/// A spool in which so much waits at most, and the way out.
+pub(crate) fn spool(most: usize, parcels: usize) -> (Spool, Receiver<Item>) {
+    let (items, receiver) = sync_channel(parcels);
     let shared = Arc::new(Shared {
         load: AtomicUsize::new(0),
+        most,
         over: AtomicBool::new(false),
         tallies: [const {
             Tally {
@@ -76,7 +79,7 @@ impl Spool {
         // Relaxed: counts and no more. What is in a parcel is ordered by the channel.
         let load = &self.shared.load;
         let before = load.fetch_add(cost(bytes), Ordering::Relaxed);
-        let fits = before + cost(bytes) <= MAX_LOAD;
+        let fits = before + cost(bytes) <= self.shared.most;
         if !fits {
             load.fetch_sub(cost(bytes), Ordering::Relaxed);
         }

@@ -50,5 +50,5 @@ pub use survival::Survival;
 pub use vnet_sanitizer::{Listener, Sanitizer};
 pub use vnet_worker::{
     Came, Did, Drops, Fate, Fault, Fill, Glimpse, Held, Link, Look, Moved, Next, Offered, Options,
-    Packet, Reason, Refused, Step, Times, Wish, Work,
+    Packet, Picture, Reason, Refused, Step, Times, Wish, Work,
 };

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tracing::info;
 use vnet_backend::{Capabilities, Endpoint, Link, Offloads, Queue};
-use vnet_capture::Capture;
+use vnet_capture::{Capture, Watch};
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_faults::{Faults, Faulty};
 use vnet_worker::{
-    Counters, Drops, Fill, Gauge, Next, Refused, Replaced, Replacement, Step, Times, Work,
+    Counters, Drops, Fill, Gauge, Next, Picture, Refused, Replaced, Replacement, Step, Times, Work,
 };
 
 use crate::card::Card;
@@ -136,6 +136,13 @@ impl Operator {
         for gauge in &self.gauges {
             gauge.capture(capture.cloned());
         }
+    }
+
+    /// What the ring of a queue looks like now, if it runs and is within reach. Its frames are shown to
+    /// `watch` from now on, and to no other. Waits for the batch that runs now.
+    pub fn look(&self, queue: u16, watch: &Watch) -> Option<Picture> {
+        let (pair, kind) = pair_of(queue);
+        self.gauges[pair].look(kind, watch)
     }
 
     /// Has batches timed from now on.

@@ -36,6 +36,7 @@ mod mischief;
 #[cfg(feature = "test-utils")]
 pub mod mock;
 mod observer;
+mod picture;
 mod progress;
 mod record;
 mod ring;
@@ -54,6 +55,7 @@ pub use due::{Due, Wish};
 pub use fault::Fault;
 pub use filter::RxFilter;
 pub use observer::{Observer, Position};
+pub use picture::Picture;
 pub use progress::{Progress, Recovered};
 pub use rx::Rx;
 pub use steer::{Drain, Handed, Steer, FRAME_START};

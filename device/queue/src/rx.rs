@@ -273,9 +273,10 @@ impl Rx {
 
     /// Has frames kept for a capture, or not.
     pub fn set_recorder(&mut self, recorder: Option<Box<Recorder>>) {
-        match &mut self.followers {
-            None if recorder.is_none() => {}
-            followers => followers.get_or_insert_default().recorder = recorder,
+        let progress = self.followers.take().and_then(|f| f.progress);
+        // Without anybody who follows, frames take the shorter way.
+        if progress.is_some() || recorder.is_some() {
+            self.followers = Some(Box::new(Followers { progress, recorder }));
         }
     }
 

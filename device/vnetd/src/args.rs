@@ -13,6 +13,7 @@ use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize::Mode;
 use crate::scrape::Place;
+use crate::web::Web;
 use crate::without::{self, Without};
 
 /// Serves vnet network cards to virtual machines.
@@ -41,10 +42,13 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "PLACE")]
     pub(crate) metrics: Option<Place>,
 
+    #[command(flatten)]
+    pub(crate) web: Web,
+
     /// Outlive the death of the process that serves the card: another one goes on, and the guest
     /// does not notice. SIGUSR2 has a new version of the program take over. For one card that is
     /// described by arguments
-    #[arg(long, conflicts_with_all = ["config", "control", "metrics"])]
+    #[arg(long, conflicts_with_all = ["config", "control", "metrics", "web"])]
     pub(crate) survive: bool,
 
     /// Serve the card for a process that outlives this one, which is standard input
@@ -220,6 +224,7 @@ mod tests {
             &["--mac", "ff:ff:ff:ff:ff:ff"],
             &["--net", "carrier-pigeon"],
             &["--metrics", "0.0.0.0:9468"],
+            &["--web", "8000"],
         ] {
             assert_eq!(
                 parse(bad).unwrap_err(),

@@ -21,7 +21,15 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// Most cards.
 pub(crate) const MAX_CARDS: usize = 256;
 /// Keys beside the cards.
-const KEYS: [&str; 4] = ["card", "control", "log", "metrics"];
+const KEYS: [&str; 7] = [
+    "card",
+    "control",
+    "log",
+    "metrics",
+    "web",
+    "web-public",
+    "web-token",
+];
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -101,6 +109,20 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
                 Ok(place) => config.ports.metrics = Some(place),
                 Err(e) => problems.push(Problem::new(line, format!("metrics: {e}"))),
             },
+            ("web", DeValue::String(address)) => match address.parse() {
+                Ok(address) => config.ports.web.web = Some(address),
+                Err(_) => {
+                    let what = "web: ADDRESS:PORT is needed, such as 127.0.0.1:8000";
+                    problems.push(Problem::new(line, what));
+                }
+            },
+            ("web-token", DeValue::String(path)) if !path.is_empty() => {
+                config.ports.web.web_token = Some(PathBuf::from(path.as_ref()));
+            }
+            ("web-public", DeValue::Boolean(public)) => config.ports.web.web_public = *public,
+            ("web-public", _) => {
+                problems.push(Problem::new(line, "web-public: true or false is needed"));
+            }
             ("log", DeValue::String(level)) => match level.parse() {
                 Ok(level) => config.log = Some(level),
                 Err(_) => {
@@ -274,6 +296,8 @@ queues = 0x2
             log = "info"
             control = "/run/control.sock"
             metrics = "127.0.0.1:9468"
+            web = "127.0.0.1:8000"
+            web-token = "/run/token"
 
             [[card]]
             name = "vm1"
@@ -293,6 +317,14 @@ queues = 0x2
         assert_eq!(config.ports.control, Some("/run/control.sock".into()));
         let metrics = config.ports.metrics.as_ref().map(ToString::to_string);
         assert_eq!(metrics.as_deref(), Some("127.0.0.1:9468"));
+        let web = &config.ports.web;
+        let at = web.web.map(|at| at.to_string());
+        assert_eq!(at.as_deref(), Some("127.0.0.1:8000"));
+        let token = web.web_token.as_deref();
+        assert_eq!(
+            (token, web.web_public),
+            (Some(Path::new("/run/token")), false)
+        );
         assert!(parse("control = 'c'").unwrap().cards.is_empty());
         let [a, b] = &config.cards[..] else {
             panic!("{config:?}");
@@ -326,6 +358,21 @@ queues = 0x2
                 &["1: metrics: ADDRESS:PORT or unix:PATH is needed"],
             ),
             ("log = 1", &["1: log: a string is needed"]),
+            (
+                "web = '8000'",
+                &["1: web: ADDRESS:PORT is needed, such as 127.0.0.1:8000"],
+            ),
+            (
+                "web-public = 'yes'\nweb-token = ''",
+                &[
+                    "1: web-public: true or false is needed",
+                    "2: web-token: a string is needed",
+                ],
+            ),
+            (
+                "web-tokens = 'a'",
+                &["1: unknown key web-tokens; did you mean web-token?"],
+            ),
             ("[[card]]\nnet = 'null'", &["1: the card has no socket"]),
             (
                 "\n[[card]]\nsocket = 'a'\nmtu_max = 9000\nqueues = 17",

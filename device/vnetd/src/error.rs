@@ -2,6 +2,7 @@
 //! Why the server stopped. Each message is one line for the user.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::name::Name;
@@ -26,6 +27,11 @@ pub(crate) enum Error {
     },
     #[error("metrics at {place}: {source}")]
     Metrics { place: Place, source: io::Error },
+    #[error("web page at {address}: {source}")]
+    Web {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("control {0}")]
     Control(vnet_session::Error),
     #[error("there is a card {0} already")]

@@ -12,6 +12,7 @@ mod card;
 mod cards;
 mod config;
 mod control;
+mod decode;
 mod employee;
 mod end;
 mod error;
@@ -20,6 +21,7 @@ mod holder;
 mod journal;
 mod limits;
 mod line;
+mod live;
 mod log;
 mod mac;
 mod metrics;
@@ -31,12 +33,15 @@ mod sanitize;
 mod scrape;
 mod server;
 mod settings;
+mod sheet;
 mod steer;
 mod step;
 mod switches;
 mod systemd;
 mod taps;
+mod token;
 mod views;
+mod web;
 mod without;
 mod words;
 mod worker;
@@ -84,6 +89,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
     let given = Ports {
         control: cli.control,
         metrics: cli.metrics,
+        web: cli.web,
     };
     if let Some(file) = &mut file {
         file.ports = given.clone().or(take(&mut file.ports));

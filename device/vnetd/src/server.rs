@@ -23,6 +23,7 @@ use crate::faults::FaultFile;
 use crate::limits;
 use crate::scrape::{self, Place};
 use crate::systemd::{self, Watchdog};
+use crate::web::{self, Web};
 
 /// The cards, for the threads that change them.
 pub(crate) type SharedCards = Arc<Mutex<Cards>>;
@@ -34,6 +35,8 @@ pub(crate) struct Ports {
     pub(crate) control: Option<PathBuf>,
     /// For those who want metrics.
     pub(crate) metrics: Option<Place>,
+    /// For those who want to see the cards at work.
+    pub(crate) web: Web,
 }
 
 impl Ports {
@@ -42,6 +45,7 @@ impl Ports {
         Self {
             control: self.control.or(others.control),
             metrics: self.metrics.or(others.metrics),
+            web: self.web.or(others.web),
         }
     }
 }
@@ -113,7 +117,7 @@ fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Re
 /// Pause before the next look at cards that somebody is changing.
 const BUSY: Duration = Duration::from_millis(10);
 
-/// Lets the cards be steered and their metrics be had, if that is wanted. Comes before the cards, so
+/// Lets the cards be steered and seen, and their metrics be had, if that is wanted. Comes before the cards, so
 /// that who sees the socket of one finds these, too; what is asked of the cards waits until they are
 /// there.
 fn listen(ports: &Ports, all: &mut Cards, cards: &SharedCards) -> Result<Vec<Socket>, Error> {
@@ -125,6 +129,7 @@ fn listen(ports: &Ports, all: &mut Cards, cards: &SharedCards) -> Result<Vec<Soc
         all.measure();
         sockets.extend(scrape::start(place, all.views())?);
     }
+    web::start(&ports.web, cards, all.views())?;
     Ok(sockets)
 }
 

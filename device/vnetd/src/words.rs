@@ -413,14 +413,7 @@ mod tests {
     use vnet_card::Fault;
     use vnet_contract::queue::Error;
 
-    /// The anchor that a heading gets: lower case, without punctuation, blanks as dashes.
-    fn anchor(heading: &str) -> String {
-        let heading = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading
-            .chars()
-            .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-    }
+    use crate::sheet::anchor;
 
     #[test]
     fn every_section_is_in_the_data_sheet() {

@@ -76,4 +76,4 @@ pub use step::{Did, Next, Refused, Step, Work};
 pub use times::Times;
 pub use vnet_contract::queue::Kind;
 pub use vnet_queue::{Came, Fate, Glimpse, Held, Link, Look, Moved, Offered, Packet, Wish};
-pub use vnet_queue::{Fault, Observer, RingConfig, RxFilter};
+pub use vnet_queue::{Fault, Observer, Picture, RingConfig, RxFilter};

@@ -230,7 +230,7 @@ impl Pair {
                 };
             }
         }
-        self.shared.keep(&mut state, kind);
+        state.keep(kind);
         self.tally(kind).set_ring(Some(ring));
         drop(state);
         self.wake();

@@ -64,7 +64,7 @@ pub(crate) struct State {
     pub(crate) rewire: Option<Rewire>,
     /// What is to go wrong, in a card that has faults.
     pub(crate) mischief: Option<Box<Mischief>>,
-    /// Who keeps the frames, if somebody does.
+    /// Who keeps the frames, or sees them, if somebody does.
     pub(crate) captured: Option<Captured>,
     /// Queues that go on a step at a time, if there are any.
     pub(crate) paused: Option<Box<Paused>>,

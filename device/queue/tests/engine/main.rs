@@ -6,6 +6,7 @@ mod hostile;
 mod indirect;
 mod mischief;
 mod observer;
+mod picture;
 mod random;
 mod resume;
 mod rx;
