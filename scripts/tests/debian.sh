@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 # A whole Debian guest: the driver is loaded by PCI alias at boot, vnet0 keeps its name and comes up
-# through systemd-networkd and, after a reboot, through NetworkManager. The way in is ssh over vnet0.
-# In a long run it reboots a few times more.
+# through systemd-networkd. The way in is ssh over vnet0. In a long run it reboots, and comes up through
+# NetworkManager, and reboots a few times more.
 . "$(dirname "$0")/../lib/check.sh"
 . "$REPO/scripts/lib/passt.sh"
 . "$REPO/scripts/lib/pages.sh"
@@ -59,7 +59,7 @@ came_up() {
     ! ls -d /sys/class/net/enp*' 90
 }
 
-boot GUEST=debian NET="stream:path=$dir/socket" MEM=1G
+boot GUEST=debian NET="stream:path=$dir/socket" MEM=1G SMP=2
 guest_check "Debian 13 with systemd, on Debian's kernel" '
   cat /proc/version
   grep -x "VERSION_ID=\"13\"" /etc/os-release
@@ -73,23 +73,24 @@ guest_check "systemd-networkd has brought it up" '
 check "ssh over vnet0, and 3 MB each way" ssh_works
 scratch
 run_page "$REPO/docs/existing-vm.md"
-guest_check "NetworkManager in its place, from the next boot on" '
-  cat /proc/sys/kernel/random/boot_id >/root/before
-  systemctl disable systemd-networkd
-  systemctl enable NetworkManager' 120
-check "reboot, and the guest is there again" guest_reboot
-guest_check "it is another boot" '! diff /root/before /proc/sys/kernel/random/boot_id'
-came_up "after reboot"
-guest_check "NetworkManager has brought it up" '
-  within 90 sh -c "nmcli -g GENERAL.STATE,GENERAL.CONNECTION device show vnet0 | tr \"\\n\" \" \" | grep \"^100 (connected) vnet\""
-  refused systemctl is-active systemd-networkd
-  ip -4 addr show dev vnet0 | grep 10.88.0.2/24' 120
-check "ssh over vnet0 again" ssh_works
-rounds=${VNET_LONG:+5}
-for ((n = 0; n < ${rounds:-0}; n++)); do
-  check "one more reboot" guest_reboot
-  check "ssh" eval 'guest "vnet-up vnet 1 dhcp" 150 && ssh_works'
-done
+if [ -n "${VNET_LONG:-}" ]; then
+  guest_check "NetworkManager in its place, from the next boot on" '
+    cat /proc/sys/kernel/random/boot_id >/root/before
+    systemctl disable systemd-networkd
+    systemctl enable NetworkManager' 120
+  check "reboot, and the guest is there again" guest_reboot
+  guest_check "it is another boot" '! diff /root/before /proc/sys/kernel/random/boot_id'
+  came_up "after reboot"
+  guest_check "NetworkManager has brought it up" '
+    within 90 sh -c "nmcli -g GENERAL.STATE,GENERAL.CONNECTION device show vnet0 | tr \"\\n\" \" \" | grep \"^100 (connected) vnet\""
+    refused systemctl is-active systemd-networkd
+    ip -4 addr show dev vnet0 | grep 10.88.0.2/24' 120
+  check "ssh over vnet0 again" ssh_works
+  for ((n = 0; n < 5; n++)); do
+    check "one more reboot" guest_reboot
+    check "ssh" eval 'guest "vnet-up vnet 1 dhcp" 150 && ssh_works'
+  done
+fi
 guest_check "the card has counted no fault" '
   for name in tx_timeouts resets queue_errors lost_states lost_cards; do [ "$(counter $name)" = 0 ]; done'
 finish
