@@ -22,6 +22,7 @@ mod bucket;
 pub mod checksum;
 mod fifo;
 mod frame;
+mod mix;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod offloads;
@@ -30,6 +31,7 @@ mod relay;
 pub use bucket::{BadRate, Bucket, Rate};
 pub use fifo::Fifo;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Meta};
+pub use mix::mix;
 pub use offloads::{Offloads, SharedOffloads};
 pub use relay::{Relay, Taker};
 

@@ -24,8 +24,8 @@ pub use request::{
 };
 pub use state::{
     BackendChanged, Bucket, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction,
-    FaultPlan, Findings, Lane, LinkState, Peer, Port, Queue, Ring, RuleBroken, Shape, Status,
-    Switch, Times,
+    FaultPlan, Findings, Generator, Lane, LinkState, Peer, Port, Queue, Ring, RuleBroken, Shape,
+    Status, Switch, Times,
 };
 pub use step::{Paused, PausedQueue, StepName, Stepped, Words};
 

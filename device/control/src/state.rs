@@ -90,6 +90,39 @@ pub struct Counters {
     /// The emulated line before its backend, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
+    /// Its backend, if that is a generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
+}
+
+/// What a generator has sent, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Generator {
+    /// Frames that the card was given.
+    pub sent: u64,
+    /// Bytes of them.
+    pub sent_bytes: u64,
+    /// Frames with a stamp that came, and answers to ARP requests.
+    pub received: u64,
+    /// Bytes of them.
+    pub received_bytes: u64,
+    /// Frames that will not come.
+    pub lost: u64,
+    /// Own frames that may yet come back.
+    pub unanswered: u64,
+    /// Frames that came after a later one.
+    pub reordered: u64,
+    /// Frames that came once more.
+    pub duplicated: u64,
+    /// Frames whose payload is not what was sent.
+    pub damaged: u64,
+    /// Frames that are none of a generator.
+    pub other: u64,
+    /// From sending to arrival.
+    pub latency: Times,
+    /// The longest of that, in nanoseconds.
+    pub longest: u64,
 }
 
 /// An emulated line.
@@ -159,7 +192,7 @@ pub struct Ring {
     pub size: u16,
 }
 
-/// How long batches took in which frames moved, since they are timed.
+/// How long something took: batches in which frames moved, since they are timed, or frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// What they took together, in nanoseconds.
@@ -168,7 +201,7 @@ pub struct Times {
     pub buckets: Vec<Bucket>,
 }
 
-/// Batches that took longer than those of the bucket before.
+/// Those that took longer than those of the bucket before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
     /// But no longer than this, in nanoseconds; any time if there is none.

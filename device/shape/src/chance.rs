@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What becomes of which frame.
 
+use vnet_backend::mix;
+
 use crate::config::{Lane, WHOLE};
 
 /// The frames of one direction and queue, by number.
@@ -46,15 +48,6 @@ impl Chance {
             jitter: (number(3) >> 32) as u32,
         }
     }
-}
-
-/// The output function of SplitMix64 (Steele, Lea and Flood, 2014): each bit of the input changes
-/// about half of those that come out.
-fn mix(n: u64) -> u64 {
-    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ n >> 31
 }
 
 #[cfg(test)]

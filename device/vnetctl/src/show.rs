@@ -9,6 +9,7 @@ use vnet_control::{
 };
 
 use crate::table::Table;
+use crate::top::{difference, quantile, time};
 
 /// What is not there.
 const NONE: &str = "-";
@@ -125,7 +126,7 @@ pub(crate) fn counters(all: &[Counters]) -> String {
             table.row(row);
         }
     }
-    table.text() + &shapes(all)
+    table.text() + &shapes(all) + &generators(all)
 }
 
 /// The emulated lines, if there are any.
@@ -148,6 +149,53 @@ fn shapes(all: &[Counters]) -> String {
             table.row(row);
             text = format!("\n{}", table.text());
         }
+    }
+    text
+}
+
+/// The generators, if there are any.
+fn generators(all: &[Counters]) -> String {
+    let head = [
+        "CARD",
+        "SENT",
+        "RECEIVED",
+        "LOST",
+        "UNANSWERED",
+        "LATE",
+        "TWICE",
+        "DAMAGED",
+        "OTHER",
+        "P50",
+        "P99",
+        "MAX",
+    ];
+    let mut table = Table::new(&head, 1);
+    let mut text = String::new();
+    for card in all {
+        let Some(generator) = &card.generator else {
+            continue;
+        };
+        let numbers = [
+            generator.sent,
+            generator.received,
+            generator.lost,
+            generator.unanswered,
+            generator.reordered,
+            generator.duplicated,
+            generator.damaged,
+            generator.other,
+        ];
+        let times = difference(&generator.latency, None);
+        let longest = generator.longest as f64;
+        let time_of = |nanoseconds: Option<f64>| nanoseconds.map_or(NONE.into(), time);
+        // Within a bucket it is a guess.
+        let part = |part| time_of(quantile(&times, part).map(|t| t.min(longest)));
+        let mut row = vec![card.card.clone()];
+        row.extend(numbers.map(|n| n.to_string()));
+        row.extend([part(0.5), part(0.99)]);
+        row.push(time_of((longest > 0.0).then_some(longest)));
+        table.row(row);
+        text = format!("\n{}", table.text());
     }
     text
 }

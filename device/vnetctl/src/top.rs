@@ -151,7 +151,7 @@ fn table(rates: &[Rates]) -> String {
 }
 
 /// Nanoseconds, for people.
-fn time(nanoseconds: f64) -> String {
+pub(crate) fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         ns if ns < 1e3 => format!("{ns:.0}ns"),
         ns if ns < 1e6 => format!("{:.1}us", ns / 1e3),
@@ -198,7 +198,7 @@ fn rates(before: &[Counters], now: &[Counters], time: Duration) -> Vec<Rates> {
 }
 
 /// Upper bound, in nanoseconds, and number of batches of each bucket, without those of before.
-fn difference(now: &Times, before: Option<&Times>) -> Vec<(Option<u64>, u64)> {
+pub(crate) fn difference(now: &Times, before: Option<&Times>) -> Vec<(Option<u64>, u64)> {
     let before = |n: usize| before.and_then(|times| times.buckets.get(n));
     let buckets = now.buckets.iter().enumerate();
     buckets
@@ -210,7 +210,7 @@ fn difference(now: &Times, before: Option<&Times>) -> Vec<(Option<u64>, u64)> {
 }
 
 /// How long this part of the batches took at most, as if those of a bucket were spread evenly over it.
-fn quantile(buckets: &[(Option<u64>, u64)], part: f64) -> Option<f64> {
+pub(crate) fn quantile(buckets: &[(Option<u64>, u64)], part: f64) -> Option<f64> {
     let all: u64 = buckets.iter().map(|(_, count)| count).sum();
     if all == 0 {
         return None;
@@ -264,6 +264,7 @@ mod tests {
                 }),
             }],
             shape: None,
+            generator: None,
         }]
     }
 

@@ -106,6 +106,7 @@ mod tests {
                 times: None,
             }],
             shape: None,
+            generator: None,
         }]
     }
 

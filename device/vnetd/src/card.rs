@@ -26,7 +26,7 @@ use crate::name::Name;
 use crate::net::Net;
 use crate::sanitize;
 use crate::systemd;
-use crate::views::{Shape, View};
+use crate::views::{Beside, Counts, View};
 
 /// How long a card that is removed may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,8 +44,8 @@ pub(crate) struct Served {
     pub(crate) args: Args,
     /// What it is connected to now. Changes when that has changed.
     pub(crate) net: Arc<Mutex<Net>>,
-    /// The line between the two.
-    pub(crate) shape: Shape,
+    /// What those between the card and the world count.
+    pub(crate) beside: Beside,
     pub(crate) card: SharedCard,
     pub(crate) operator: Operator,
     /// The file that the faults came from, if they did.
@@ -73,9 +73,10 @@ impl Served {
     /// `events`.
     pub(crate) fn start(id: Id, args: Args, events: Sender<Event>) -> Result<Self, Error> {
         let faults = args.faults.clone().map(FaultFile::open).transpose()?;
-        let endpoint = args.net.open(&args).map_err(|e| unusable(&args, e))?;
-        let shape = Shape::default();
-        let endpoint = shaped(&args, endpoint, &shape);
+        let mut counts = Counts::default();
+        let endpoint = args.net.open(&args, &mut counts);
+        let endpoint = endpoint.map_err(|e| unusable(&args, e))?;
+        let endpoint = shaped(&args, endpoint, &mut counts);
         let card = card(&args, endpoint, faults.as_ref())?;
         let sanitizer = card.sanitizer().cloned();
         let operator = card.operator();
@@ -93,7 +94,7 @@ impl Served {
             id,
             name: args.name(),
             net: Arc::new(Mutex::new(args.net.clone())),
-            shape,
+            beside: Beside::new(counts),
             args,
             card,
             operator,
@@ -124,7 +125,7 @@ impl Served {
             name: self.name.clone(),
             socket: self.args.socket.clone(),
             net: Arc::clone(&self.net),
-            shape: self.shape.clone(),
+            beside: self.beside.clone(),
             operator: self.operator.clone(),
             control: self.control.clone(),
             failed: self.failed.is_some(),
@@ -240,15 +241,15 @@ pub(crate) fn card(
 }
 
 /// A backend with what the arguments put before it: a line, and whoever writes down what the card sends there
-/// and gets from there. `place` has the counters of the line, if there is one.
+/// and gets from there. `counts` has the counters of the line then, if there is one.
 pub(crate) fn shaped(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
-    place: &Shape,
+    counts: &mut Counts,
 ) -> Box<dyn Endpoint> {
     if let Some(shape) = args.shape {
         let shaped = Shaped::new(endpoint, shape);
-        place.set(Some(shaped.counters()));
+        counts.shape = Some(shaped.counters());
         endpoint = Box::new(shaped);
     }
     if let Some(record) = &args.record {

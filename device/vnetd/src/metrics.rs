@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -12,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use vnet_card::{LinkReport, QueueReport};
 use vnet_contract::queue::{kind, Error as QueueError, Kind};
+use vnet_generator::Report as GeneratorReport;
 use vnet_shape::Report as ShapeReport;
 
 use crate::switches::{self, SwitchReport};
@@ -42,6 +44,7 @@ impl Collector for Metrics {
         describe_cards(&mut out, &cards)?;
         describe_queues(&mut out, &cards)?;
         describe_shapes(&mut out, &cards)?;
+        describe_generators(&mut out, &cards)?;
         describe_switches(&mut out, &switches::reports())
     }
 }
@@ -52,14 +55,17 @@ struct Card {
     link: LinkReport,
     queues: Vec<QueueReport>,
     shape: Option<[ShapeReport; 2]>,
+    generator: Option<GeneratorReport>,
 }
 
 impl Card {
     fn new(view: &Arc<View>) -> Self {
+        let beside = view.beside.get();
         Self {
             link: view.operator.link(),
             queues: view.operator.queues().collect(),
-            shape: view.shape.get().map(|counters| counters.totals()),
+            shape: beside.shape.map(|counters| counters.totals()),
+            generator: beside.generator.map(|counters| counters.report()),
             view: Arc::clone(view),
         }
     }
@@ -245,18 +251,99 @@ fn describe_queues(out: &mut Out<'_, '_>, cards: &[Card]) -> fmt::Result {
         MetricType::Histogram,
     )?;
     for (labels, queue) in cards.iter().flat_map(Card::queues) {
-        let Some(times) = queue.times else {
-            continue;
-        };
-        let bound =
-            |time: Option<std::time::Duration>| time.map_or(f64::INFINITY, |t| t.as_secs_f64());
-        let buckets: Vec<_> = times
-            .buckets()
-            .map(|(t, count)| (bound(t), count))
-            .collect();
-        let mut sample = service.encode_family(&labels)?;
-        let (sum, count) = (times.sum.as_secs_f64(), times.count());
-        sample.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        if let Some(times) = queue.times {
+            histogram(&mut service, &labels, times.sum, times.buckets())?;
+        }
+    }
+    Ok(())
+}
+
+/// A sample: what all took together, and how many took how long, which `None` says of the longest.
+fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: &Labels,
+    sum: Duration,
+    buckets: impl Iterator<Item = (Option<Duration>, u64)>,
+) -> fmt::Result {
+    let bound = |time: Option<Duration>| time.map_or(f64::INFINITY, |t| t.as_secs_f64());
+    let buckets: Vec<_> = buckets.map(|(t, count)| (bound(t), count)).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let mut sample = family.encode_family(labels)?;
+    sample.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, &buckets, None)
+}
+
+fn describe_generators(out: &mut Out<'_, '_>, cards: &[Card]) -> fmt::Result {
+    let each = |value: fn(&GeneratorReport) -> u64| {
+        let generators = cards
+            .iter()
+            .filter_map(|card| Some((card, card.generator?)));
+        generators.map(move |(card, report)| (card.labels(), value(&report)))
+    };
+    let both = |values: fn(&GeneratorReport) -> [u64; 2]| {
+        let generators = cards
+            .iter()
+            .filter_map(|card| Some((card, card.generator?)));
+        generators.flat_map(move |(card, report)| {
+            // As the guest sees it.
+            let directions = ["receive", "transmit"].into_iter().zip(values(&report));
+            directions.map(|(direction, value)| {
+                let mut labels = card.labels();
+                labels.push(("direction", direction.into()));
+                (labels, value)
+            })
+        })
+    };
+    out.counter(
+        ("generator_frames", None),
+        "Frames that the generator made, and those with a stamp that came to it",
+        both(|report| [report.sent, report.received]),
+    )?;
+    out.counter(
+        ("generator", Some(Unit::Bytes)),
+        "Bytes of these frames",
+        both(|report| [report.sent_bytes, report.received_bytes]),
+    )?;
+    out.counter(
+        ("generator_lost_frames", None),
+        "Frames of generators that did not come to this one, and will not",
+        each(|report| report.lost),
+    )?;
+    out.gauge(
+        ("generator_unanswered_frames", None),
+        "Frames of the generator that may yet come back",
+        each(|report| report.unanswered),
+    )?;
+    out.counter(
+        ("generator_reordered_frames", None),
+        "Frames that came after a later one",
+        each(|report| report.reordered),
+    )?;
+    out.counter(
+        ("generator_duplicated_frames", None),
+        "Frames that came once more",
+        each(|report| report.duplicated),
+    )?;
+    out.counter(
+        ("generator_damaged_frames", None),
+        "Frames that came with another payload than was sent",
+        each(|report| report.damaged),
+    )?;
+    out.counter(
+        ("generator_other_frames", None),
+        "Frames that came and are none of a generator",
+        each(|report| report.other),
+    )?;
+    let mut latency = out.family(
+        "generator_latency",
+        "Time from sending to arrival",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for card in cards {
+        if let Some(report) = card.generator {
+            let times = report.latency;
+            histogram(&mut latency, &card.labels(), times.sum(), times.buckets())?;
+        }
     }
     Ok(())
 }

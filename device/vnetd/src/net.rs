@@ -9,6 +9,7 @@ use std::sync::Arc;
 use vnet_backend::Endpoint;
 use vnet_contract::queue::rx_index;
 use vnet_gateway::Gateway;
+use vnet_generator::Generator;
 use vnet_loopback::{Loopback, Null};
 use vnet_packet::Packet;
 use vnet_replay::{Pace, Replay};
@@ -20,6 +21,7 @@ use vnet_tap::Tap;
 use crate::args::Args;
 use crate::switches::SwitchPort;
 use crate::taps::TapNet;
+use crate::views::Counts;
 
 /// A backend, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub(crate) enum Net {
     Stream { path: PathBuf, listen: bool },
     Switch(Box<SwitchPort>),
     Replay(vnet_replay::Config),
+    Generator(Box<vnet_generator::Config>),
     Loopback,
     Null(Null),
 }
@@ -55,13 +58,21 @@ What the card is connected to:
   replay:file=PATH[,rate=BITS|full][,loop]
                  the frames of a capture (pcap or pcapng), with the pauses that they had, at so many
                  bits a second, or as fast as the card takes them
+  generator[:OPTION,...]
+                 made-up traffic, of which it counts what comes back: to=IP, from=IP, mac=MAC,
+                 traffic=arp+icmp+udp+tcp, size=imix or lengths as in 60x7+590-800x4+1514, flows=N,
+                 port=N, pps=N frames a second, rate=BITS a second or full, count=N, seed=N
   loopback       itself: every frame that it sends comes back
   null           nothing: frames that it sends are lost. For measurements, options follow a
                  colon, with commas between: copy (frames are copied before they are lost),
                  rx=LEN (it receives frames of this length as fast as it can)";
 
-    /// Sets the backend up.
-    pub(crate) fn open(&self, args: &Args) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
+    /// Sets the backend up. `counts` has its counters then, if it has some.
+    pub(crate) fn open(
+        &self,
+        args: &Args,
+        counts: &mut Counts,
+    ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         Ok(match self {
             Net::Gateway => Box::new(Gateway::new(vnet_gateway::Config { mtu: args.mtu_max })),
             Net::Tap(tap) => Box::new(Tap::open(tap.config(args.queues))?),
@@ -81,8 +92,13 @@ What the card is connected to:
                 let listener = socket.listener().map_err(|e| failed(e.into()))?;
                 Box::new(Stream::accept(listener.into(), path, socket)?)
             }
-            Net::Switch(port) => port.open(args)?,
+            Net::Switch(port) => port.open(args, counts)?,
             Net::Replay(config) => Box::new(Replay::open(config)?),
+            Net::Generator(config) => {
+                let generator = Generator::new((**config).clone());
+                counts.generator = Some(generator.counters());
+                Box::new(generator)
+            }
             Net::Loopback => Box::new(Loopback::new()),
             Net::Null(null) => Box::new(*null),
         })
@@ -101,7 +117,7 @@ impl Net {
     ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         let Net::Tap(tap) = self else {
             // The others are nothing but memory of this process.
-            return self.open(args);
+            return self.open(args, &mut Counts::default());
         };
         let config = tap.config(args.queues);
         let tokens = (0..args.queues).map(Token::Backend);
@@ -134,6 +150,7 @@ impl FromStr for Net {
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "gateway" => Ok(Net::Gateway),
+            "generator" => Ok(Net::Generator(Box::default())),
             "loopback" => Ok(Net::Loopback),
             "null" => Ok(Net::Null(Null::new())),
             _ => {
@@ -146,6 +163,10 @@ impl FromStr for Net {
                 if let Some(options) = s.strip_prefix("replay:") {
                     return replay(options).map(Net::Replay);
                 }
+                if let Some(options) = s.strip_prefix("generator:") {
+                    let config = options.parse().map_err(|e| format!("{e}"))?;
+                    return Ok(Net::Generator(Box::new(config)));
+                }
                 if let Some(options) = s.strip_prefix("switch:") {
                     return Ok(Net::Switch(Box::new(options.parse()?)));
                 }
@@ -157,7 +178,7 @@ impl FromStr for Net {
                 }
                 Err(
                     "one of gateway, tap:name=NAME, packet:name=NAME, stream:path=PATH, \
-                     switch:name=NAME, replay:file=PATH, loopback and null is needed"
+                     switch:name=NAME, replay:file=PATH, generator, loopback and null is needed"
                         .into(),
                 )
             }
@@ -237,6 +258,7 @@ impl fmt::Display for Net {
                 }
                 f.write_str(if config.again { ",loop" } else { "" })
             }
+            Net::Generator(config) => write!(f, "generator:{config}"),
             Net::Loopback => f.write_str("loopback"),
             Net::Null(Null { copy, source }) => {
                 f.write_str("null")?;
@@ -271,6 +293,8 @@ mod tests {
             "replay:file=a,full",
             "switch:name=lan",
             "switch:name=lan,vlan=10,trunk=20+30-39,rate=1G,uplink=tap:name=tap0",
+            "generator:to=10.0.0.2,traffic=icmp,full,seed=1",
+            "switch:name=lan,uplink=generator:traffic=udp;full",
             "loopback",
             "null",
             "null:copy",
@@ -303,6 +327,8 @@ mod tests {
             "replay:full",
             "switch",
             "switch:lan",
+            "generator:",
+            "generator:to=me",
             "null ",
             "null:",
             "null:rx=65536",

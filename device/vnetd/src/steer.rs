@@ -14,8 +14,8 @@ use vnet_card::{Driver, Forced, LinkReport};
 use vnet_contract::queue::{kind, Error as QueueError, Kind};
 use vnet_control::{
     Add, Backend, BackendChanged, Bucket, Card, Class, Command, Counters, Direction, Error,
-    FaultPlan, Faults, Findings, Lane, Link, LinkState, Mac, OfQueue, Peer, Port, Queue, Ring,
-    RuleBroken, Settings, Shape, Status, Switch, Times,
+    FaultPlan, Faults, Findings, Generator, Lane, Link, LinkState, Mac, OfQueue, Peer, Port, Queue,
+    Ring, RuleBroken, Settings, Shape, Status, Switch, Times,
 };
 use vnet_faults::Plan;
 use vnet_session::SharedCard;
@@ -28,7 +28,7 @@ use crate::server::{lock, SharedCards};
 use crate::settings::{self, Setting};
 use crate::step::Subject;
 use crate::switches::{self, SwitchReport};
-use crate::views::Shape as ShapePlace;
+use crate::views::Counts;
 use crate::{error, mac, step};
 
 /// How long a change may take before nobody waits for it any more.
@@ -254,13 +254,17 @@ fn counters(card: &Served) -> Counters {
             times: queue.times.as_ref().map(times),
         }
     });
+    let beside = card.beside.get();
     Counters {
         card: card.name.to_string(),
         queues: queues.collect(),
-        shape: card.shape.get().map(|counters| {
+        shape: beside.shape.map(|counters| {
             let [transmit, receive] = counters.totals().map(lane);
             Shape { transmit, receive }
         }),
+        generator: beside
+            .generator
+            .map(|counters| generator(&counters.report())),
     }
 }
 
@@ -286,6 +290,30 @@ fn lane(report: vnet_shape::Report) -> Lane {
         lost: report.lost,
         duplicated: report.duplicated,
         reordered: report.reordered,
+    }
+}
+
+fn generator(report: &vnet_generator::Report) -> Generator {
+    let bucket = |(most, count): (Option<Duration>, u64)| Bucket {
+        most: most.map(nanoseconds),
+        count,
+    };
+    Generator {
+        sent: report.sent,
+        sent_bytes: report.sent_bytes,
+        received: report.received,
+        received_bytes: report.received_bytes,
+        lost: report.lost,
+        unanswered: report.unanswered,
+        reordered: report.reordered,
+        duplicated: report.duplicated,
+        damaged: report.damaged,
+        other: report.other,
+        latency: Times {
+            sum: nanoseconds(report.latency.sum()),
+            buckets: report.latency.buckets().map(bucket).collect(),
+        },
+        longest: nanoseconds(report.latency.longest()),
     }
 }
 
@@ -405,13 +433,14 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
     let mut args = card.args.clone();
     args.net = net.clone();
     let (shared, place, span) = (Arc::clone(&card.card), Arc::clone(&card.net), card.span());
-    let line = card.shape.clone();
+    let beside = card.beside.clone();
     let changed = patiently(card, move || {
         let _span = span.entered();
         let unusable = |source| unusable(&args, source);
         // Not with the card in hand: this may wait for the system.
-        let shape = ShapePlace::default();
-        let endpoint = shaped(&args, args.net.open(&args).map_err(unusable)?, &shape);
+        let mut counts = Counts::default();
+        let endpoint = args.net.open(&args, &mut counts).map_err(unusable)?;
+        let endpoint = shaped(&args, endpoint, &mut counts);
         let changed = shared
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -427,7 +456,7 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
         let mut net = place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *net, args.net.clone()).to_string();
         drop(net);
-        line.set(shape.get());
+        beside.set(counts);
         Ok((before, changed.settle(SETTLE)))
     });
     let (before, dropped) = changed?;

@@ -13,6 +13,7 @@ use vnet_switch::{Config, Mirror, Report, Switch, Uplink, Vlans};
 use crate::args::Args;
 use crate::name::Name;
 use crate::net::Net;
+use crate::views::Counts;
 
 /// A switch lives for as long as it has ports.
 static SWITCHES: Mutex<BTreeMap<Name, Weak<Switch>>> = Mutex::new(BTreeMap::new());
@@ -82,7 +83,11 @@ pub(crate) struct SwitchPort {
 
 impl SwitchPort {
     /// Joins the switch, with the uplink if there is to be one.
-    pub(crate) fn open(&self, args: &Args) -> Result<Box<dyn Endpoint>, Error> {
+    pub(crate) fn open(
+        &self,
+        args: &Args,
+        counts: &mut Counts,
+    ) -> Result<Box<dyn Endpoint>, Error> {
         let switch = named(&self.switch);
         let config = Config {
             label: Some(args.name().to_string()),
@@ -98,7 +103,8 @@ impl SwitchPort {
                 port: Some(UPLINK.into()),
                 ..Config::default()
             };
-            port.keep(Uplink::start(&switch, config, net.open(&args)?)?);
+            let endpoint = net.open(&args, counts)?;
+            port.keep(Uplink::start(&switch, config, endpoint)?);
         }
         Ok(Box::new(port))
     }

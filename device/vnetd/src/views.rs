@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use vnet_card::Operator;
 use vnet_session::Control;
-use vnet_shape::Counters;
 
 use crate::name::Name;
 use crate::net::Net;
@@ -20,7 +19,7 @@ pub(crate) struct View {
     pub(crate) name: Name,
     pub(crate) socket: PathBuf,
     pub(crate) net: Arc<Mutex<Net>>,
-    pub(crate) shape: Shape,
+    pub(crate) beside: Beside,
     pub(crate) operator: Operator,
     pub(crate) control: Control,
     pub(crate) failed: bool,
@@ -34,17 +33,30 @@ impl View {
     }
 }
 
-/// The counters of the line between a card and its backend, if there is one. Changes with the backend.
+/// What is counted beside the queues. Changes with the backend.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shape(Arc<Mutex<Option<Counters>>>);
+pub(crate) struct Beside(Arc<Mutex<Counts>>);
 
-impl Shape {
-    pub(crate) fn get(&self) -> Option<Counters> {
-        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.clone()
+/// Counters of those between a card and the world that have some.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// Of the line before the backend.
+    pub(crate) shape: Option<vnet_shape::Counters>,
+    /// Of the backend, if it is a generator, or a switch with one as uplink.
+    pub(crate) generator: Option<vnet_generator::Counters>,
+}
+
+impl Beside {
+    pub(crate) fn new(counts: Counts) -> Self {
+        Self(Arc::new(Mutex::new(counts)))
     }
 
-    pub(crate) fn set(&self, counters: Option<Counters>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    pub(crate) fn get(&self) -> Counts {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.clone()
+    }
+
+    pub(crate) fn set(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 }

@@ -23,7 +23,7 @@ use crate::limits;
 use crate::line::{Line, Message};
 use crate::sanitize;
 use crate::server::watch_signals;
-use crate::views::Shape;
+use crate::views::Counts;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .net
         .open_surviving(args, line.as_ref(), &memory, &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
-    let endpoint = shaped(args, endpoint, &Shape::default());
+    let endpoint = shaped(args, endpoint, &mut Counts::default());
     let mut card = card(args, endpoint, faults.as_ref())?;
     let sanitizer = card.sanitizer().cloned();
     if let Some(sanitizer) = &sanitizer {
