@@ -35,6 +35,28 @@ within() {
   return 1
 }
 
+# in_time SECONDS COMMAND...: it must succeed. If it takes longer, says twice what there is to see of the
+# interface and of connections, so that a difference shows what still moves, and fails.
+in_time() {
+  until=$(($(cut -d. -f1 /proc/uptime) + $1 * slowness))
+  ( set -e; shift; "$@" ) &
+  while [ -e /proc/$! ]; do
+    if [ "$(cut -d. -f1 /proc/uptime)" -ge $until ]; then
+      for look in first second; do
+        echo "not over in time, $look look:"
+        grep -a vnet /proc/interrupts
+        ethtool -S vnet0 | grep -v ": 0$"
+        grep -H . /sys/class/net/vnet0/queues/tx-*/byte_queue_limits/inflight
+        cat /proc/net/tcp
+        sleep 3
+      done
+      return 1
+    fi
+    usleep 100000
+  done
+  wait $!
+}
+
 # The command must fail.
 refused() {
   if "$@"; then
