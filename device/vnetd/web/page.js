@@ -88,6 +88,8 @@ function turn(entry, key, index, size) {
   const ahead = entry.turns[key] ? (index - entry.turns[key].index) & 0xffff : 0x10000;
   const total = ahead < 0x8000 ? entry.turns[key].total + ahead : index;
   entry.turns[key] = { index, total };
+  // A hand that turns faster than the eye follows would not be where its ring says.
+  hand.style.transition = ahead > size / 2 ? "none" : "";
   hand.style.transform = `rotate(${(total / size) * 360}deg)`;
 }
 

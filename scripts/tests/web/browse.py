@@ -67,7 +67,7 @@ def steps(browser, page):
         assert (moved > 0) == (step == "use"), (step, before, after)
         raised = after["interrupts"] - before["interrupts"]
         assert raised == (1 if step == "signal" else 0), (step, before, after)
-        next_told = "document.querySelector('[data-queue=rx0] .next').textContent"
+        next_told = "document.querySelector('[data-queue=rx0] p.next').textContent"
         browser.until("what is next", next_told, lambda text: after["next"]["text"] in text)
     link = browser.value("document.querySelector('#words a').href")
     assert link.startswith(f"{page.url}datasheet#"), link
@@ -81,7 +81,7 @@ def survives_reload(browser, page):
     browser.call("Page.reload")
     time.sleep(0.2)
     browser.until("not paused", field("rx0", "state"), lambda text: text == "paused")
-    browser.until("nothing is next", "document.querySelector('[data-queue=rx0] .next').textContent")
+    browser.until("nothing is next", "document.querySelector('[data-queue=rx0] p.next').textContent")
 
 
 def resumes(browser, page):
