@@ -19,6 +19,9 @@ sent() {
   ctl counters "$1" | awk -v column="$2" '$2 == "tx0" { print $column }'
 }
 
+# A place that the server can use beside those of its cards.
+elsewhere=$(mktemp -d)
+VNETD_ARGS=(--allow "$elsewhere")
 boot NICS=2 CONFIG=yes
 check "one process has both cards" test "${#VNETD_PIDS[@]}" = 1
 cards_listed() {
@@ -96,6 +99,54 @@ carries_on() {
 }
 check "vnet0 carries on" carries_on
 guest_check "and nothing was lost with that" 'touch /tmp/stop; from_card 300000 5; to_card 300000'
+
+# threads: its name, capabilities and filters of system calls for each thread of the server.
+threads() {
+  local thread
+  for thread in "/proc/${VNETD_PIDS[0]}/task/"*; do
+    awk 'NR == 1 { name = $1 }
+      /^CapEff:/ { capabilities = $2 } /^NoNewPrivs:/ { none = $2 } /^Seccomp_filters:/ { filters = $2 }
+      END { print name, capabilities, none, filters }' "$thread/comm" "$thread/status"
+  done
+}
+# Capabilities are those of NET_ADMIN, NET_RAW and DAC_OVERRIDE, or fewer; and who serves has none.
+limited() {
+  threads | tee /dev/stderr | awk '
+    BEGIN { own = ARGV[1]; ARGC = 1 }
+    $1 ~ /^vnet-(q[0-9]+|session|monitor)$/ { served++; if ($2 !~ /^0+$/ || $4 != own + 2) bad++ }
+    $1 !~ /^vnet-(q[0-9]+|session|monitor)$/ { if ($2 !~ /^0+(3002|3000|2000|1000|2|0)$/ || $4 < own + 1) bad++ }
+    $3 != 1 { bad++ }
+    END { exit bad || served < 3 }' "$(awk '/^Seccomp_filters:/ { print $2 }' /proc/self/status)"
+}
+if grep "sandbox: " "$GUEST_DIR/vnetd0.log"; then
+  skip "control: the sandbox, as this machine does not have all of it"
+else
+  check "each thread of the server is limited, and those of cards more than others" limited
+  check "a socket elsewhere is refused, and what would help is named" \
+    refused_with "Permission denied (os error 13); the sandbox leaves vnetd what it was started for: --allow adds" \
+    add nic2 socket=/var/tmp/vnetd-nowhere.sock net=null
+  check "so is a file" refused_with "the sandbox leaves vnetd" backend nic1 replay:file=/etc/passwd
+fi
+check "a socket where it was allowed is not" ctl add nic2 "socket=$elsewhere/nic2.sock" net=gateway
+check "and the card goes again" ctl remove nic2
+rm -r "$elsewhere"
+# without_sandbox: a server that has none says so, and goes where it likes.
+without_sandbox() {
+  local place pid added
+  place=$(mktemp -d)
+  child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/free.sock" --control "$GUEST_DIR/free.control" --sandbox off 2>"$place/log"
+  pid=$!
+  for _ in $(seq 100); do
+    [ ! -S "$GUEST_DIR/free.sock" ] || break
+    sleep 0.05
+  done
+  "$REPO/scripts/vnetctl" --socket "$GUEST_DIR/free.control" add nic2 "socket=$place/nic2.sock" net=null
+  added=$?
+  kill "$pid" && wait "$pid"
+  cat "$place/log"
+  grep -F "sandbox: off" "$place/log" && rm -r "$place" && [ "$added" = 0 ]
+}
+check "without a sandbox, that is said, and nothing is refused" without_sandbox
 
 check "another address" ctl mac nic0 52:54:00:76:6e:99
 guest_check "is there when the driver is loaded again" '

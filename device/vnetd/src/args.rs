@@ -11,6 +11,7 @@ use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use crate::mac::Mac;
 use crate::name::Name;
 use crate::net::Net;
+use crate::sandbox;
 use crate::sanitize::Mode;
 use crate::scrape::Place;
 use crate::web::Web;
@@ -44,6 +45,15 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) web: Web,
+
+    /// Whether the program gives up what it does not need of the system; see docs/trust.md [default: on]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) sandbox: Option<sandbox::Mode>,
+
+    /// Directory, or file, that the sandbox leaves to the program beside those of its cards: for cards
+    /// and backends that come later. More than one can be given
+    #[arg(long, value_name = "PATH")]
+    pub(crate) allow: Vec<PathBuf>,
 
     /// Outlive the death of the process that serves the card: another one goes on, and the guest
     /// does not notice. SIGUSR2 has a new version of the program take over. For one card that is

@@ -13,6 +13,7 @@ use vnet_faults::Witness;
 
 use crate::card::Served;
 use crate::error;
+use crate::sandbox::served;
 use crate::steer::{bad, patiently, Done};
 
 /// How long a file may take to be finished.
@@ -50,7 +51,9 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
     let operator = card.operator.clone();
     let capture = patiently(card, move || {
         // A file may be a pipe that nobody reads.
-        let capture = Capture::start(config, File::from(file)).map_err(error::Error::Capture)?;
+        let capture = served(|| Capture::start(config, File::from(file)));
+        let capture = capture.map_err(error::Error::Thread)?;
+        let capture = capture.map_err(error::Error::Capture)?;
         operator.capture(Some(&capture));
         Ok(capture)
     })?;

@@ -24,6 +24,8 @@ use crate::faults::FaultFile;
 use crate::mac::Mac;
 use crate::name::Name;
 use crate::net::Net;
+use crate::opened::Opened;
+use crate::sandbox::{serve_here, served};
 use crate::sanitize;
 use crate::systemd;
 use crate::views::{Beside, Counts, View};
@@ -206,8 +208,18 @@ impl Served {
     }
 }
 
-/// The card that the arguments describe, with this behind it.
+/// The card that the arguments describe, with this behind it, and with threads that can do no more than
+/// serve.
 pub(crate) fn card(
+    args: &Args,
+    endpoint: Box<dyn Endpoint>,
+    faults: Option<&FaultFile>,
+) -> Result<Card, Error> {
+    let opened = Opened::new(endpoint, args.queues).map_err(|e| unusable(args, e))?;
+    served(|| make(args, Box::new(opened), faults)).map_err(Error::Thread)?
+}
+
+fn make(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
@@ -280,6 +292,7 @@ fn serve(
         .name("vnet-session".into())
         .spawn(move || {
             let _span = span.entered();
+            serve_here();
             let served = catch_unwind(AssertUnwindSafe(|| session.run()));
             let error = match served {
                 Ok(Ok(())) => None,

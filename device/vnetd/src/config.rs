@@ -8,11 +8,13 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
+use crate::sandbox::{Mode, Sandbox};
 use crate::server::Ports;
 use crate::settings::{self, Problem, Setting};
 
@@ -21,11 +23,13 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// Most cards.
 pub(crate) const MAX_CARDS: usize = 256;
 /// Keys beside the cards.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 9] = [
+    "allow",
     "card",
     "control",
     "log",
     "metrics",
+    "sandbox",
     "web",
     "web-public",
     "web-token",
@@ -36,6 +40,7 @@ const KEYS: [&str; 7] = [
 pub(crate) struct Config {
     pub(crate) cards: Vec<Args>,
     pub(crate) ports: Ports,
+    pub(crate) sandbox: Sandbox,
     pub(crate) log: Option<LevelFilter>,
 }
 
@@ -104,6 +109,20 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
             ("card", _) => problems.push(Problem::new(line, "each card begins with [[card]]")),
             ("control", DeValue::String(path)) if !path.is_empty() => {
                 config.ports.control = Some(PathBuf::from(path.as_ref()));
+            }
+            ("sandbox", DeValue::String(mode)) => match Mode::from_str(mode, false) {
+                Ok(mode) => config.sandbox.mode = Some(mode),
+                Err(_) => problems.push(Problem::new(line, "sandbox: one of on and off is needed")),
+            },
+            ("allow", DeValue::Array(directories)) => {
+                for directory in directories {
+                    match directory.get_ref() {
+                        DeValue::String(path) => {
+                            config.sandbox.allow.push(PathBuf::from(path.as_ref()));
+                        }
+                        _ => problems.push(Problem::new(line, "allow: strings are needed")),
+                    }
+                }
             }
             ("metrics", DeValue::String(place)) => match place.parse() {
                 Ok(place) => config.ports.metrics = Some(place),

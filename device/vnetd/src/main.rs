@@ -27,8 +27,10 @@ mod mac;
 mod metrics;
 mod name;
 mod net;
+mod opened;
 mod pages;
 mod program;
+mod sandbox;
 mod sanitize;
 mod scrape;
 mod server;
@@ -55,6 +57,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Cli, Command};
 use crate::config::Config;
 use crate::error::Error;
+use crate::sandbox::Sandbox;
 use crate::server::Ports;
 
 /// Exit status if the driver broke rules, and that matters.
@@ -91,7 +94,12 @@ fn run(cli: Cli) -> Result<u8, Error> {
         metrics: cli.metrics,
         web: cli.web,
     };
+    let sandbox = Sandbox {
+        mode: cli.sandbox,
+        allow: cli.allow,
+    };
     if let Some(file) = &mut file {
+        file.sandbox = sandbox.clone().or(take(&mut file.sandbox));
         file.ports = given.clone().or(take(&mut file.ports));
     }
     let level = cli.log.or(file.as_ref().and_then(|file| file.log));
@@ -99,9 +107,9 @@ fn run(cli: Cli) -> Result<u8, Error> {
     match (file, cli.card) {
         (Some(config), _) => server::run(config).map(|()| 0),
         (None, Some(card)) => match (cli.worker, cli.survive) {
-            (true, _) => worker::run(&card).map(|()| 0),
+            (true, _) => worker::run(&card, sandbox).map(|()| 0),
             (false, true) => holder::run(&card),
-            (false, false) => server::run_one(card, &given).map(|()| 0),
+            (false, false) => server::run_one(card, &given, sandbox).map(|()| 0),
         },
         // The definition of the arguments asks for one of them.
         (None, None) => Ok(0),

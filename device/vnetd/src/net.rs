@@ -2,6 +2,7 @@
 //! What a card can be connected to.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use vnet_generator::Generator;
 use vnet_loopback::{Loopback, Null};
 use vnet_packet::Packet;
 use vnet_replay::{Pace, Replay};
+use vnet_sandbox::Process;
 use vnet_session::Socket;
 use vnet_state::{Held, Intake, Keeper, Memory, Token};
 use vnet_stream::Stream;
 use vnet_tap::Tap;
 
 use crate::args::Args;
+use crate::sandbox::{directory, PROCESSES};
 use crate::switches::SwitchPort;
 use crate::taps::TapNet;
 use crate::views::Counts;
@@ -85,8 +88,10 @@ What the card is connected to:
                 listen: false,
             } => Box::new(Stream::connect(path)?),
             Net::Stream { path, listen: true } => {
-                let failed = |error: Box<dyn std::error::Error>| {
-                    vnet_backend::Error::Unsupported(error.to_string())
+                let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+                    let what = "cannot listen".into();
+                    let source = io::Error::other(error);
+                    vnet_backend::Error::Io { what, source }
                 };
                 let socket = Socket::bind(path).map_err(|e| failed(e.into()))?;
                 let listener = socket.listener().map_err(|e| failed(e.into()))?;
@@ -106,6 +111,29 @@ What the card is connected to:
 }
 
 impl Net {
+    /// Adds what it takes to what the process may use.
+    #[allow(clippy::unneeded_struct_pattern)]
+    pub(crate) fn needs(&self, process: &mut Process) {
+        match self {
+            Net::Tap(tap) => {
+                let netns = tap.config(1).netns;
+                let others = |path: &PathBuf| path.starts_with(PROCESSES);
+                let own = |path: &PathBuf| path.starts_with("/proc/self");
+                process.processes |= netns
+                    .as_ref()
+                    .is_some_and(|path| others(path) && !own(path));
+                process.namespaces |= netns.is_some();
+                process.readable.extend(netns);
+            }
+            Net::Stream { path, listen: true } => process.writable.push(directory(path)),
+            Net::Replay(config) => process.readable.push(directory(&config.file)),
+            Net::Switch(port) => port.needs(process),
+            // All of them: what is left out here cannot be used.
+            Net::Gateway { .. } | Net::Packet { .. } | Net::Stream { listen: false, .. } => {}
+            Net::Generator(_) | Net::Loopback | Net::Null(_) => {}
+        }
+    }
+
     /// The same for a card that outlives the process: goes on with descriptors that were kept, and
     /// has those kept that are opened now.
     pub(crate) fn open_surviving(

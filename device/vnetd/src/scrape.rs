@@ -30,6 +30,7 @@ use vnet_session::Socket;
 
 use crate::error::Error;
 use crate::metrics::registry;
+use crate::sandbox::serve_here;
 use crate::systemd;
 use crate::views::Views;
 
@@ -119,7 +120,10 @@ pub(crate) fn start(place: &Place, views: Views) -> Result<Option<Socket>, Error
     let registry = Arc::new(registry(views));
     thread::Builder::new()
         .name("vnet-metrics".into())
-        .spawn(move || runtime.block_on(serve(listener, registry)))
+        .spawn(move || {
+            serve_here();
+            runtime.block_on(serve(listener, registry));
+        })
         .map_err(Error::Thread)?;
     Ok(socket)
 }

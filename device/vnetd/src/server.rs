@@ -21,6 +21,7 @@ use crate::end::{self, report, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
+use crate::sandbox::Sandbox;
 use crate::scrape::{self, Place};
 use crate::systemd::{self, Watchdog};
 use crate::web::{self, Web};
@@ -51,12 +52,14 @@ impl Ports {
 }
 
 /// Serves one card until a signal ends it, or an error of the card. Others may be added.
-pub(crate) fn run_one(args: Args, ports: &Ports) -> Result<(), Error> {
+pub(crate) fn run_one(args: Args, ports: &Ports, sandbox: Sandbox) -> Result<(), Error> {
+    let entered = sandbox.enter(std::slice::from_ref(&args), ports);
     let (sender, events) = channel();
     let cards = begin(&sender, true)?;
     let mut all = lock(&cards);
     let _sockets = listen(ports, &mut all, &cards)?;
     let only = all.add(args)?;
+    entered.tell();
     systemd::ready(&all.summary());
     drop(all);
     let result = wait(&cards, &events, Some(only));
@@ -66,6 +69,7 @@ pub(crate) fn run_one(args: Args, ports: &Ports) -> Result<(), Error> {
 /// Serves all cards of a configuration until a signal ends it. One that fails on the way is left
 /// behind.
 pub(crate) fn run(config: Config) -> Result<(), Error> {
+    let entered = config.sandbox.enter(&config.cards, &config.ports);
     let (sender, events) = channel();
     let cards = begin(&sender, false)?;
     let mut all = lock(&cards);
@@ -78,6 +82,7 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
             error: Box::new(error),
         })?;
     }
+    entered.tell();
     systemd::ready(&all.summary());
     drop(all);
     let result = wait(&cards, &events, None);

@@ -29,7 +29,7 @@ use crate::settings::{self, Setting};
 use crate::step::Subject;
 use crate::switches::{self, SwitchReport};
 use crate::views::Counts;
-use crate::{error, mac, step};
+use crate::{error, mac, sandbox, step};
 
 /// How long a change may take before nobody waits for it any more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ fn failed(e: error::Error) -> Error {
         error::Error::Exists(_) | error::Error::TooMany => Class::Exists,
         _ => Class::Failed,
     };
-    Error::new(class, e.to_string())
+    Error::new(class, format!("{e}{}", sandbox::hint(&e)))
 }
 
 pub(crate) fn bad(what: impl Into<String>) -> Error {

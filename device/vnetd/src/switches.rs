@@ -7,12 +7,15 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use vnet_backend::{Endpoint, Error};
+use vnet_sandbox::Process;
 use vnet_switch::vlan::{vid, VidSet};
 use vnet_switch::{Config, Mirror, Report, Switch, Uplink, Vlans};
 
 use crate::args::Args;
 use crate::name::Name;
 use crate::net::Net;
+use crate::opened::Opened;
+use crate::sandbox::served;
 use crate::views::Counts;
 
 /// A switch lives for as long as it has ports.
@@ -82,6 +85,13 @@ pub(crate) struct SwitchPort {
 }
 
 impl SwitchPort {
+    /// Adds what its uplink takes to what the process may use.
+    pub(crate) fn needs(&self, process: &mut Process) {
+        if let Some(uplink) = &self.uplink {
+            uplink.needs(process);
+        }
+    }
+
     /// Joins the switch, with the uplink if there is to be one.
     pub(crate) fn open(
         &self,
@@ -103,8 +113,13 @@ impl SwitchPort {
                 port: Some(UPLINK.into()),
                 ..Config::default()
             };
-            let endpoint = net.open(&args, counts)?;
-            port.keep(Uplink::start(&switch, config, endpoint)?);
+            let opened = Opened::new(net.open(&args, counts)?, 1)?;
+            let uplink = served(|| Uplink::start(&switch, config, Box::new(opened)));
+            let failed = |source| Error::Io {
+                what: "uplink".into(),
+                source,
+            };
+            port.keep(uplink.map_err(failed)??);
         }
         Ok(Box::new(port))
     }

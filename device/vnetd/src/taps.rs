@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Where `ip netns` has namespaces by their names.
-const NAMESPACES: &str = "/run/netns";
+pub(crate) const NAMESPACES: &str = "/run/netns";
 
 /// What the options of a TAP say.
 #[derive(Clone, Debug, PartialEq, Eq)]

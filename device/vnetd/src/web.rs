@@ -41,6 +41,7 @@ use vnet_control::{Answer, Class, Command, Error as Refusal, Request as Call, MA
 
 use crate::error::Error;
 use crate::live::Live;
+use crate::sandbox::serve_here;
 use crate::server::SharedCards;
 use crate::steer::Step;
 use crate::token::Token;
@@ -156,7 +157,10 @@ pub(crate) fn start(web: &Web, cards: &SharedCards, views: Views) -> Result<(), 
     });
     thread::Builder::new()
         .name("vnet-web".into())
-        .spawn(move || runtime.block_on(serve(listener, site)))
+        .spawn(move || {
+            serve_here();
+            runtime.block_on(serve(listener, site));
+        })
         .map_err(Error::Thread)?;
     Ok(())
 }

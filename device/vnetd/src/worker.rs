@@ -21,12 +21,14 @@ use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
 use crate::line::{Line, Message};
+use crate::sandbox::{serve_here, Sandbox};
 use crate::sanitize;
-use crate::server::watch_signals;
+use crate::server::{watch_signals, Ports};
 use crate::views::Counts;
 
 /// Serves until a signal, an error or the holder ends it.
-pub(crate) fn run(args: &Args) -> Result<(), Error> {
+pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
+    let entered = sandbox.enter(std::slice::from_ref(args), &Ports::default());
     limits::raise_descriptors();
     // The program that runs has no name if its file was replaced.
     let _ = rustix::thread::set_name(c"vnetd-standby");
@@ -90,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let server = serve(session, lifeline, queue, sender.clone())?;
     listen(Arc::clone(&line), clients, sender.clone())?;
     line.ready().map_err(|e| Error::Holder(e.into()))?;
+    entered.tell();
 
     let result = end::wait(&events);
     control.stop();
@@ -147,6 +150,7 @@ fn serve(
     thread::Builder::new()
         .name("vnet-session".into())
         .spawn(move || {
+            serve_here();
             let control = session.control();
             let served = catch_unwind(AssertUnwindSafe(|| {
                 while let Ok(client) = clients.recv() {
