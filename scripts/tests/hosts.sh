@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-# Two hosts, joined by bridges and VXLAN as docs/deploy.md has it. A host is a network namespace with a
-# vnetd of its own; the cards of both are in one guest, in namespaces there.
+# Two machines on two hosts, which are joined by bridges and VXLAN as docs/deploy.md has it. A host is a network
+# namespace with a vnetd of its own.
 . "$(dirname "$0")/../lib/check.sh"
+. "$(dirname "$0")/../lib/two-guests.sh"
 own_network "hosts"
 
 ip() {
@@ -22,7 +23,7 @@ child unshare --net sleep 600
 A=$!
 child unshare --net sleep 600
 B=$!
-trap 'guest_stop; kill "$A" "$B" 2>/dev/null' EXIT
+trap 'guests_stop; kill "$A" "$B" 2>/dev/null' EXIT
 for host in "$A" "$B"; do
   for _ in $(seq 100); do
     [ "$(readlink "/proc/$host/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
@@ -52,34 +53,32 @@ fi
 check "the wire between the hosts" eval 'underlay "$A" wire-a 192.0.2.1 && underlay "$B" wire-b 192.0.2.2'
 check "a bridge with a VXLAN port on each" eval 'overlay "$A" 192.0.2.1 192.0.2.2 && overlay "$B" 192.0.2.2 192.0.2.1'
 
-NET=("tap:name=vm0,netns=/proc/$A/ns/net,bridge=br0" "tap:name=vm1,netns=/proc/$B/ns/net,bridge=br0")
-boot NICS=2 SMP=2 MEM=768M
+boot_as a NET="tap:name=vm0,netns=/proc/$A/ns/net,bridge=br0" MEM=384M
+boot_as b NET="tap:name=vm0,netns=/proc/$B/ns/net,bridge=br0" MEM=384M
 port_of_the_bridge() {
-  at "$1" ip -o link show "$2" | tee /dev/stderr | grep ',UP,.*mtu 9000.*master br0'
+  at "$1" ip -o link show vm0 | tee /dev/stderr | grep ',UP,.*mtu 9000.*master br0'
 }
-check "vnetd has made each TAP a port of its host's bridge" eval \
-  'port_of_the_bridge "$A" vm0 && port_of_the_bridge "$B" vm1'
-guest_check "two machines, one on each host" '
-  for n in 0 1; do
-    ip netns add n$n
-    ip link set vnet$n netns n$n
-    ip -n n$n link set vnet$n mtu 9000 up
-    ip -n n$n addr add 10.8.0.$((n + 1))/24 dev vnet$n
-  done'
-in_n='at() { n=$1; shift; ip netns exec n$n "$@"; }'
-guest_check "ping, also in jumbo frames" "$in_n
-  within 10 at 0 ping -c 1 -W 1 10.8.0.2
-  at 0 ping -c 3 -i 0.2 -W 5 10.8.0.2
-  at 0 ping -c 3 -i 0.2 -W 5 -M do -s 8972 10.8.0.2"
-guest_check "a file arrives as it was sent" "$in_n
+check "vnetd has made each TAP a port of its host's bridge" eval 'port_of_the_bridge "$A" && port_of_the_bridge "$B"'
+for n in 1 2; do
+  on "$(nth $((n - 1)) a b)" guest_check "machine $n has an address, and an MTU of 9000" "
+    ip link set vnet0 mtu 9000
+    ip addr add 10.8.0.$n/24 dev vnet0"
+done
+on a guest_check "ping, also in jumbo frames" '
+  within 10 ping -c 1 -W 1 10.8.0.2
+  ping -c 3 -i 0.2 -W 5 10.8.0.2
+  ping -c 3 -i 0.2 -W 5 -M do -s 8972 10.8.0.2'
+on b guest_check "the second machine serves" '
+  iperf3 -s -D
+  nc -l -p 7001 -e sha256sum </dev/null >/dev/null 2>&1 &
+  within 10 sh -c "netstat -ltn | grep -q :7001"
+  within 10 sh -c "netstat -ltn | grep -q :5201"'
+on a guest_check "a file arrives as it was sent" '
   head -c 20000000 /dev/urandom >/tmp/file
-  at 1 nc -l -p 7001 -e sha256sum &
-  within 10 sh -c 'ip netns exec n1 netstat -ltn | grep -q :7001'
-  [ \"\$(at 0 nc 10.8.0.2 7001 </tmp/file)\" = \"\$(sha256sum </tmp/file)\" ]"
-guest_check "TCP in both directions" "$in_n
-  at 1 iperf3 -s -D
-  within 10 at 0 iperf3 -c 10.8.0.2 -t 2
-  at 0 iperf3 -c 10.8.0.2 -t 2 -R"
+  [ "$(nc 10.8.0.2 7001 </tmp/file)" = "$(sha256sum </tmp/file)" ]'
+on a guest_check "TCP in both directions" '
+  iperf3 -c 10.8.0.2 -t 2
+  iperf3 -c 10.8.0.2 -t 2 -R'
 tunnelled() {
   local bytes
   bytes=$(at "$A" cat /proc/net/dev | sed -n 's/^ *vxlan42: *//p' | awk '{ print $1 + $9 }')
@@ -87,11 +86,11 @@ tunnelled() {
   [ "$bytes" -gt 20000000 ]
 }
 check "it went through the tunnel" tunnelled
-guest_check "no errors" "$in_n
-  for n in 0 1; do
-    [ \$(at \$n cat /sys/class/net/vnet\$n/statistics/tx_errors) = 0 ]
-    [ \$(at \$n cat /sys/class/net/vnet\$n/statistics/rx_errors) = 0 ]
-  done"
+for name in a b; do
+  on $name guest_check "no errors in machine $name" '
+    [ $(cat /sys/class/net/vnet0/statistics/tx_errors) = 0 ]
+    [ $(cat /sys/class/net/vnet0/statistics/rx_errors) = 0 ]'
+done
 # refused_with PART BACKEND: vnetd says that in one line, and ends.
 refused_with() {
   local told
@@ -102,4 +101,4 @@ check "a bridge that is not there is told" refused_with "cannot join bridge br9 
   "tap:name=vm2,netns=/proc/$A/ns/net,bridge=br9"
 check "so is a namespace that is none" refused_with "cannot enter network namespace /proc/self/status (it is none)" \
   "tap:name=vm2,netns=/proc/self/status,bridge=br0"
-finish
+finish_guests
