@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Meta, Offloads, Queue, Rate, RxRing};
 
-use crate::capture::Capture;
+use crate::capture::{BadCapture, Capture};
 
 /// Most queues. Only the first gets frames; the card spreads them.
 const MAX_QUEUES: u16 = 64;
@@ -45,9 +45,11 @@ pub struct Replay {
 impl Replay {
     /// Reads the file.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let path = config.file.display();
-        let capture = Capture::load(&config.file)
-            .map_err(|error| Error::Unsupported(format!("cannot replay {path}: {error}")))?;
+        let what = format!("cannot replay {}", config.file.display());
+        let capture = Capture::load(&config.file).map_err(|error| match error {
+            BadCapture::Io(source) => Error::Io { what, source },
+            error => Error::Unsupported(format!("{what}: {error}")),
+        })?;
         Ok(Self::new(capture, config.pace, config.again))
     }
 
