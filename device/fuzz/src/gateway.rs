@@ -23,6 +23,7 @@ pub fn gateway(data: &[u8]) {
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let config = Config {
         mtu: mostly(u, &[1500, 9000])?,
+        ..Config::default()
     };
     let count = u.int_in_range(1..=2)?;
     let mut queues = Gateway::new(config).open(count).expect("opens");

@@ -12,13 +12,11 @@ use smoltcp::wire::{
     EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
 
-use crate::net;
+use crate::net::{self, Lan, STATIONS};
 use crate::outbound::Outbound;
 use crate::packet::ETHERNET_LEN;
 use crate::ports::{DHCP_CLIENT, DHCP_SERVER};
 
-/// Addresses given out.
-const STATIONS: usize = 32;
 const LEASE_SECONDS: u32 = 3600;
 /// Some clients refuse less (RFC 951).
 const MIN_MESSAGE_LEN: usize = 300;
@@ -28,9 +26,9 @@ const OPTION_MESSAGE_TYPE: u8 = 53;
 const OPTION_SERVER_IDENTIFIER: u8 = 54;
 
 /// The server.
-#[derive(Default)]
 pub(crate) struct Server {
-    /// The station that has the address `IPV4_FIRST_GUEST` + index.
+    lan: Lan,
+    /// The station that has the address of the first guest + index.
     leases: [Lease; STATIONS],
     /// Counts requests, so that leases can be ordered by age.
     requests: u64,
@@ -56,19 +54,28 @@ struct Request {
 /// An answer and where it goes.
 pub(crate) struct Reply {
     message: DhcpRepr<'static>,
+    from_ip: Ipv4Addr,
     to: EthernetAddress,
     to_ip: Ipv4Addr,
 }
 
 impl Server {
+    pub(crate) fn new(lan: Lan) -> Self {
+        Self {
+            lan,
+            leases: Default::default(),
+            requests: 0,
+        }
+    }
+
     /// Answers a message to the server's port. `None`: malformed, or not to be answered.
     pub(crate) fn answer(&mut self, message: &[u8]) -> Option<Reply> {
         let request = parse(message)?;
-        let ours = request.server.is_none_or(|server| server == net::IPV4);
+        let ours = request.server.is_none_or(|server| server == self.lan.ipv4);
         match request.kind {
             DhcpMessageType::Discover => {
                 let address = self.lease(request.station);
-                Some(reply(&request, DhcpMessageType::Offer, address))
+                Some(reply(&self.lan, &request, DhcpMessageType::Offer, address))
             }
             DhcpMessageType::Request if ours => {
                 let address = self.lease(request.station);
@@ -79,11 +86,14 @@ impl Server {
                 } else {
                     DhcpMessageType::Nak
                 };
-                Some(reply(&request, kind, address))
+                Some(reply(&self.lan, &request, kind, address))
             }
-            DhcpMessageType::Inform => {
-                Some(reply(&request, DhcpMessageType::Ack, Ipv4Addr::UNSPECIFIED))
-            }
+            DhcpMessageType::Inform => Some(reply(
+                &self.lan,
+                &request,
+                DhcpMessageType::Ack,
+                Ipv4Addr::UNSPECIFIED,
+            )),
             DhcpMessageType::Release | DhcpMessageType::Decline => {
                 self.release(request.station);
                 None
@@ -106,7 +116,7 @@ impl Server {
             station: Some(station),
             last_request: self.requests,
         };
-        Ipv4Addr::from_bits(net::IPV4_FIRST_GUEST.to_bits() + index as u32)
+        Ipv4Addr::from_bits(self.lan.first_guest().to_bits() + index as u32)
     }
 
     /// Makes the address of a station the first one to be given to another. The station gets it
@@ -163,7 +173,7 @@ fn parse(message: &[u8]) -> Option<Request> {
     })
 }
 
-fn reply(request: &Request, kind: DhcpMessageType, address: Ipv4Addr) -> Reply {
+fn reply(lan: &Lan, request: &Request, kind: DhcpMessageType, address: Ipv4Addr) -> Reply {
     let granted = kind != DhcpMessageType::Nak;
     let leased = granted && !address.is_unspecified();
     let your_ip = if leased {
@@ -175,7 +185,7 @@ fn reply(request: &Request, kind: DhcpMessageType, address: Ipv4Addr) -> Reply {
     // it does not see packets to the address that it is going to have.
     let to_ip = if !granted {
         Ipv4Addr::BROADCAST
-    } else if is_on_lan(request.client_ip) {
+    } else if is_on_lan(lan, request.client_ip) {
         request.client_ip
     } else if request.broadcast || !leased {
         Ipv4Addr::BROADCAST
@@ -199,27 +209,32 @@ fn reply(request: &Request, kind: DhcpMessageType, address: Ipv4Addr) -> Reply {
         },
         your_ip,
         server_ip: Ipv4Addr::UNSPECIFIED,
-        router: granted.then_some(net::IPV4),
-        subnet_mask: granted.then_some(net::IPV4_MASK),
+        router: granted.then_some(lan.ipv4),
+        subnet_mask: granted.then_some(lan.ipv4_mask()),
         relay_agent_ip: Ipv4Addr::UNSPECIFIED,
         broadcast: request.broadcast,
         requested_ip: None,
         client_identifier: None,
-        server_identifier: Some(net::IPV4),
+        server_identifier: Some(lan.ipv4),
         parameter_request_list: None,
-        dns_servers: granted.then(|| [net::IPV4].into_iter().collect()),
+        dns_servers: granted.then(|| [lan.ipv4].into_iter().collect()),
         max_size: None,
         lease_duration: leased.then_some(LEASE_SECONDS),
         renew_duration: None,
         rebind_duration: None,
         additional_options: &[],
     };
-    Reply { message, to, to_ip }
+    Reply {
+        from_ip: lan.ipv4,
+        message,
+        to,
+        to_ip,
+    }
 }
 
-fn is_on_lan(address: Ipv4Addr) -> bool {
-    let mask = net::IPV4_MASK.to_bits();
-    address.to_bits() & mask == net::IPV4.to_bits() & mask && address != net::IPV4
+fn is_on_lan(lan: &Lan, address: Ipv4Addr) -> bool {
+    let mask = lan.ipv4_mask().to_bits();
+    address.to_bits() & mask == lan.ipv4.to_bits() & mask && address != lan.ipv4
 }
 
 impl Reply {
@@ -232,7 +247,7 @@ impl Reply {
         };
         let message_len = self.message.buffer_len().max(MIN_MESSAGE_LEN);
         let ip = Ipv4Repr {
-            src_addr: net::IPV4,
+            src_addr: self.from_ip,
             dst_addr: self.to_ip,
             next_header: IpProtocol::Udp,
             payload_len: udp.header_len() + message_len,
@@ -249,7 +264,7 @@ impl Reply {
             ip.emit(&mut packet, &checksums);
             udp.emit(
                 &mut UdpPacket::new_unchecked(packet.payload_mut()),
-                &IpAddress::from(net::IPV4),
+                &IpAddress::from(self.from_ip),
                 &IpAddress::from(self.to_ip),
                 message_len,
                 |payload| {
@@ -311,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_client_is_offered_an_address_and_gets_it() {
-        let mut server = Server::default();
+        let mut server = Server::new(Lan::default());
         let offer = ask(&mut server, &request(DhcpMessageType::Discover, A)).unwrap();
         assert_eq!(offer.message.message_type, DhcpMessageType::Offer);
         assert_eq!(offer.message.your_ip, net::IPV4_FIRST_GUEST);
@@ -337,7 +352,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_the_clients_is_refused() {
-        let mut server = Server::default();
+        let mut server = Server::new(Lan::default());
         let mut wanted = request(DhcpMessageType::Request, A);
         wanted.requested_ip = Some(Ipv4Addr::new(192, 168, 0, 7));
         let nak = ask(&mut server, &wanted).unwrap();
@@ -351,7 +366,7 @@ mod tests {
 
     #[test]
     fn stations_have_addresses_of_their_own_and_the_oldest_is_reused() {
-        let mut server = Server::default();
+        let mut server = Server::new(Lan::default());
         let station = |n: u8| EthernetAddress([2, 0, 0, 0, 1, n]);
         let discover = |server: &mut Server, n| {
             address(ask(server, &request(DhcpMessageType::Discover, station(n))))
@@ -361,7 +376,7 @@ mod tests {
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), STATIONS);
-        assert!(unique.iter().all(|a| is_on_lan(*a)));
+        assert!(unique.iter().all(|a| is_on_lan(&Lan::default(), *a)));
 
         assert_eq!(discover(&mut server, 0), first[0]);
         assert_eq!(discover(&mut server, 200), first[1]);
@@ -375,7 +390,7 @@ mod tests {
 
     #[test]
     fn information_without_a_lease() {
-        let mut server = Server::default();
+        let mut server = Server::new(Lan::default());
         let mut inform = request(DhcpMessageType::Inform, A);
         inform.client_ip = Ipv4Addr::new(10, 77, 0, 99);
         let ack = ask(&mut server, &inform).unwrap();
@@ -388,7 +403,7 @@ mod tests {
 
     #[test]
     fn replies_and_relayed_requests_are_not_answered() {
-        let mut server = Server::default();
+        let mut server = Server::new(Lan::default());
         assert!(ask(&mut server, &request(DhcpMessageType::Offer, A)).is_none());
         let mut relayed = request(DhcpMessageType::Discover, A);
         relayed.relay_agent_ip = Ipv4Addr::new(10, 0, 0, 1);

@@ -10,6 +10,7 @@ use rustix::event::{eventfd, EventfdFlags};
 use rustix::rand::{getrandom, GetRandomFlags};
 use vnet_backend::{Capabilities, Checksum, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing};
 
+use crate::config::Config;
 use crate::outbound::Outbound;
 use crate::stack::Stack;
 
@@ -21,24 +22,9 @@ pub const MIN_MTU: u16 = 1280;
 /// Most queues.
 const MAX_QUEUES: u16 = 64;
 
-/// How the gateway is set up.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// The gateway's own MTU, brought into [`MIN_MTU`]..=[`MAX_MTU`]. A guest with a smaller one
-    /// says so in its TCP connections; everything else that the gateway sends is either small or
-    /// as long as what the guest sent.
-    pub mtu: u16,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { mtu: MAX_MTU }
-    }
-}
-
 /// The endpoint.
 pub struct Gateway {
-    mtu: u16,
+    config: Config,
     /// True while the driver accepts checksum metadata. Independent of everything else that the
     /// queues see, so relaxed accesses do.
     takes_checksum: Arc<AtomicBool>,
@@ -46,9 +32,10 @@ pub struct Gateway {
 
 impl Gateway {
     /// The endpoint.
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
+        config.mtu = config.mtu.clamp(MIN_MTU, MAX_MTU);
         Self {
-            mtu: config.mtu.clamp(MIN_MTU, MAX_MTU),
+            config,
             takes_checksum: Arc::default(),
         }
     }
@@ -62,7 +49,7 @@ impl Endpoint for Gateway {
                 ..Offloads::default()
             },
             max_queues: MAX_QUEUES,
-            max_mtu: self.mtu,
+            max_mtu: self.config.mtu,
         }
     }
 
@@ -75,7 +62,7 @@ impl Endpoint for Gateway {
                 source: error.into(),
             })?;
         let outbound = Outbound::new(wakes.clone());
-        let stack = Arc::new(Mutex::new(Stack::new(self.mtu, seed()?, outbound)));
+        let stack = Arc::new(Mutex::new(Stack::new(&self.config, seed()?, outbound)));
         Ok(wakes
             .into_iter()
             .zip(0..queues)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The page about the card: HTTP/1.1 (RFC 9112), one request per connection.
 
-use crate::net;
 use crate::status::Status;
 
 /// The answer to a request, of which `head` is everything up to the empty line.
 pub(crate) fn respond(head: &[u8], status: &Status) -> Vec<u8> {
     let (code, body) = match request(head) {
         Some(("GET" | "HEAD", "/" | "/index.html")) => ("200 OK", page(status)),
+        Some(("GET" | "HEAD", _)) if status.captive => ("302 Found", message("The page is /")),
         Some(("GET" | "HEAD", _)) => ("404 Not Found", message("There is only one page: /")),
         Some(_) => (
             "405 Method Not Allowed",
@@ -15,8 +15,14 @@ pub(crate) fn respond(head: &[u8], status: &Status) -> Vec<u8> {
         ),
         None => ("400 Bad Request", message("That was no HTTP request.")),
     };
+    // By address: the name that the client asked for may be any.
+    let location = match code {
+        "302 Found" => format!("Location: http://{}/\r\n", status.lan.ipv4),
+        _ => String::new(),
+    };
     let mut response = format!(
         "HTTP/1.1 {code}\r\n\
+         {location}\
          Content-Type: text/html; charset=utf-8\r\n\
          Content-Length: {}\r\n\
          Allow: GET, HEAD\r\n\
@@ -51,17 +57,18 @@ fn message(text: &str) -> String {
 
 fn page(status: &Status) -> String {
     let Status {
+        lan,
+        captive: _,
         from_guest,
         to_guest,
         refused,
         lost,
         connections,
     } = status;
-    let address = net::IPV4;
-    let address6 = net::IPV6;
+    let (address, address6) = (lan.ipv4, lan.ipv6);
     format!(
         "<!doctype html>\n\
-         <html lang=en><title>vnet</title>\n\
+         <html lang=en><meta http-equiv=refresh content=2><title>vnet</title>\n\
          <h1>vnet</h1>\n\
          <p>This page came to you through a network card made of software: a PCI function that a \
          process outside of your virtual machine serves over vfio-user. It was written by the \
@@ -79,6 +86,7 @@ fn page(status: &Status) -> String {
          7     echo      TCP, UDP\n\
          9     discard   TCP, UDP\n\
          19    chargen   TCP, UDP\n\
+         53    DNS       UDP\n\
          67    DHCP      UDP\n\
          80    this page TCP\n\
          5001  sink      TCP: send, close your side, read the count and SHA-256\n\
@@ -100,6 +108,8 @@ mod tests {
     #[test]
     fn the_page_is_as_long_as_it_says_and_fits_the_socket() {
         let status = Status {
+            lan: Default::default(),
+            captive: false,
             from_guest: (u64::MAX, u64::MAX),
             to_guest: (u64::MAX, u64::MAX),
             refused: u64::MAX,
@@ -119,6 +129,18 @@ mod tests {
         let text = answer("HEAD / HTTP/1.0\r\n\r\n");
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn where_every_name_leads_here_every_path_does() {
+        let status = Status {
+            captive: true,
+            ..Status::default()
+        };
+        let answer = |head: &[u8]| String::from_utf8(respond(head, &status)).unwrap();
+        let found = answer(b"GET /generate_204 HTTP/1.1\r\nHost: www.example\r\n\r\n");
+        assert!(found.starts_with("HTTP/1.1 302 Found\r\nLocation: http://10.77.0.1/\r\n"));
+        assert!(answer(b"GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
     }
 
     #[test]

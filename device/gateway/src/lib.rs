@@ -11,6 +11,7 @@
 //! | 7 TCP, UDP | echo |
 //! | 9 TCP, UDP | discard |
 //! | 19 TCP, UDP | character generator |
+//! | 53 UDP | DNS, for the names that the user gives ([`Config::names`]) and `gateway` |
 //! | 67 UDP | DHCP server |
 //! | 80 TCP | HTTP: a page about the card |
 //! | 5001 TCP | sink: reads until the client closes its direction, then answers `COUNT SHA256\n` |
@@ -33,8 +34,10 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod config;
 mod connections;
 mod dhcp;
+mod dns;
 mod gateway;
 mod http;
 pub mod net;
@@ -51,4 +54,6 @@ mod stream;
 mod window;
 mod wire;
 
-pub use gateway::{Config, Gateway, MAX_MTU, MIN_MTU};
+pub use config::{BadConfig, Config};
+pub use dns::Name;
+pub use gateway::{Gateway, MAX_MTU, MIN_MTU};

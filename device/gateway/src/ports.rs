@@ -8,6 +8,8 @@ pub const DISCARD: u16 = 9;
 /// TCP: sends lines of characters until the client leaves; UDP: a datagram of them for each that
 /// it gets (RFC 864).
 pub const CHARGEN: u16 = 19;
+/// UDP: name server.
+pub const DNS: u16 = 53;
 /// UDP: DHCP server.
 pub const DHCP_SERVER: u16 = 67;
 /// UDP: DHCP client.
@@ -22,5 +24,5 @@ pub const SOURCE: u16 = 5002;
 /// True for UDP ports where something answers every datagram: an answer to such a port could go
 /// back and forth for ever.
 pub(crate) fn answers_by_itself(port: u16) -> bool {
-    matches!(port, 0 | ECHO | CHARGEN)
+    matches!(port, 0 | ECHO | CHARGEN | DNS)
 }

@@ -12,7 +12,7 @@
 use smoltcp::wire::{EthernetAddress, EthernetFrame, IpAddress, IpProtocol};
 use vnet_backend::checksum;
 
-use crate::net;
+use crate::net::{self, Lan};
 use crate::packet::{Ip, Packet, Transport, ETHERNET_LEN};
 use crate::ports;
 
@@ -43,8 +43,8 @@ pub(crate) struct Reflector {
 
 impl Reflector {
     /// True if the answer to this packet is the packet itself, turned round.
-    pub(crate) fn wants(&mut self, ip: &Ip) -> bool {
-        if !is_for_us(ip) {
+    pub(crate) fn wants(&mut self, lan: &Lan, ip: &Ip) -> bool {
+        if !is_for_us(lan, ip) {
             return false;
         }
         let Some(fragment) = ip.fragment else {
@@ -78,14 +78,14 @@ impl Reflector {
 }
 
 /// True if the packet goes from another station to the gateway itself.
-pub(crate) fn is_for_us(ip: &Ip) -> bool {
-    is_ours(&ip.dst) && ip.src.is_unicast() && !is_ours(&ip.src)
+pub(crate) fn is_for_us(lan: &Lan, ip: &Ip) -> bool {
+    is_ours(lan, &ip.dst) && ip.src.is_unicast() && !is_ours(lan, &ip.src)
 }
 
-fn is_ours(address: &IpAddress) -> bool {
+fn is_ours(lan: &Lan, address: &IpAddress) -> bool {
     match address {
-        IpAddress::Ipv4(a) => *a == net::IPV4,
-        IpAddress::Ipv6(a) => *a == net::IPV6 || *a == net::IPV6_LINK_LOCAL,
+        IpAddress::Ipv4(a) => *a == lan.ipv4,
+        IpAddress::Ipv6(a) => *a == lan.ipv6 || *a == net::IPV6_LINK_LOCAL,
     }
 }
 

@@ -13,7 +13,7 @@ use smoltcp::wire::{
     NdiscRepr, NdiscRouterFlags, RawHardwareAddress,
 };
 
-use crate::net;
+use crate::net::{self, Lan};
 use crate::outbound::Outbound;
 use crate::packet::{Ip, Transport, ETHERNET_LEN};
 
@@ -45,7 +45,7 @@ pub(crate) fn is_solicitation(ip: &Ip) -> bool {
 }
 
 /// Sends an advertisement to all nodes.
-pub(crate) fn advertise(out: &mut Outbound) {
+pub(crate) fn advertise(lan: &Lan, out: &mut Outbound) {
     let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert {
         hop_limit: 64,
         flags: NdiscRouterFlags::empty(),
@@ -59,7 +59,7 @@ pub(crate) fn advertise(out: &mut Outbound) {
             flags: NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
             valid_lifetime: VALID,
             preferred_lifetime: PREFERRED,
-            prefix: net::IPV6_PREFIX,
+            prefix: lan.ipv6_prefix(),
         }),
     });
     let ip = Ipv6Repr {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The gateway itself: takes frames from the guest, and has frames for it.
 
+use std::net::IpAddr;
 use std::time;
 
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
@@ -9,20 +10,25 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, TcpPacket};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
 
+use crate::config::Config;
 use crate::connections::{Connections, MAX_CONNECTIONS};
+use crate::dns::Name;
+use crate::net::Lan;
 use crate::outbound::{Outbound, STALLED_AFTER};
 use crate::packet::{self, Ip, Packet, Transport, ETHERNET_LEN};
 use crate::reflect::{self, Reflector};
 use crate::status::Status;
 use crate::wire::Wire;
-use crate::{dhcp, net, ports, router, stream};
+use crate::{dhcp, dns, net, ports, router, stream};
 
 /// Rounds of sending per call: a bound for a call, not for the traffic.
 const ROUNDS: usize = 64;
 /// Most bytes that the UDP character generator sends (RFC 864).
 const CHARGEN_DATAGRAM: usize = 512;
-/// UDP datagrams for the character generator that wait.
-const CHARGEN_BACKLOG: usize = 16;
+/// UDP datagrams for the character generator, or the name server, that wait; and for how many bytes of each
+/// there is room.
+const UDP_BACKLOG: usize = 16;
+const UDP_DATAGRAM: usize = 512;
 /// When something that should go on cannot, it is tried again after this time instead of at once.
 const RETRY: Duration = Duration::from_millis(1);
 /// Room for a VLAN tag, as every Ethernet card leaves.
@@ -31,11 +37,14 @@ const VLAN_LEN: usize = 4;
 pub(crate) struct Stack {
     start: time::Instant,
     mtu: u16,
+    lan: Lan,
+    names: Vec<(Name, IpAddr)>,
     /// Differs from run to run, and from reset to reset.
     seed: u64,
     interface: Interface,
     sockets: SocketSet<'static>,
     chargen: SocketHandle,
+    dns: SocketHandle,
     connections: Connections,
     reflector: Reflector,
     dhcp: dhcp::Server,
@@ -51,23 +60,31 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn new(mtu: u16, seed: u64, mut outbound: Outbound) -> Self {
-        let interface = interface(mtu, seed, &mut outbound, Instant::ZERO);
-        let (sockets, chargen) = sockets();
+    pub(crate) fn new(config: &Config, seed: u64, mut outbound: Outbound) -> Self {
+        let (mtu, lan) = (config.mtu, config.lan);
+        let interface = interface(mtu, &lan, seed, &mut outbound, Instant::ZERO);
+        let (sockets, chargen, dns) = sockets();
         Self {
             start: time::Instant::now(),
             mtu,
+            lan,
+            names: config.names.clone(),
             seed,
             interface,
             sockets,
             chargen,
+            dns,
             connections: Connections::default(),
             reflector: Reflector::default(),
-            dhcp: dhcp::Server::default(),
+            dhcp: dhcp::Server::new(lan),
             next_advertisement: Instant::ZERO + router::ADVERTISE_EVERY,
             inbound: vec![0; MAX_FRAME].into_boxed_slice(),
             outbound,
-            status: Status::default(),
+            status: Status {
+                lan,
+                captive: config.captive,
+                ..Status::default()
+            },
             drained: true,
             seen_guest: false,
         }
@@ -84,8 +101,8 @@ impl Stack {
             .seed
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(1);
-        self.interface = interface(self.mtu, self.seed, &mut self.outbound, now);
-        (self.sockets, self.chargen) = sockets();
+        self.interface = interface(self.mtu, &self.lan, self.seed, &mut self.outbound, now);
+        (self.sockets, self.chargen, self.dns) = sockets();
         self.connections = Connections::default();
         self.reflector = Reflector::default();
         self.next_advertisement = now + router::ADVERTISE_EVERY;
@@ -138,7 +155,7 @@ impl Stack {
         if !right {
             return None;
         }
-        if self.reflector.wants(ip) {
+        if self.reflector.wants(&self.lan, ip) {
             self.reflect(&packet, ip, len, state)?;
         } else if router::is_solicitation(ip) {
             self.advertise(now);
@@ -149,7 +166,7 @@ impl Stack {
                 Transport::Udp { dst, .. } if dst == ports::ECHO => {}
                 Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
                 Transport::Tcp { src, dst, syn }
-                    if reflect::is_for_us(ip) && ip.fragment.is_none() =>
+                    if reflect::is_for_us(&self.lan, ip) && ip.fragment.is_none() =>
                 {
                     let client = IpEndpoint::new(ip.src, src);
                     let segment = &mut self.inbound[ip.start..ip.end];
@@ -209,7 +226,7 @@ impl Stack {
     }
 
     fn advertise(&mut self, now: Instant) {
-        router::advertise(&mut self.outbound);
+        router::advertise(&self.lan, &mut self.outbound);
         self.next_advertisement = now + router::ADVERTISE_EVERY;
     }
 
@@ -249,6 +266,25 @@ impl Stack {
         self.status.connections = self.connections.len();
         self.connections.serve(&mut self.sockets, &self.status, now);
         self.serve_chargen();
+        self.serve_names();
+    }
+
+    fn serve_names(&mut self) {
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.dns);
+        while socket.can_send() {
+            let Ok((message, from)) = socket.recv() else {
+                return;
+            };
+            if ports::answers_by_itself(from.endpoint.port) {
+                continue;
+            }
+            let mut answer = [0; dns::MAX_MESSAGE];
+            let len = dns::answer(message, &self.names, &self.status, &mut answer);
+            if let Some(answer) = len.and_then(|len| answer.get(..len)) {
+                // Fails as for the character generator.
+                let _ = socket.send_slice(answer, from);
+            }
+        }
     }
 
     fn serve_chargen(&mut self) {
@@ -310,7 +346,7 @@ impl Stack {
 }
 
 /// The stack's network side: its addresses, and no neighbours yet.
-fn interface(mtu: u16, seed: u64, outbound: &mut Outbound, now: Instant) -> Interface {
+fn interface(mtu: u16, lan: &Lan, seed: u64, outbound: &mut Outbound, now: Instant) -> Interface {
     let mut config = iface::Config::new(net::MAC.into());
     config.random_seed = seed;
     let mut wire = Wire {
@@ -321,9 +357,9 @@ fn interface(mtu: u16, seed: u64, outbound: &mut Outbound, now: Instant) -> Inte
     let mut interface = Interface::new(config, &mut wire, now);
     interface.update_ip_addrs(|addresses| {
         for cidr in [
-            IpCidr::new(IpAddress::from(net::IPV4), net::IPV4_PREFIX_LEN),
+            IpCidr::new(IpAddress::from(lan.ipv4), lan.ipv4_prefix_len),
             IpCidr::new(IpAddress::from(net::IPV6_LINK_LOCAL), 64),
-            IpCidr::new(IpAddress::from(net::IPV6), net::IPV6_PREFIX_LEN),
+            IpCidr::new(IpAddress::from(lan.ipv6), net::IPV6_PREFIX_LEN),
         ] {
             // The crate's feature `iface-max-addr-count-4` leaves room for them.
             let added = addresses.push(cidr);
@@ -333,18 +369,23 @@ fn interface(mtu: u16, seed: u64, outbound: &mut Outbound, now: Instant) -> Inte
     interface
 }
 
-/// The sockets that are there without a connection: the one of the UDP character generator.
-fn sockets() -> (SocketSet<'static>, SocketHandle) {
+/// The sockets that are there without a connection: those of the UDP character generator, and of the name
+/// server.
+fn sockets() -> (SocketSet<'static>, SocketHandle, SocketHandle) {
     let buffer = || {
         udp::PacketBuffer::new(
-            vec![udp::PacketMetadata::EMPTY; CHARGEN_BACKLOG],
-            vec![0; CHARGEN_BACKLOG * CHARGEN_DATAGRAM],
+            vec![udp::PacketMetadata::EMPTY; UDP_BACKLOG],
+            vec![0; UDP_BACKLOG * UDP_DATAGRAM],
         )
     };
-    let mut chargen = udp::Socket::new(buffer(), buffer());
-    let bound = chargen.bind(ports::CHARGEN);
-    debug_assert!(bound.is_ok());
-    let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 1));
-    let chargen = sockets.add(chargen);
-    (sockets, chargen)
+    let bound = |port| {
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        let bound = socket.bind(port);
+        debug_assert!(bound.is_ok());
+        socket
+    };
+    let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 2));
+    let chargen = sockets.add(bound(ports::CHARGEN));
+    let dns = sockets.add(bound(ports::DNS));
+    (sockets, chargen, dns)
 }

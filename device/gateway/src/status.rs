@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the gateway knows of its own traffic.
 
-/// Counters, since the start.
+use crate::net::Lan;
+
+/// What it is, and counters since the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
+    /// The LAN.
+    pub(crate) lan: Lan,
+    /// Every name and page leads to the gateway.
+    pub(crate) captive: bool,
     /// Frames and bytes that the guest sent.
     pub(crate) from_guest: (u64, u64),
     /// Frames and bytes that were sent to the guest.

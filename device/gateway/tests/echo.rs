@@ -169,7 +169,7 @@ fn udp_chargen_discard_and_closed_ports() {
     let frame = ipv4(IpProtocol::Udp, &udp(ports::DISCARD, b"x"));
     assert!(ask(&mut *queue, &frame).is_empty());
 
-    let answers = ask(&mut *queue, &ipv4(IpProtocol::Udp, &udp(53, b"x")));
+    let answers = ask(&mut *queue, &ipv4(IpProtocol::Udp, &udp(54, b"x")));
     let answer = answer_v4(&answers[0], IpProtocol::Icmp);
     // Destination unreachable, port unreachable.
     assert_eq!(answer[..2], [3, 3]);

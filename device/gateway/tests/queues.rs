@@ -38,7 +38,10 @@ fn checksums_are_called_valid_only_to_a_driver_that_asked() {
 #[test]
 fn the_mtu_is_brought_into_its_bounds() {
     for (asked, got) in [(0, 1280), (1500, 1500), (u16::MAX, 9000)] {
-        let gateway = Gateway::new(Config { mtu: asked });
+        let gateway = Gateway::new(Config {
+            mtu: asked,
+            ..Config::default()
+        });
         assert_eq!(gateway.capabilities().max_mtu, got);
     }
 }

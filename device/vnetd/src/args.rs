@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(args.name().as_str(), "s");
         assert_eq!((args.queues, args.mtu_max), (1, 9000));
         assert_eq!((args.poll_us, args.tx_timer_us), (200, 50));
-        assert_eq!((args.net, args.mac), (Net::Gateway, None));
+        assert_eq!((args.net, args.mac), (Net::Gateway(Box::default()), None));
         assert_eq!(args.faults, None);
         assert!(args.without.is_empty());
         assert_eq!((args.sanitize, args.sanitize_patience), (Mode::Off, 10));

@@ -29,7 +29,7 @@ use crate::views::Counts;
 /// A backend, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Net {
-    Gateway,
+    Gateway(Box<vnet_gateway::Config>),
     Tap(Box<TapNet>),
     Packet { name: String },
     Stream { path: PathBuf, listen: bool },
@@ -43,7 +43,10 @@ pub(crate) enum Net {
 impl Net {
     pub(crate) const HELP: &str = "\
 What the card is connected to:
-  gateway        a small network inside of vnetd, with DHCP and services; needs no privileges
+  gateway[:OPTION,...]
+                 a small network inside of vnetd, with DHCP, DNS and services; needs no privileges:
+                 ip=ADDRESS/LENGTH and ip6=ADDRESS/64 of the gateway, name=NAME=ADDRESS as often as
+                 there are names, captive (all other names are the gateway, and all pages its own)
   tap:name=NAME[,netns=NAMESPACE][,bridge=NAME]
                  a TAP interface of the host, which is made if it does not exist: in a network
                  namespace (one of ip netns by name, or a path as /proc/PID/ns/net), as a port of a
@@ -77,7 +80,10 @@ What the card is connected to:
         counts: &mut Counts,
     ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         Ok(match self {
-            Net::Gateway => Box::new(Gateway::new(vnet_gateway::Config { mtu: args.mtu_max })),
+            Net::Gateway(config) => Box::new(Gateway::new(vnet_gateway::Config {
+                mtu: args.mtu_max,
+                ..(**config).clone()
+            })),
             Net::Tap(tap) => Box::new(Tap::open(tap.config(args.queues))?),
             Net::Packet { name } => {
                 let config = vnet_packet::Config { name: name.clone() };
@@ -177,7 +183,7 @@ impl FromStr for Net {
 
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
-            "gateway" => Ok(Net::Gateway),
+            "gateway" => Ok(Net::Gateway(Box::default())),
             "generator" => Ok(Net::Generator(Box::default())),
             "loopback" => Ok(Net::Loopback),
             "null" => Ok(Net::Null(Null::new())),
@@ -190,6 +196,10 @@ impl FromStr for Net {
                 }
                 if let Some(options) = s.strip_prefix("replay:") {
                     return replay(options).map(Net::Replay);
+                }
+                if let Some(options) = s.strip_prefix("gateway:") {
+                    let config = options.parse().map_err(|e| format!("{e}"))?;
+                    return Ok(Net::Gateway(Box::new(config)));
                 }
                 if let Some(options) = s.strip_prefix("generator:") {
                     let config = options.parse().map_err(|e| format!("{e}"))?;
@@ -269,7 +279,10 @@ fn replay(options: &str) -> Result<vnet_replay::Config, String> {
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Net::Gateway => f.write_str("gateway"),
+            Net::Gateway(config) => match config.to_string().as_str() {
+                "" => f.write_str("gateway"),
+                options => write!(f, "gateway:{options}"),
+            },
             Net::Tap(tap) => tap.fmt(f),
             Net::Packet { name } => write!(f, "packet:name={name}"),
             Net::Stream { path, listen } => {
@@ -310,6 +323,7 @@ mod tests {
     fn names_round_trip() {
         for name in [
             "gateway",
+            "gateway:ip=10.0.0.1/8,ip6=fd00::5/64,name=a.example=192.0.2.1,name=b=fd00::9,captive",
             "tap:name=tap0",
             "tap:name=tap0,netns=blue,bridge=br0",
             "tap:name=tap0,netns=/proc/1/ns/net",
@@ -334,6 +348,8 @@ mod tests {
         for bad in [
             "",
             "Gateway",
+            "gateway:",
+            "gateway:ip=1",
             "tap",
             "tap:tap0",
             "tap:name=",

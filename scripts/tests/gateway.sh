@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+# The gateway's LAN where the user wants it, with names; and one where all names and pages lead to it.
+. "$(dirname "$0")/../lib/check.sh"
+
+NICS=2
+NET=(
+  'gateway:ip=192.168.5.1/24,ip6=fd00:5::1/64,name=www.example=192.168.5.9,name=www.example=fd00:5::9'
+  'gateway:captive'
+)
+boot
+guest_check "addresses by DHCP and router advertisement are those of the LAN" '
+  for nic in 0 1; do udhcpc -f -n -q -t 10 -T 1 -i vnet$nic -s /usr/bin/vnet-dhcp; done
+  within 20 sh -c "ip -6 addr show dev vnet0 scope global -tentative | grep -q fd00:5::"
+  ip addr
+  ip addr show dev vnet0 | grep "inet 192.168.5.2/24"
+  ip addr show dev vnet1 | grep "inet 10.77.0.2/24"'
+guest_check "the gateway is there" '
+  gateway=192.168.5.1
+  pings
+  within 10 ping -c 1 -W 1 fd00:5::1
+  from_card 300000 3
+  to_card 300000
+  from_card 300000 4 fd00:5::1'
+guest_check "names have the addresses that were given, over IPv4 and IPv6" '
+  for server in 192.168.5.1 fd00:5::1; do
+    nslookup WWW.example $server | tee /tmp/found
+    grep -q "Address.*: 192.168.5.9$" /tmp/found
+    grep -q "Address.*: fd00:5::9$" /tmp/found
+  done
+  nslookup gateway 192.168.5.1 | grep "Address.*: fd00:5::1$"'
+guest_check "other names do not exist" '
+  nslookup no.example 192.168.5.1 >/tmp/none 2>&1 || :
+  cat /tmp/none
+  grep -q NXDOMAIN /tmp/none'
+guest_check "programs find them by the server that DHCP named" '
+  echo nameserver 192.168.5.1 >/etc/resolv.conf
+  wget -q -O - http://gateway/ | grep "192.168.5.1 and fd00:5::1"'
+guest_check "the page has live counters" '
+  count() { wget -q -O - http://192.168.5.1/ | sed -n "s/^from you *\([0-9]*\) frames.*/\1/p"; }
+  first=$(count)
+  gateway=192.168.5.1
+  pings
+  second=$(count)
+  echo "$first, then $second"
+  [ $second -ge $((first + 3)) ]'
+guest_check "in a captive LAN every name is the gateway, and every page leads to its own" '
+  ip route replace default via 10.77.0.1 dev vnet1
+  echo nameserver 10.77.0.1 >/etc/resolv.conf
+  nslookup any.name.example 10.77.0.1 | grep "Address.*: 10.77.0.1$"
+  wget -q -O - http://any.name.example/generate_204 | grep "Traffic through the gateway"'
+refuses() {
+  ! "$REPO/scripts/vnetd" --socket "$GUEST_DIR/none" --net "gateway:ip=10.0.0.250/24" 2>"$GUEST_DIR/told.log" &&
+    cat "$GUEST_DIR/told.log" && grep -q 'ip=10.0.0.250/24: the gateway.s address .* with room for 32 guests' "$GUEST_DIR/told.log"
+}
+check "a LAN without room for guests is refused" refuses
+finish
