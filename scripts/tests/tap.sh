@@ -23,4 +23,11 @@ guest_check "TCP from the host" 'iperf3 -c 10.99.0.1 -t 3 -R'
 guest_check "UDP to the host" 'iperf3 -c 10.99.0.1 -u -b 20M -t 2'
 guest_check "UDP from the host" 'iperf3 -c 10.99.0.1 -u -b 20M -t 2 -R'
 guest_check "no errors" '[ $(stat_of tx_errors) = 0 ]; [ $(stat_of rx_errors) = 0 ]'
+check "somebody deletes the interface" "$BUSYBOX" ip link del vnettest
+guest_check "the guest sees the link go for good, and is none the worse" '
+  within 10 grep -qx 0 /sys/class/net/vnet0/carrier
+  refused ping -c 2 -i 0.2 -W 1 10.99.0.1
+  ip link set vnet0 down
+  ip link set vnet0 up
+  refused ping -c 1 -W 1 10.99.0.1'
 finish

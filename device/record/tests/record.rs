@@ -152,3 +152,31 @@ fn where_nothing_can_be_written_there_is_no_card() {
         "{text}"
     );
 }
+
+/// As when the disk is full, which tests have none of.
+#[test]
+fn when_no_more_can_be_written_traffic_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let mut endpoint = open(",size=64K,files=3", &place);
+    let mut queues = endpoint.open(1).unwrap();
+    let mut exchange = |n| {
+        let queue = queues[0].as_mut();
+        assert!(mock::transmit(queue, &[n; 1000], Meta::default()));
+        let back = mock::receive(queue, 2, 2000);
+        assert_eq!(back, [(vec![n; 1000], Meta::default())]);
+    };
+    exchange(0);
+    // The next file has no place.
+    std::fs::rename(&place, directory.path().join("elsewhere")).unwrap();
+    for n in 0..=255 {
+        exchange(n);
+    }
+    drop((queues, endpoint));
+    assert!(!place.exists());
+    // What there was room for can be read.
+    let written = files(&directory.path().join("elsewhere"));
+    assert_eq!(written.len(), 1);
+    assert!(frames(&written[0]).len() >= 2);
+}
