@@ -18,9 +18,22 @@ use crate::pci::as_raw;
 
 /// MSI-X vectors. Dropping it frees them.
 ///
+/// Process context: both may sleep.
+///
 /// # Invariants
 ///
 /// The device has so many vectors allocated, and nobody else frees them.
+///
+/// # Examples
+///
+/// ```ignore
+/// // guest-driver/phases/phase8_device.rs
+/// Ok(Config {
+///     vectors: Some(Vectors::new(dev, 1, 1)?),
+///     mac,
+///     ..Config::new(nic, c"vnet%d")
+/// })
+/// ```
 pub struct Vectors<'a> {
     dev: &'a pci::Device<Bound>,
     count: NonZeroUsize,
