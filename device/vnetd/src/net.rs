@@ -118,7 +118,6 @@ What the card is connected to:
 
 impl Net {
     /// Adds what it takes to what the process may use.
-    #[allow(clippy::unneeded_struct_pattern)]
     pub(crate) fn needs(&self, process: &mut Process) {
         match self {
             Net::Tap(tap) => {
@@ -135,7 +134,7 @@ impl Net {
             Net::Replay(config) => process.readable.push(directory(&config.file)),
             Net::Switch(port) => port.needs(process),
             // All of them: what is left out here cannot be used.
-            Net::Gateway { .. } | Net::Packet { .. } | Net::Stream { listen: false, .. } => {}
+            Net::Gateway(_) | Net::Packet { .. } | Net::Stream { listen: false, .. } => {}
             Net::Generator(_) | Net::Loopback | Net::Null(_) => {}
         }
     }
