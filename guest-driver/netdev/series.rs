@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel series that the crate is built for call differently: the only place that asks which
-//! one it is. The rest is written for the newest, and docs/kernels.md says what changed.
+//! What the kernel series that the crate is built for call differently. What an older one lacks has
+//! files of its own: error.rs, spinlock.rs. All else, but for the list of modules, does not ask which
+//! one it is, and is written for the newest; docs/kernels.md says what changed.
 
 #[cfg(not(kernel_7_2))]
 use kernel::sync::barrier;
