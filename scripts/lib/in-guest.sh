@@ -26,6 +26,32 @@ pings() {
   ping -c 3 -i 0.2 -W 5 "$@" "$gateway"
 }
 
+# echoes: pings that were sent and answers that came, since boot.
+echoes() {
+  awk '/^IcmpMsg:/ { for (i = 2; i <= NF; i++) if (named) seen[name[i]] = $i; else name[i] = $i; named = 1 }
+    END { print seen["OutType8"] + 0, seen["InType0"] + 0 }' /proc/net/snmp
+}
+
+# flood_pings COUNT [OPTION...]: pings that go out as fast as they are answered, every one answered. By the kernel's
+# count: ping waits for the last answers no longer than twice what the slowest so far took, and calls lost what
+# a busy machine delays.
+flood_pings() {
+  count=$1
+  shift
+  before=$(echoes)
+  ${PING:-ping} -q -f -c "$count" "$@" $gateway || true
+  within 5 answered "$before" "$count" || {
+    echo "pings and answers before: $before, after $count: $(echoes)"
+    ethtool -S vnet0 | grep -v ": 0$"
+    return 1
+  }
+}
+answered() {
+  # shellcheck disable=SC2046,SC2086 # two numbers each
+  set -- $1 $(echoes) "$2"
+  [ $(($3 - $1)) -ge "$5" ] && [ $(($4 - $2)) -ge $(($3 - $1)) ]
+}
+
 # within SECONDS COMMAND...: it succeeds before that time is up.
 within() {
   for _ in $(seq $(($1 * 10 * slowness))); do

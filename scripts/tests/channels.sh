@@ -56,7 +56,7 @@ guest_check "with more pairs than CPUs each CPU still has its queue" '
   [ $((0x$(cat /sys/class/net/vnet0/queues/tx-2/xps_cpus))) = 0 ]'
 guest_check "with one pair all CPUs share it" '
   ethtool -L vnet0 combined 1
-  for cpu in 0 1; do taskset -c $cpu /usr/bin/ping -f -c 50 $gateway | grep -F " 0% packet loss"; done'
+  for cpu in 0 1; do PING="taskset -c $cpu /usr/bin/ping" flood_pings 50; done'
 guest_check "no pairs, more than the card has, or separate queues are refused" '
   ethtool -L vnet0 combined 2
   refused ethtool -L vnet0 combined 0
@@ -113,7 +113,7 @@ guest_check "the number changes 30 times under traffic" '
   done
   end_traffic
   pings
-  ping -f -c 1000 $gateway | grep -F " 0% packet loss"' 120
+  flood_pings 1000' 120
 guest_check "nothing is left in flight" '
   for queue in /sys/class/net/vnet0/queues/tx-*; do
     within 5 grep -qx 0 $queue/byte_queue_limits/inflight

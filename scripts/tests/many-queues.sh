@@ -32,7 +32,7 @@ guest_check "each of them sends, receives and interrupts" '
     use $n
     sent=$(counter tx${n}_packets) received=$(counter rx${n}_packets)
     before=$(vectors | sed -n $((n + 1))p)
-    taskset -c 0 /usr/bin/ping -f -c 30 $gateway | grep -F " 0% packet loss"
+    PING="taskset -c 0 /usr/bin/ping" flood_pings 30
     sent=$(($(counter tx${n}_packets) - sent)) received=$(($(counter rx${n}_packets) - received))
     interrupts=$(($(vectors | sed -n $((n + 1))p) - before))
     echo "pair $n: $sent sent, $received received, $interrupts interrupts"

@@ -17,7 +17,7 @@ guest_check "every power of two from 64 to 4096" '
   for n in 64 128 256 512 1024 2048 4096; do
     ethtool -G vnet0 rx $n tx $n
     [ "$(sizes)" = "$n $n" ]
-    ping -f -c 100 $gateway | grep -F " 0% packet loss"
+    flood_pings 100
   done'
 guest_check "one ring at a time" '
   ethtool -G vnet0 rx 64
@@ -75,7 +75,7 @@ guest_check "the sizes change 30 times under traffic" '
   done
   end_traffic
   pings
-  ping -f -c 1000 $gateway | grep -F " 0% packet loss"' 120
+  flood_pings 1000' 120
 guest_check "nothing is left in flight" '
   for queue in /sys/class/net/vnet0/queues/tx-*; do
     within 5 grep -qx 0 $queue/byte_queue_limits/inflight

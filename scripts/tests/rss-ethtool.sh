@@ -128,5 +128,5 @@ guest_check "all of it changes under traffic" '
     usleep 50000
   done
   end_traffic
-  ping -f -c 1000 $gateway | grep -F " 0% packet loss"' 120
+  flood_pings 1000' 120
 finish

@@ -99,7 +99,7 @@ flows() {
     pings
     from_card 3000000 4
     to_card 3000000
-    ping -f -c 2000 $gateway | grep -F " 0% packet loss"
+    flood_pings 2000
   done
 }
 # UDP out as fast as it goes, beside what "traffic" does.

@@ -159,7 +159,7 @@ guest_check "switched 30 times under traffic" '
   end_traffic
   split on
   pings
-  ping -f -c 1000 $gateway | grep -F " 0% packet loss"
+  flood_pings 1000
   [ $(counter queue_errors) = 0 ]; [ $(counter resets) = 0 ]
   [ $(stat_of rx_errors) = 0 ]' 120
 finish
