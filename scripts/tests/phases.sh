@@ -214,7 +214,8 @@ guest_check "7: the stack asks, and is answered" '
   up 7 rate=1
   ping -c 1 -W 1 10.76.0.1 || :
   ip neigh show 10.76.0.1 | tee /dev/stderr | grep "dev vnet0 lladdr 02:76:6e:65:74:fe"
-  [ $(counter arp_answers) -ge 1 ]
+  # What the driver asks of its own may have told the stack before the answer came.
+  within 3 eval "[ \$(counter arp_answers) -ge 1 ]"
   ! ping -c 1 -W 1 10.76.0.3
   ip neigh show 10.76.0.3 | grep -E "FAILED|INCOMPLETE"
   unload 7'

@@ -52,6 +52,7 @@ mod polling;
 mod refill;
 mod replace;
 mod report;
+mod round;
 mod shared;
 mod slot;
 mod state;

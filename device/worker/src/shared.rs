@@ -16,7 +16,8 @@ use crate::gate::Gate;
 use crate::handover::{serve_or_kick, Rest};
 use crate::kick::Kick;
 use crate::parcel::{Inbox, Parcel, Slit};
-use crate::state::{Round, State, Tallies};
+use crate::round::Round;
+use crate::state::{State, Tallies};
 use crate::steering::{Hub, Rules};
 use crate::Report;
 

@@ -19,9 +19,10 @@ use vnet_rss::Rss;
 use crate::drops::Reason;
 use crate::gauge::Gauge;
 use crate::moderation::Verdict;
+use crate::round::Round;
 use crate::shared::Shared;
 use crate::slot::Slot;
-use crate::state::{Round, State, Tallies};
+use crate::state::{State, Tallies};
 use crate::steering::Sorter;
 use crate::unplugged::{self, Nowhere};
 

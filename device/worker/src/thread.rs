@@ -12,8 +12,8 @@ use vnet_backend::{Attachment, Queue};
 
 use crate::polling::{Next, Polling};
 use crate::replace::Rewire;
+use crate::round::{Round, Sleep};
 use crate::shared::Shared;
-use crate::state::{Round, Sleep};
 use crate::unshared::{self, Fetched};
 
 /// A sleep that is shorter than this, and ends without anything to do, counts as idle spinning.

@@ -18,9 +18,10 @@ use vnet_contract::queue::{Error, Kind};
 use vnet_dma::{DmaMap, Failure, Turn, Way};
 use vnet_queue::{Fault, Lack, Outline, Rx, Tx, Written};
 
+use crate::round::Round;
 use crate::shared::Shared;
 use crate::slot::Slot;
-use crate::state::{Round, State};
+use crate::state::State;
 
 /// What the worker remembers of the queues from one round to the next.
 #[derive(Debug, Default)]
