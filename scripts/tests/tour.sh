@@ -23,9 +23,12 @@ cp -a "$REPO/device/contract" "$COPY/device/contract"
 SOURCE=$COPY/guest-driver/phases/phase2_net_device.rs
 touch "$SOURCE"
 
-# In the guest: says what is new in the kernel log, until it is told to end.
+# In the guest: says what is new, and goes on when it sees what is changed.
 # shellcheck disable=SC2016 # for the guest's shell
 "$REPO/scripts/tour" 2 --kernel "$FLAVOUR" --source "$COPY" --timeout 400 --exec '
+  lsmod | grep phase2 || echo booted
+  until modinfo -F description vnet_phase2.ko | grep "of mine"; do sleep 1; done
+  lsmod | grep phase2 || reload
   ip addr add 10.0.0.1/24 dev vnet0
   ip link set vnet0 up
   echo up
@@ -51,7 +54,10 @@ says() {
   return 1
 }
 
-check "boots with the phase's module" says '^up$' 240
+check "boots with the phase's module, for the page to load" says '^booted$' 240
+sed -i 's/description: "vnet tour/description: "vnet tour of mine/' "$SOURCE"
+check "a change is built, and not loaded, as nothing was" says '^\[tour\] built in [0-9]+ s; it was not loaded'
+check "it is what reload loads" says '^up$'
 sed -i 's/"open\\n"/"opened for the second time\\n"/' "$SOURCE"
 check "a change is built and loaded" says '^\[tour\] built in [0-9]+ s, and loaded'
 check "the guest runs what was changed" says 'vnet0: opened for the second time'
@@ -63,6 +69,8 @@ check "what does not compile is shown" says '^error: expected'
 check "the guest is still the same" is_running
 kill "$TOUR" && wait "$TOUR"
 TOUR=''
+check "the pages about the finished driver have one, too" "$REPO/scripts/tour" 10 --kernel "$FLAVOUR" --source "$COPY" --exec '
+  ethtool -i vnet0 | grep -x "driver: vnet" && reload && ping -c 1 -W 5 10.77.0.1'
 
 # A driver of one's own.
 refuses() {
