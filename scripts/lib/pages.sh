@@ -11,6 +11,8 @@
 #   ```console changed   "# COMMAND" in the guest, where the module has the changes since the last such block
 #   ```text build        the changes do not compile, and this is what the compiler says
 #   ```toml vnetd        a configuration, which "vnetd check" must like
+#   ```text dialogue     what a client says to the control socket of the guest's cards, after "-> ", and what
+#                        it is told, after "<- "
 #
 # A line that starts with "> " continues a command. "..." in a line stands for any text in it, a line of
 # "..." alone for any lines or none; after "console ... numbers" every number stands for any.
@@ -199,7 +201,9 @@ commands_left_out() {
       next
     }
     /^```/ { inside = 0 }
-    !inside && /^    [$] / { print "not run: " FILENAME ":" FNR ": not in a block of its own" }
+    !inside && /^    ([$#] |<|\{|vnetd |ip |cp |\.\/scripts|scripts)/ {
+      bad = bad "\n" FILENAME ":" FNR ": not in a block with a kind"
+    }
     { before = $0 }
     END { if (bad) { print bad; exit 1 } }' "$@"
 }
@@ -208,6 +212,11 @@ commands_left_out() {
 likes() {
   printf '%s' "$1" >"$SCRATCH/checked.toml"
   "$REPO/scripts/vnetd" check "$SCRATCH/checked.toml"
+}
+
+# dialogue SOCKET DIALOGUE: says what a client says in it, and prints what both said.
+dialogue() {
+  sed -n 's/^-> //p' <<<"$2" | IN_ROOT_EXTRA=$(dirname "$1") in_root scripts/lib/dialogue "/extra/${1##*/}"
 }
 
 # run_page FILE: all of its blocks that are to be run, in order.
@@ -238,7 +247,7 @@ run_page() {
     if [ -z "$kind" ]; then
       case $line in
         '```console guest'* | '```console host'* | '```console both'* | '```console changed'* | \
-          '```text build' | '```toml vnetd')
+          '```text build' | '```text dialogue' | '```toml vnetd')
           read -r _ kind numbers <<<"$line"
           command='' output='' blocks=$((blocks + 1))
           case $kind in changed | build) experiment=$((experiment + 1)) ;; esac
@@ -249,6 +258,11 @@ run_page() {
     fi
     case $kind:$line in
       build:'```') check "$name: what the compiler says" refused_to_build "${name%%-*}-$experiment" "$output" ;;
+      dialogue:'```')
+        placed "$output" "$GUEST_DIR"
+        check "$name: what is said at the control socket" \
+          shows '' "$PLACED" dialogue "$GUEST_DIR/control.sock" "$PLACED"
+        ;;
       vnetd:'```') check "$name: a configuration" likes "$output" ;;
       *:'```') finish_command && end_background ;;
       host:'$ '* | both:'$ '*) finish_command && command=${line#'$ '} where=host && continue ;;

@@ -33,6 +33,11 @@ over_ssh() {
 }
 ssh_works() {
   local sent
+  # Its server may be the last thing that comes up.
+  for _ in $(seq 30); do
+    ! over_ssh true || break
+    sleep 1
+  done
   [ "$(over_ssh 'cat /sys/class/net/vnet0/address')" = "$(guest_mac 0)" ] || return
   head -c 3000000 /dev/urandom >"$dir/data"
   sent=$(sha256sum <"$dir/data")

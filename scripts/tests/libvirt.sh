@@ -8,7 +8,7 @@ SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
 trap 'rm -rf "$SCRATCH"' EXIT
 
 # The block that is set off in the page.
-sed -n '/^    <domain /,/^    <\/domain>/p' "$REPO/docs/deploy.md" | cut -c5- >"$SCRATCH/domain.xml"
+sed -n '/^<domain /,/^<\/domain>/p' "$REPO/docs/deploy.md" >"$SCRATCH/domain.xml"
 xmllint() {
   "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$ROOT/usr/lib/x86_64-linux-gnu" "$ROOT/usr/bin/xmllint" "$@"
 }
