@@ -19,17 +19,51 @@ done
 echo start >pgctrl
 END
 
+cat >"$dir/groups" <<'END'
+# Whether so many, of three packets to a group, get to the wires of cards 0 and 1: of IPv4 and of IPv6 to the
+# first, and the same to the second. What comes after them is for all hosts, and says that they are through.
+for n in 0 1; do
+  ip netns exec n$n tcpdump -l -n -i vnet$n 'icmp or icmp6' >/tmp/wire$n 2>/tmp/told$n &
+  echo $! >/tmp/dump$n
+done
+within() {
+  for _ in $(seq 100); do
+    "$@" && return
+    usleep 100000
+  done
+  return 1
+}
+for n in 0 1; do within grep -q listening /tmp/told$n; done
+for group in 239.1.2.3 ff15::1234; do
+  ip netns exec n2 ping -q -I vnet2 -c 3 -i 0.02 -W 0.1 $group >/dev/null 2>&1
+done
+ip netns exec n2 ping -q -I vnet2 -c 1 -W 0.1 224.0.0.1 >/dev/null 2>&1
+for n in 0 1; do
+  within grep -q '> 224.0.0.1: ICMP echo request' /tmp/wire$n
+  kill "$(cat /tmp/dump$n)"
+done
+wait
+came=''
+for n in 0 1; do
+  for group in 239.1.2.3 ff15::1234; do
+    came="$came $(grep -c "> $group: .*echo request" /tmp/wire$n)"
+  done
+done
+echo "came:$came"
+[ "$came" = " $*" ]
+END
+
 CARDS=(
-  'net = "switch:name=lan,port=zero"'
+  'net = "switch:name=lan,port=zero,snooping"'
   'net = { type = "switch", name = "lan", port = "one" }'
   'net = "switch:name=lan,port=two"
    faults = "'"$dir/stalls"'"'
   'net = "switch:name=lan,vlan=10,rate=40M"'
-  'net = "switch:name=lan,trunk=10+20"'
+  'net = "switch:name=lan,trunk=1+10+20"'
   'net = "switch:name=lan,mirror=one"'
   'net = "switch:name=other,uplink=gateway"'
 )
-FILES=("$dir/storm")
+FILES=("$dir/storm" "$dir/groups")
 boot NICS=7 NET=switch MEM=1G VNETD_LOG=info SMP=2
 guest_check "cards in namespaces" '
   for n in 0 1 2 3 4 5; do
@@ -97,6 +131,27 @@ guest_check "what the stalled card did not get is counted there" "$at
   at 2 ethtool -S vnet2 | grep card_.x0_drops
   [ \$(at 2 ethtool -S vnet2 | awk '/card_.x0_drops/ { n += \$2 } END { print n }') -gt 100 ]
   [ \$(at 2 cat /sys/class/net/vnet2/statistics/rx_packets) = 0 ]"
+# One bridge asks for members; it has no address of IPv4, so it is no router for that.
+guest_check "a group goes to all while nobody asks for members, and then to those" "$at
+  within 2 sh /root/groups 3 3 3 3
+  at 4 sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'
+  ip -n n4 link add link vnet4 name v1 type vlan id 1
+  ip -n n4 link add asks type bridge mcast_querier 1 mcast_query_response_interval 50 \
+    mcast_last_member_interval 50 mcast_startup_query_interval 50 mcast_startup_query_count 20
+  ip -n n4 link set v1 master asks
+  for i in v1 asks; do ip -n n4 link set \$i up; done
+  ip -n n1 addr add 239.1.2.3/32 dev vnet1 autojoin
+  ip -n n1 addr add ff15::1234/128 dev vnet1 autojoin
+  within 2 sh /root/groups 0 0 3 3"
+guest_check "who leaves gets it no more" "$at
+  ip -n n1 addr del 239.1.2.3/32 dev vnet1
+  ip -n n1 addr del ff15::1234/128 dev vnet1
+  within 2 sh /root/groups 0 0 0 0"
+guest_check "ARP and neighbour discovery go on" "$at
+  for n in 0 1; do ip -n n\$n neigh flush dev vnet\$n; done
+  at 0 ping -c 3 -i 0.2 -W 5 10.6.0.2
+  near=\$(ip -n n1 -6 -o addr show dev vnet1 scope link | awk '{ sub(\"/.*\", \"\", \$4); print \$4 }')
+  at 0 ping -c 3 -i 0.2 -W 5 \"\$near%vnet0\""
 guest_check "behind the other switch is the gateway" '
   udhcpc -f -n -q -t 10 -T 1 -i vnet6 -s /usr/bin/vnet-dhcp
   pings

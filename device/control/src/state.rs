@@ -218,6 +218,9 @@ pub struct Switch {
     pub name: String,
     /// Number of addresses that it has learned.
     pub addresses: usize,
+    /// Number of multicast groups with members, if it listens to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<usize>,
     /// Its ports.
     pub ports: Vec<Port>,
 }

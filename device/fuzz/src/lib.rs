@@ -20,6 +20,7 @@ mod gateway;
 mod guest;
 mod input;
 mod mirrors;
+mod multicast;
 mod plan;
 mod registers;
 mod rss;

@@ -8,8 +8,8 @@ use vnet_backend::{mock, Endpoint, Offloads, Queue};
 use vnet_switch::vlan::VidSet;
 use vnet_switch::{Config, Mirror, Port, Switch, Vlans};
 
-use crate::frames;
 use crate::input::{bytes, index, rarely};
+use crate::{frames, multicast};
 
 /// Most ports at a time.
 const PORTS: usize = 5;
@@ -22,8 +22,8 @@ struct Joined {
     mirror: bool,
 }
 
-/// Ports come and go, and send frames of all protocols with any metadata, and bytes. What comes out
-/// has to be a frame that was sent, in a VLAN of that port, and never comes out where it came in.
+/// Ports come and go, and send frames of all protocols with any metadata, messages about multicast
+/// groups, and bytes. What comes out has to be a frame that was sent, in a VLAN of that port, and never comes out where it came in.
 pub fn switch(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -69,6 +69,8 @@ fn join(switch: &Arc<Switch>, u: &mut Unstructured<'_>) -> Result<Joined> {
     let config = Config {
         vlans: Vlans::new(untagged, &set),
         mirror: mirror.then_some(Mirror::All),
+        snooping: rarely(u, 3)?,
+        all_multicast: rarely(u, 8)?,
         ..Config::default()
     };
     let mut port = switch.join(config).expect("has no name");
@@ -96,9 +98,10 @@ fn offloads(u: &mut Unstructured<'_>) -> Result<Offloads> {
 
 fn send(ports: &mut [Joined], u: &mut Unstructured<'_>) -> Result<()> {
     let at = index(u, ports.len())?;
-    let (frame, meta) = match rarely(u, 4)? {
-        true => (bytes(u, 200)?.to_vec(), Default::default()),
-        false => frames::frame(u)?,
+    let (frame, meta) = match u.int_in_range(0..=7)? {
+        0 | 1 => (bytes(u, 200)?.to_vec(), Default::default()),
+        2..=4 => (multicast::frame(u)?, Default::default()),
+        _ => frames::frame(u)?,
     };
     if frame.len() < 14 {
         return Ok(());

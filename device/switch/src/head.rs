@@ -22,7 +22,7 @@ pub(crate) struct Head {
     /// Priority and number of the VLAN.
     tci: Option<u16>,
     /// The type behind the tag.
-    kind: [u8; 2],
+    pub(crate) kind: [u8; 2],
 }
 
 impl Head {
@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Where in the frame the payload begins.
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.tci {
             Some(_) => TAGGED,
             None => PLAIN,

@@ -13,14 +13,19 @@
 //! counted at its port. Of the room, what is sent to everybody may fill half, so a storm leaves
 //! room for the rest; the work of a storm is that of the worker whose card sends it.
 //!
+//! Frames to a multicast group go to all, or if the switch listens to who is a member (`message.rs`),
+//! to those (`groups.rs`). Nothing of that is on the way of other frames.
+//!
 //! There is no spanning tree: a loop of uplinks is for who makes one to avoid.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod groups;
 mod head;
 mod inbox;
 mod member;
+mod message;
 mod port;
 mod switch;
 mod table;
@@ -31,6 +36,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use vnet_backend::Rate;
 
+pub use groups::{MAX_MEMBERSHIPS, MAX_PER_PORT as MAX_MEMBERSHIPS_PER_PORT};
 pub use port::Port;
 pub use switch::{Switch, MAX_PORTS};
 pub use table::{AGEING, MAX_ADDRESSES, MAX_PER_PORT};
@@ -48,6 +54,11 @@ pub struct Config {
     pub vlans: Vlans,
     /// Most bits a second that it sends into the switch; more wait in the guest.
     pub rate: Option<Rate>,
+    /// The switch brings multicast to those who ask for it (IGMP and MLD snooping), for as long as it has
+    /// a port that says so.
+    pub snooping: bool,
+    /// This port gets all multicast nevertheless.
+    pub all_multicast: bool,
     /// It takes no part, but gets a copy of the frames of others.
     pub mirror: Option<Mirror>,
 }
@@ -76,7 +87,8 @@ pub struct Report {
     pub bytes_out: u64,
     /// Frames that were lost as the port had no room for them.
     pub full: u64,
-    /// Frames that the port sent and that were not let in: by VLAN, or without good addresses.
+    /// Frames that the port sent and that were not let in: by VLAN, without good addresses, or damaged
+    /// messages about groups.
     pub refused: u64,
 }
 

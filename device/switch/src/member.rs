@@ -133,7 +133,10 @@ impl Member {
 #[derive(Debug, Default)]
 pub(crate) struct Way {
     segmenter: Segmenter,
-    scratch: Vec<u8>,
+    /// What of a frame had to be read.
+    pub(crate) scratch: Vec<u8>,
+    /// The ports that a frame is for.
+    pub(crate) ports: Vec<u32>,
     /// What was done so far: about a microsecond each.
     pub(crate) work: usize,
 }

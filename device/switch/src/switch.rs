@@ -2,14 +2,16 @@
 //! The switch, and what becomes of a frame.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use vnet_backend::{Error, Frame};
+use vnet_backend::{Checksum, Error, Frame};
 
+use crate::groups::Groups;
 use crate::head::{Head, Mac, Outside};
 use crate::member::{Member, Way};
+use crate::message::{self, Packet};
 use crate::port::Port;
 use crate::table::Table;
 use crate::{Config, Report};
@@ -24,6 +26,7 @@ pub struct Switch {
     /// Held by who joins or leaves.
     changes: Mutex<()>,
     table: RwLock<Table>,
+    groups: RwLock<Groups>,
     next: AtomicU32,
 }
 
@@ -33,9 +36,20 @@ struct Members {
     ports: Vec<Arc<Member>>,
     /// Those that only get copies.
     mirrors: Vec<Arc<Member>>,
+    /// Multicast is for who asked for it.
+    snooping: bool,
 }
 
 impl Members {
+    fn new(ports: Vec<Arc<Member>>, mirrors: Vec<Arc<Member>>) -> Self {
+        let snooping = |list: &[Arc<Member>]| list.iter().any(|m| m.config.snooping);
+        Self {
+            snooping: snooping(&ports) || snooping(&mirrors),
+            ports,
+            mirrors,
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.ports.iter().chain(&self.mirrors)
     }
@@ -46,6 +60,14 @@ enum Target {
     Nowhere,
     One(Arc<Member>),
     All,
+}
+
+/// Whom a frame is for that is for several.
+enum Audience {
+    All,
+    /// The ports of [`Way::ports`], and those that get everything.
+    Some,
+    Damaged,
 }
 
 impl Switch {
@@ -74,6 +96,20 @@ impl Switch {
         table.len()
     }
 
+    /// Number of multicast groups that somebody is a member of, if it listens to that.
+    pub fn groups(&self) -> Option<usize> {
+        let snooping = self.members.load().snooping;
+        snooping.then(|| self.groups_ref().len(Instant::now()))
+    }
+
+    fn groups_ref(&self) -> RwLockReadGuard<'_, Groups> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn groups_mut(&self) -> RwLockWriteGuard<'_, Groups> {
+        self.groups.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn add(&self, config: Config) -> Result<Arc<Member>, Error> {
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let members = self.members.load();
@@ -90,15 +126,13 @@ impl Switch {
             )));
         }
         let member = Arc::new(Member::new(self.next.fetch_add(1, Relaxed), config));
-        let mut more = Members {
-            ports: members.ports.clone(),
-            mirrors: members.mirrors.clone(),
-        };
+        let (mut ports, mut mirrors) = (members.ports.clone(), members.mirrors.clone());
         match member.config.mirror {
-            None => more.ports.push(Arc::clone(&member)),
-            Some(_) => more.mirrors.push(Arc::clone(&member)),
+            None => ports.push(Arc::clone(&member)),
+            Some(_) => mirrors.push(Arc::clone(&member)),
         }
-        self.members.store(Arc::new(more));
+        self.groups_mut().joined(member.id, Instant::now());
+        self.members.store(Arc::new(Members::new(ports, mirrors)));
         Ok(member)
     }
 
@@ -109,10 +143,12 @@ impl Switch {
             let rest = list.iter().filter(|m| m.id != member.id);
             rest.cloned().collect()
         };
-        self.members.store(Arc::new(Members {
-            ports: without(&members.ports),
-            mirrors: without(&members.mirrors),
-        }));
+        let left = Members::new(without(&members.ports), without(&members.mirrors));
+        match left.snooping {
+            true => self.groups_mut().forget(member.id),
+            false => *self.groups_mut() = Groups::default(),
+        }
+        self.members.store(Arc::new(left));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.forget(member.id);
     }
@@ -158,10 +194,75 @@ impl Switch {
             Target::Nowhere => {}
             Target::One(to) => leave(&to, false, way),
             Target::All => {
+                let audience = match members.snooping && message::is_mapped(head.to) {
+                    true => self.audience(from, vid, &head, frame, way),
+                    false => Audience::All,
+                };
+                // Apart, since the rest of it is needed on the way.
+                let ports = std::mem::take(&mut way.ports);
+                let wants = |to: &Member| match audience {
+                    Audience::All => true,
+                    Audience::Some => {
+                        to.config.all_multicast || ports.binary_search(&to.id).is_ok()
+                    }
+                    Audience::Damaged => false,
+                };
                 for to in members.ports.iter().filter(|m| m.id != from.id) {
-                    leave(to, true, way);
+                    if wants(to) {
+                        leave(to, true, way);
+                    }
                 }
+                way.ports = ports;
             }
+        }
+    }
+
+    /// Whom a frame to a multicast address is for, and learns what it says about that.
+    fn audience(
+        &self,
+        from: &Member,
+        vid: u16,
+        head: &Head,
+        frame: &Frame<'_>,
+        way: &mut Way,
+    ) -> Audience {
+        let mut start = [0; message::START];
+        let len = frame.read_at(head.len(), &mut start);
+        let mut packet = &start[..len];
+        if message::is_message(head.kind, packet) {
+            if matches!(frame.meta.checksum, Checksum::Partial { .. }) {
+                // Not to be checked before somebody finishes it.
+                return Audience::All;
+            }
+            way.scratch.resize(frame.len - head.len(), 0);
+            frame.read_at(head.len(), &mut way.scratch);
+            packet = &way.scratch;
+        }
+        let (now, ports) = (Instant::now(), &mut way.ports);
+        let known = match message::parse(head.to, head.kind, packet) {
+            Packet::Data(group) => self.groups_ref().members(vid, group, now, ports),
+            Packet::Report(report) => {
+                let mut groups = self.groups_mut();
+                way.work += groups.report(vid, from.id, &report, now);
+                groups.askers(vid, report.v6, now, ports)
+            }
+            Packet::Query(query) => {
+                self.groups_mut().query(vid, from.id, &query, now);
+                false
+            }
+            Packet::Router { v6 } => {
+                self.groups_mut().router(vid, from.id, v6, now);
+                false
+            }
+            Packet::Damaged => {
+                from.counters.refused.fetch_add(1, Relaxed);
+                return Audience::Damaged;
+            }
+            Packet::Other => false,
+        };
+        match known {
+            true => Audience::Some,
+            false => Audience::All,
         }
     }
 

@@ -34,7 +34,7 @@ shape = "loss=50%,seed=3"
 [[card]]
 name = "b"
 socket = "@DIR@/b.sock"
-net = "switch:name=lan,port=one"
+net = "switch:name=lan,port=one,snooping"
 
 [[card]]
 name = "c"
@@ -183,6 +183,7 @@ fn switches_and_cards_come_and_go() {
             let bytes = told.sum("vnet_switch_port_bytes_total", &port("one", "in"));
             assert_eq!(bytes, 500.0);
             assert_eq!(told.sum("vnet_switch_addresses", &[("switch", "lan")]), 1.0);
+            assert!(told.names().contains("vnet_switch_multicast_groups"));
             break;
         }
         assert!(Instant::now() < end, "{told:?}");

@@ -204,6 +204,7 @@ pub(crate) fn switches(all: &[Switch]) -> String {
     let head = [
         "SWITCH",
         "ADDRESSES",
+        "GROUPS",
         "PORT",
         "FRAMES-IN",
         "BYTES-IN",
@@ -212,12 +213,13 @@ pub(crate) fn switches(all: &[Switch]) -> String {
         "FULL",
         "REFUSED",
     ];
-    let mut table = Table::new(&head, 3);
+    let mut table = Table::new(&head, 4);
     for switch in all {
         for port in &switch.ports {
             let mut row = vec![
                 switch.name.clone(),
                 switch.addresses.to_string(),
+                switch.groups.map_or(NONE.into(), |n| n.to_string()),
                 port.port.clone(),
             ];
             let numbers = [

@@ -416,6 +416,14 @@ fn describe_switches(out: &mut Out<'_, '_>, switches: &[SwitchReport]) -> fmt::R
             (labels, switch.addresses as u64)
         }),
     )?;
+    out.gauge(
+        ("switch_multicast_groups", None),
+        "Multicast groups with members, of a switch that listens to that",
+        switches.iter().filter_map(|switch| {
+            let labels = vec![("switch", switch.name.to_string())];
+            Some((labels, switch.groups? as u64))
+        }),
+    )?;
     out.counter(
         ("switch_port_frames", None),
         "Frames that a port sent into the switch, or got from it",

@@ -59,8 +59,9 @@ What the card is connected to:
   switch:name=NAME[,OPTION]...
                  a switch that joins the cards of this process which name it: port=NAME, vlan=N
                  (frames without a tag belong to it), trunk=all or numbers and ranges with + between
-                 (frames with a tag), rate=BITS a second that the card sends, mirror[=PORT] (the
-                 card gets copies), uplink=BACKEND
+                 (frames with a tag), rate=BITS a second that the card sends, snooping (multicast
+                 is for who asks for it), all-multicast (and for this port), mirror[=PORT] (the card
+                 gets copies), uplink=BACKEND
   replay:file=PATH[,rate=BITS|full][,loop]
                  the frames of a capture (pcap or pcapng), with the pauses that they had, at so many
                  bits a second, or as fast as the card takes them

@@ -330,6 +330,7 @@ fn switch(report: &SwitchReport) -> Switch {
     Switch {
         name: report.name.to_string(),
         addresses: report.addresses,
+        groups: report.groups,
         ports: ports.collect(),
     }
 }

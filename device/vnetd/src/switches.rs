@@ -41,6 +41,8 @@ pub(crate) struct SwitchReport {
     pub(crate) name: Name,
     /// Number of addresses that it has learned.
     pub(crate) addresses: usize,
+    /// Number of multicast groups with members, if it listens to that.
+    pub(crate) groups: Option<usize>,
     /// Those of its ports by their names.
     pub(crate) ports: BTreeMap<String, Report>,
 }
@@ -68,6 +70,7 @@ pub(crate) fn reports() -> Vec<SwitchReport> {
             SwitchReport {
                 name,
                 addresses: switch.addresses(),
+                groups: switch.groups(),
                 ports,
             }
         })
@@ -111,6 +114,7 @@ impl SwitchPort {
             };
             let config = Config {
                 port: Some(UPLINK.into()),
+                all_multicast: self.config.all_multicast,
                 ..Config::default()
             };
             let opened = Opened::new(net.open(&args, counts)?, 1)?;
@@ -130,7 +134,8 @@ impl FromStr for SwitchPort {
 
     fn from_str(s: &str) -> Result<Self, String> {
         const OPTIONS: &str =
-            "switch has the options name, port, vlan, trunk, rate, mirror and uplink";
+            "switch has the options name, port, vlan, trunk, rate, snooping, all-multicast, mirror \
+             and uplink";
         let (mut switch, mut uplink, mut untagged, mut trunk) = (None, None, None, None);
         let mut config = Config::default();
         let mut seen = Vec::new();
@@ -154,6 +159,8 @@ impl FromStr for SwitchPort {
                 ("rate", Some(value)) => {
                     config.rate = Some(value.parse().map_err(|e| format!("{e}"))?);
                 }
+                ("snooping", None) => config.snooping = true,
+                ("all-multicast", None) => config.all_multicast = true,
                 ("mirror", None) => config.mirror = Some(Mirror::All),
                 ("mirror", Some(value)) => {
                     config.mirror = Some(Mirror::Port(name(value)?.to_string()));
@@ -205,6 +212,8 @@ mod tests {
         let set = "10+20-29".parse().unwrap();
         assert_eq!(trunk.config.vlans, Vlans::new(None, &set));
         assert_eq!(port("name=lan,mirror").config.mirror, Some(Mirror::All));
+        let listens = port("name=lan,snooping,all-multicast").config;
+        assert!(listens.snooping && listens.all_multicast);
         let uplink = port("name=lan,uplink=stream:path=/run/s;listen").uplink;
         assert_eq!(uplink.unwrap().to_string(), "stream:path=/run/s,listen");
         for (bad, due) in [
@@ -215,6 +224,7 @@ mod tests {
             ("name=a,vlan=4095", "\"4095\" is no VLAN"),
             ("name=a,trunk=2-1", "\"2-1\" is no VLAN"),
             ("name=a,rate=1", ""),
+            ("name=a,snooping=on", "switch has the options"),
             ("name=a,rate=fast", "\"fast\" is no rate"),
             ("name=a,name=b", "name is given twice"),
             (
