@@ -126,6 +126,9 @@ else
     refused_with "Permission denied (os error 13); the sandbox leaves vnetd what it was started for: --allow adds" \
     add nic2 socket=/var/tmp/vnetd-nowhere.sock net=null
   check "so is a file" refused_with "the sandbox leaves vnetd" backend nic1 replay:file=/etc/passwd
+  check "so is a TCP port of the host" \
+    refused_with "port 22 of the host cannot be connected to; the sandbox leaves vnetd the ports" \
+    backend nic1 gateway:forward=8022=127.0.0.1:22
 fi
 check "a socket where it was allowed is not" ctl add nic2 "socket=$elsewhere/nic2.sock" net=gateway
 check "and the card goes again" ctl remove nic2

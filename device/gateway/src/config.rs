@@ -6,11 +6,14 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::dns::Name;
+use crate::forward::Forward;
 use crate::gateway::MAX_MTU;
 use crate::net::Lan;
 
 /// Most names.
 const MAX_NAMES: usize = 1024;
+/// Most ports that lead to the host.
+const MAX_FORWARDS: usize = 64;
 
 /// How the gateway is set up. Written, but for the MTU, as options with commas between:
 /// `ip=10.1.0.1/16,name=www.example=10.1.0.9`.
@@ -26,6 +29,8 @@ pub struct Config {
     pub names: Vec<(Name, IpAddr)>,
     /// All other names are those of the gateway, and all pages lead to its own.
     pub captive: bool,
+    /// Ports that lead to the host, each once. One that has a service of the gateway's leads there instead.
+    pub forwards: Vec<Forward>,
 }
 
 impl Default for Config {
@@ -35,6 +40,7 @@ impl Default for Config {
             lan: Lan::default(),
             names: Vec::new(),
             captive: false,
+            forwards: Vec::new(),
         }
     }
 }
@@ -91,11 +97,22 @@ impl FromStr for Config {
                     }
                     config.names.push(name);
                 }
+                Some(("forward", value)) => {
+                    let forward: Forward = value.parse().map_err(bad)?;
+                    if config.forwards.iter().any(|f| f.port == forward.port) {
+                        return Err(bad("that port leads somewhere already"));
+                    }
+                    if config.forwards.len() == MAX_FORWARDS {
+                        return Err(bad("more than 64 ports"));
+                    }
+                    config.forwards.push(forward);
+                }
                 None if option == "captive" && !config.captive => config.captive = true,
                 _ => {
                     return Err(bad(
-                        "ip=ADDRESS/LENGTH, ip6=ADDRESS/64, name=NAME=ADDRESS and captive are the options \
-                         of a gateway, name as often as there are names",
+                        "ip=ADDRESS/LENGTH, ip6=ADDRESS/64, name=NAME=ADDRESS, captive and \
+                         forward=PORT=TARGET are the options of a gateway, name and forward as often as \
+                         there are names and ports",
                     ));
                 }
             }
@@ -118,6 +135,8 @@ impl fmt::Display for Config {
         let names = self.names.iter();
         options.extend(names.map(|(name, address)| format!("name={}={address}", name.as_str())));
         options.extend(self.captive.then(|| "captive".into()));
+        let forwards = self.forwards.iter();
+        options.extend(forwards.map(|forward| format!("forward={forward}")));
         f.write_str(&options.join(","))
     }
 }
@@ -131,8 +150,10 @@ mod tests {
         for (text, written) in [
             ("ip=10.77.0.1/24", ""),
             (
-                "name=A.example.=192.0.2.1,captive,ip6=fd00::5/64,name=b=fd00::9,ip=10.0.0.1/8",
-                "ip=10.0.0.1/8,ip6=fd00::5/64,name=a.example=192.0.2.1,name=b=fd00::9,captive",
+                "name=A.example.=192.0.2.1,forward=22=127.0.0.1:22,captive,ip6=fd00::5/64,name=b=fd00::9,\
+                 ip=10.0.0.1/8,forward=80=unix:/run/app=1",
+                "ip=10.0.0.1/8,ip6=fd00::5/64,name=a.example=192.0.2.1,name=b=fd00::9,captive,\
+                 forward=22=127.0.0.1:22,forward=80=unix:/run/app=1",
             ),
         ] {
             let config: Config = text.parse().unwrap();
@@ -151,6 +172,12 @@ mod tests {
             ("name=a b=10.0.0.1", "name=a b=10.0.0.1: NAME=ADDRESS"),
             ("captive,captive", "captive: ip=ADDRESS/LENGTH,"),
             ("mtu=1", "mtu=1: ip=ADDRESS/LENGTH,"),
+            ("forward", "forward: ip=ADDRESS/LENGTH,"),
+            ("forward=1", "forward=1: PORT=unix:PATH"),
+            (
+                "forward=1=unix:a,forward=1=unix:b",
+                "forward=1=unix:b: that port",
+            ),
         ] {
             let error = text.parse::<Config>().unwrap_err().to_string();
             assert!(error.starts_with(due), "{text}: {error}");
@@ -161,5 +188,8 @@ mod tests {
             .unwrap_err()
             .to_string()
             .ends_with("1024 names"));
+        let many: Vec<_> = (1..66).map(|n| format!("forward={n}=unix:a")).collect();
+        let error = many.join(",").parse::<Config>().unwrap_err().to_string();
+        assert_eq!(error, "forward=65=unix:a: more than 64 ports");
     }
 }

@@ -11,6 +11,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpEndpoint, TcpPacket};
 
+use crate::host::Watch;
 use crate::service::Service;
 use crate::status::Status;
 use crate::window::Window;
@@ -59,6 +60,18 @@ fn look(socket: &Socket<'_>) -> Look {
     (socket.state(), socket.recv_queue(), socket.send_queue())
 }
 
+impl Connection {
+    fn is_of(&self, sockets: &SocketSet<'static>, client: IpEndpoint, port: u16) -> bool {
+        let socket = sockets.get::<Socket<'_>>(self.handle);
+        let local = socket.local_endpoint();
+        socket.remote_endpoint() == Some(client) && local.is_some_and(|local| local.port == port)
+    }
+
+    fn state(&self, sockets: &SocketSet<'static>) -> State {
+        sockets.get::<Socket<'_>>(self.handle).state()
+    }
+}
+
 impl Connections {
     /// Number of connections.
     pub(crate) fn len(&self) -> usize {
@@ -70,41 +83,44 @@ impl Connections {
         self.busy
     }
 
-    /// The guest asks by `request` for a connection from `client` to `port`: makes a socket that
-    /// will take it, if there is a service and room for one more. If there is not, the stack
-    /// refuses. When the stack has seen the request, [`Self::settle`] is due.
+    /// True if there is a connection from `client` to `port`, which answers if that is asked for again: the
+    /// request was repeated, or comes from a client that lost its memory. One that has ended does not: a
+    /// client may use its port again at once (RFC 9293, 3.6.1).
+    pub(crate) fn is_known(
+        &self,
+        sockets: &SocketSet<'static>,
+        client: IpEndpoint,
+        port: u16,
+    ) -> bool {
+        let mut same = self.list.iter().filter(|c| c.is_of(sockets, client, port));
+        same.any(|c| c.state(sockets) != State::TimeWait)
+    }
+
+    /// True if there is room for one more connection, or can be.
+    pub(crate) fn has_room(&self, sockets: &SocketSet<'static>, now: Instant) -> bool {
+        self.list.len() < MAX_CONNECTIONS || self.victim(sockets, now).is_some()
+    }
+
+    /// The guest asks by `request` for a connection from `client` to `port`, of which there is none yet: makes
+    /// a socket that will take it, if there is room for one more. If there is not, the stack refuses. When the
+    /// stack has seen the request, [`Self::settle`] is due.
     pub(crate) fn admit(
         &mut self,
         sockets: &mut SocketSet<'static>,
-        client: IpEndpoint,
-        port: u16,
+        (client, port): (IpEndpoint, u16),
+        service: Service,
         request: &TcpPacket<&[u8]>,
         now: Instant,
     ) {
-        let Some(service) = Service::of(port) else {
-            return;
-        };
-        let mut reopened = None;
-        for (index, connection) in self.list.iter().enumerate() {
-            let socket = sockets.get::<Socket<'_>>(connection.handle);
-            let same = socket.remote_endpoint() == Some(client)
-                && socket
-                    .local_endpoint()
-                    .is_some_and(|local| local.port == port);
-            match socket.state() {
-                // A client may use its port again at once (RFC 9293, 3.6.1).
-                State::TimeWait if same => reopened = Some(index),
-                // The request was repeated, or comes from a client that lost its memory. The
-                // connection that exists answers it.
-                _ if same => return,
-                _ => {}
+        let mut list = self.list.iter();
+        if let Some(ended) = list.position(|c| c.is_of(sockets, client, port)) {
+            self.remove(sockets, ended);
+        }
+        if self.list.len() >= MAX_CONNECTIONS {
+            match self.victim(sockets, now) {
+                Some(index) => self.remove(sockets, index),
+                None => return,
             }
-        }
-        if let Some(index) = reopened {
-            self.remove(sockets, index);
-        }
-        if self.list.len() == MAX_CONNECTIONS && !self.evict(sockets, now) {
-            return;
         }
         let (receive, transmit) = service.buffers();
         let mut socket = Socket::new(
@@ -139,17 +155,31 @@ impl Connections {
         }
     }
 
-    /// A segment of a connection goes to the stack.
+    /// There is news of the host's side of a connection.
+    pub(crate) fn wake(&mut self, id: u64) {
+        let mut hosts = self.list.iter_mut().filter_map(|c| match &mut c.service {
+            Service::Host(host) => Some(host),
+            _ => None,
+        });
+        if let Some(host) = hosts.find(|host| host.id() == id) {
+            host.wake();
+        }
+    }
+
+    /// A segment of a connection goes to the stack. It came on a queue whose worker has this watch.
     pub(crate) fn pass(
         &mut self,
-        client: IpEndpoint,
-        port: u16,
+        (client, port): (IpEndpoint, u16),
+        at: Option<(u16, &Watch)>,
         segment: &mut TcpPacket<&mut [u8]>,
     ) {
         // The newest, should there be one that is over and not yet taken away.
         let mut newest_first = self.list.iter_mut().rev();
         if let Some(connection) = newest_first.find(|c| c.client == client && c.port == port) {
             connection.window.keep_open(segment);
+            if let (Service::Host(host), Some((queue, watch))) = (&mut connection.service, at) {
+                host.follow(queue, watch);
+            }
         }
     }
 
@@ -190,27 +220,20 @@ impl Connections {
         });
     }
 
-    /// Makes room at the cost of a connection that carries nothing: one that is over but for its
-    /// last wait, else one whose client did not complete the handshake, else the one that has been
-    /// idle longest. False if there is none. Its client learns it when it sends something.
-    fn evict(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
-        let in_state = |wanted: State| {
-            self.list.iter().position(|connection| {
-                sockets.get::<Socket<'_>>(connection.handle).state() == wanted
-            })
-        };
+    /// The connection that makes room for another one, as it carries nothing: one that is over but for its
+    /// last wait, else one whose client did not complete the handshake, else the one that has been idle
+    /// longest, and is not the host's, which may have a reason. Its client learns it when it sends something.
+    fn victim(&self, sockets: &SocketSet<'static>, now: Instant) -> Option<usize> {
+        let in_state = |wanted: State| self.list.iter().position(|c| c.state(sockets) == wanted);
         let idle = || {
-            let all = self.list.iter().enumerate();
-            let (index, longest) = all.min_by_key(|(_, connection)| connection.active)?;
+            let own = |c: &Connection| !matches!(c.service, Service::Host(_));
+            let own = self.list.iter().enumerate().filter(|(_, c)| own(c));
+            let (index, longest) = own.min_by_key(|(_, c)| c.active)?;
             (longest.active + IDLE <= now).then_some(index)
         };
-        let victim = in_state(State::TimeWait)
+        in_state(State::TimeWait)
             .or_else(|| in_state(State::SynReceived))
-            .or_else(idle);
-        if let Some(index) = victim {
-            self.remove(sockets, index);
-        }
-        victim.is_some()
+            .or_else(idle)
     }
 
     fn remove(&mut self, sockets: &mut SocketSet<'static>, index: usize) {

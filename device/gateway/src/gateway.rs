@@ -11,6 +11,7 @@ use rustix::rand::{getrandom, GetRandomFlags};
 use vnet_backend::{Capabilities, Checksum, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing};
 
 use crate::config::Config;
+use crate::hosts::Hosts;
 use crate::outbound::Outbound;
 use crate::stack::Stack;
 
@@ -28,6 +29,8 @@ pub struct Gateway {
     /// True while the driver accepts checksum metadata. Independent of everything else that the
     /// queues see, so relaxed accesses do.
     takes_checksum: Arc<AtomicBool>,
+    /// What the thread that connects to the host does first.
+    first: Box<dyn FnOnce() + Send>,
 }
 
 impl Gateway {
@@ -37,7 +40,15 @@ impl Gateway {
         Self {
             config,
             takes_checksum: Arc::default(),
+            first: Box::new(|| ()),
         }
+    }
+
+    /// Has the thread that connects to the host do this first, such as to limit itself. There is none if
+    /// no port leads there.
+    pub fn connect_after(mut self, first: impl FnOnce() + Send + 'static) -> Self {
+        self.first = Box::new(first);
+        self
     }
 }
 
@@ -61,15 +72,33 @@ impl Endpoint for Gateway {
                 what: "cannot create an eventfd for the gateway".into(),
                 source: error.into(),
             })?;
-        let outbound = Outbound::new(wakes.clone());
-        let stack = Arc::new(Mutex::new(Stack::new(&self.config, seed()?, outbound)));
-        Ok(wakes
+        let forwards = &self.config.forwards;
+        let hosts = match forwards.is_empty() {
+            true => None,
+            false => {
+                let first = std::mem::replace(&mut self.first, Box::new(|| ()));
+                let hosts = Hosts::new(forwards, &wakes, first);
+                Some(hosts.map_err(|source| Error::Io {
+                    what: "cannot lead ports of the gateway to the host".into(),
+                    source,
+                })?)
+            }
+        };
+        let news = |queue| hosts.as_ref().map(|hosts| hosts.watch(queue).descriptor());
+        // With one queue, its own calls are all that can give it frames, but for the host.
+        let wake = |(wake, queue)| news(queue).or((queues > 1).then_some(wake)).cloned();
+        let ready: Vec<_> = wakes.iter().zip(0..queues).map(wake).collect();
+        let outbound = Outbound::new(wakes);
+        let stack = Stack::new(&self.config, seed()?, outbound, hosts);
+        let stack = Arc::new(Mutex::new(stack));
+        Ok(ready
             .into_iter()
             .zip(0..queues)
-            .map(|(wake, index)| {
+            .map(|(ready, index)| {
                 Box::new(Port {
                     index,
-                    wake: (queues > 1).then_some(wake),
+                    ready,
+                    is_shared: queues > 1,
                     stack: stack.clone(),
                     takes_checksum: self.takes_checksum.clone(),
                 }) as Box<dyn Queue>
@@ -96,8 +125,9 @@ fn seed() -> Result<u64, Error> {
 /// One queue.
 struct Port {
     index: u16,
-    /// `None` if there is only one queue: then its own calls are all that can give it frames.
-    wake: Option<Arc<OwnedFd>>,
+    /// Readable when others have something for this queue. `None`: that cannot be.
+    ready: Option<Arc<OwnedFd>>,
+    is_shared: bool,
     stack: Arc<Mutex<Stack>>,
     takes_checksum: Arc<AtomicBool>,
 }
@@ -169,7 +199,7 @@ impl Queue for Port {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.wake.as_deref().map(AsFd::as_fd)
+        self.ready.as_deref().map(AsFd::as_fd)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -181,7 +211,7 @@ impl Queue for Port {
     }
 
     fn is_shared(&self) -> bool {
-        self.wake.is_some()
+        self.is_shared
     }
 
     fn has_frames(&self) -> bool {

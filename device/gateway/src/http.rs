@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The page about the card: HTTP/1.1 (RFC 9112), one request per connection.
 
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use crate::host::Tally;
 use crate::status::Status;
 
 /// The answer to a request, of which `head` is everything up to the empty line.
@@ -55,6 +59,21 @@ fn message(text: &str) -> String {
     format!("<!doctype html><title>vnet</title><p>{text}</p>\n")
 }
 
+/// A line about a port that leads to the host; where it leads there is no affair of the guest's.
+fn forward((port, tally): &(u16, Arc<Tally>)) -> String {
+    let [taken, refused, to_host, to_guest] = [
+        &tally.taken,
+        &tally.refused,
+        &tally.to_host,
+        &tally.to_guest,
+    ]
+    .map(|counter| counter.load(Ordering::Relaxed));
+    format!(
+        "port {port:<7} {taken:>12} connections to the host, {refused} refused, {to_host} bytes there, \
+         {to_guest} back\n"
+    )
+}
+
 fn page(status: &Status) -> String {
     let Status {
         lan,
@@ -64,7 +83,9 @@ fn page(status: &Status) -> String {
         refused,
         lost,
         connections,
+        forwards,
     } = status;
+    let to_host: String = forwards.iter().map(forward).collect();
     let (address, address6) = (lan.ipv4, lan.ipv6);
     format!(
         "<!doctype html>\n\
@@ -80,6 +101,7 @@ fn page(status: &Status) -> String {
          refused      {refused:>12} frames\n\
          lost         {lost:>12} frames\n\
          connections  {connections:>12}\n\
+         {to_host}\
          </pre>\n\
          <h2>Services</h2>\n\
          <pre>\n\
@@ -107,6 +129,12 @@ mod tests {
 
     #[test]
     fn the_page_is_as_long_as_it_says_and_fits_the_socket() {
+        let most = Tally {
+            taken: u64::MAX.into(),
+            refused: u64::MAX.into(),
+            to_host: u64::MAX.into(),
+            to_guest: u64::MAX.into(),
+        };
         let status = Status {
             lan: Default::default(),
             captive: false,
@@ -115,6 +143,7 @@ mod tests {
             refused: u64::MAX,
             lost: u64::MAX,
             connections: usize::MAX,
+            forwards: vec![(u16::MAX, Arc::new(most)); 64],
         };
         let response = respond(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &status);
         let text = String::from_utf8(response).unwrap();

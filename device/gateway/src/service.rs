@@ -7,6 +7,7 @@
 use sha2::{Digest, Sha256};
 use smoltcp::socket::tcp::Socket;
 
+use crate::host::Host;
 use crate::http;
 use crate::ports;
 use crate::status::Status;
@@ -30,6 +31,8 @@ pub(crate) enum Service {
         count: u64,
     },
     Source(Source),
+    /// Not of the gateway's: the host's.
+    Host(Box<Host>),
     /// Everything was said; what still comes is swallowed.
     Done,
 }
@@ -73,7 +76,7 @@ impl Service {
         const BULK: usize = 512 * 1024;
         const SMALL: usize = 4 * 1024;
         match self {
-            Self::Echo => (BULK / 2, BULK / 2),
+            Self::Echo | Self::Host(_) => (BULK / 2, BULK / 2),
             Self::Discard | Self::Sink { .. } => (BULK, SMALL),
             Self::Chargen { .. } | Self::Source(_) => (SMALL, BULK),
             Self::Http { .. } | Self::Done => (SMALL, 4 * SMALL),
@@ -110,6 +113,7 @@ impl Service {
                 }
             }
             Self::Source(source) => source.serve(socket, budget),
+            Self::Host(host) => host.serve(socket, budget),
             Self::Done => {
                 drain(socket, budget, |_| ());
                 false
@@ -214,7 +218,7 @@ fn echo(socket: &mut Socket<'_>, budget: &mut usize) -> bool {
 }
 
 /// Takes what was received.
-fn drain(socket: &mut Socket<'_>, budget: &mut usize, mut take: impl FnMut(&[u8])) {
+pub(crate) fn drain(socket: &mut Socket<'_>, budget: &mut usize, mut take: impl FnMut(&[u8])) {
     while socket.can_recv() && *budget > 0 {
         let taken = socket.recv(|data| {
             let n = data.len().min(*budget);
@@ -256,7 +260,7 @@ fn fill(
 
 /// True if the client has closed its direction and all that it sent was taken. Also true for a
 /// connection that broke, of which there is nothing more to expect.
-fn has_ended(socket: &Socket<'_>) -> bool {
+pub(crate) fn has_ended(socket: &Socket<'_>) -> bool {
     !socket.may_recv() && socket.recv_queue() == 0
 }
 

@@ -2,6 +2,7 @@
 //! The gateway itself: takes frames from the guest, and has frames for it.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time;
 
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
@@ -13,10 +14,12 @@ use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
 use crate::config::Config;
 use crate::connections::{Connections, MAX_CONNECTIONS};
 use crate::dns::Name;
+use crate::hosts::{Answered, Asked, Hosts};
 use crate::net::Lan;
 use crate::outbound::{Outbound, STALLED_AFTER};
 use crate::packet::{self, Ip, Packet, Transport, ETHERNET_LEN};
 use crate::reflect::{self, Reflector};
+use crate::service::Service;
 use crate::status::Status;
 use crate::wire::Wire;
 use crate::{dhcp, dns, net, ports, router, stream};
@@ -46,6 +49,8 @@ pub(crate) struct Stack {
     chargen: SocketHandle,
     dns: SocketHandle,
     connections: Connections,
+    /// `None`: no port leads to the host.
+    hosts: Option<Hosts>,
     reflector: Reflector,
     dhcp: dhcp::Server,
     next_advertisement: Instant,
@@ -60,10 +65,16 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn new(config: &Config, seed: u64, mut outbound: Outbound) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        seed: u64,
+        mut outbound: Outbound,
+        hosts: Option<Hosts>,
+    ) -> Self {
         let (mtu, lan) = (config.mtu, config.lan);
         let interface = interface(mtu, &lan, seed, &mut outbound, Instant::ZERO);
         let (sockets, chargen, dns) = sockets();
+        let forwards = hosts.as_ref().map(Hosts::tallies).unwrap_or_default();
         Self {
             start: time::Instant::now(),
             mtu,
@@ -75,6 +86,7 @@ impl Stack {
             chargen,
             dns,
             connections: Connections::default(),
+            hosts,
             reflector: Reflector::default(),
             dhcp: dhcp::Server::new(lan),
             next_advertisement: Instant::ZERO + router::ADVERTISE_EVERY,
@@ -83,6 +95,7 @@ impl Stack {
             status: Status {
                 lan,
                 captive: config.captive,
+                forwards,
                 ..Status::default()
             },
             drained: true,
@@ -104,6 +117,9 @@ impl Stack {
         self.interface = interface(self.mtu, &self.lan, self.seed, &mut self.outbound, now);
         (self.sockets, self.chargen, self.dns) = sockets();
         self.connections = Connections::default();
+        if let Some(hosts) = &mut self.hosts {
+            hosts.reset();
+        }
         self.reflector = Reflector::default();
         self.next_advertisement = now + router::ADVERTISE_EVERY;
         self.drained = true;
@@ -169,17 +185,15 @@ impl Stack {
                     if reflect::is_for_us(&self.lan, ip) && ip.fragment.is_none() =>
                 {
                     let client = IpEndpoint::new(ip.src, src);
-                    let segment = &mut self.inbound[ip.start..ip.end];
+                    let segment = ip.start..ip.end;
                     if syn {
-                        let request = TcpPacket::new_unchecked(&*segment);
-                        self.connections
-                            .admit(&mut self.sockets, client, dst, &request, now);
-                        self.pass_on(len, now);
-                        self.connections.settle(&mut self.sockets);
+                        self.request(queue, (client, dst), segment, len, now);
                     } else {
+                        let hosts = self.hosts.as_ref();
+                        let at = hosts.map(|hosts| (queue, hosts.watch(queue)));
                         // The stack does not look at the checksum again.
-                        let mut segment = TcpPacket::new_unchecked(segment);
-                        self.connections.pass(client, dst, &mut segment);
+                        let mut segment = TcpPacket::new_unchecked(&mut self.inbound[segment]);
+                        self.connections.pass((client, dst), at, &mut segment);
                         self.pass_on(len, now);
                     }
                 }
@@ -187,6 +201,73 @@ impl Stack {
             }
         }
         Some(())
+    }
+
+    /// The frame in `inbound` asks for a connection.
+    fn request(
+        &mut self,
+        queue: u16,
+        (client, port): (IpEndpoint, u16),
+        segment: Range<usize>,
+        len: usize,
+        now: Instant,
+    ) {
+        if self.connections.is_known(&self.sockets, client, port) {
+            return self.pass_on(len, now);
+        }
+        let hosts = self.hosts.as_mut().filter(|hosts| hosts.leads(port));
+        let Some(hosts) = hosts else {
+            let service = Service::of(port);
+            return self.admit((client, port), service, segment, len, now);
+        };
+        if self.connections.has_room(&self.sockets, now) {
+            let asked = Asked {
+                client,
+                port,
+                frame: self.inbound[..len].into(),
+                segment,
+            };
+            hosts.ask(queue, asked, now);
+        } else {
+            self.pass_on(len, now);
+        }
+    }
+
+    /// Takes the connection that the frame in `inbound` asks for, or refuses it if there is no service.
+    fn admit(
+        &mut self,
+        connection: (IpEndpoint, u16),
+        service: Option<Service>,
+        segment: Range<usize>,
+        len: usize,
+        now: Instant,
+    ) {
+        if let Some(service) = service {
+            let request = TcpPacket::new_unchecked(&self.inbound[segment]);
+            self.connections
+                .admit(&mut self.sockets, connection, service, &request, now);
+        }
+        self.pass_on(len, now);
+        self.connections.settle(&mut self.sockets);
+    }
+
+    /// Hears what the host has to say.
+    fn hear(&mut self, now: Instant) {
+        let Some(hosts) = &mut self.hosts else {
+            return;
+        };
+        let mut answered = Vec::new();
+        let connections = &mut self.connections;
+        hosts.hear(self.outbound.current, &mut answered, |id| {
+            connections.wake(id)
+        });
+        for Answered { asked, host } in answered {
+            let len = asked.frame.len();
+            self.inbound[..len].copy_from_slice(&asked.frame);
+            let service = host.map(|host| Service::Host(Box::new(host)));
+            let connection = (asked.client, asked.port);
+            self.admit(connection, service, asked.segment, len, now);
+        }
     }
 
     /// Gives the frame in `inbound` to the stack.
@@ -240,6 +321,7 @@ impl Stack {
                 self.next_advertisement = now + router::ADVERTISE_EVERY;
             }
         }
+        self.hear(now);
         self.serve(now);
         for _ in 0..ROUNDS {
             if !self.outbound.is_open(now) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the gateway knows of its own traffic.
 
+use std::sync::Arc;
+
+use crate::host::Tally;
 use crate::net::Lan;
 
 /// What it is, and counters since the start.
@@ -20,4 +23,6 @@ pub(crate) struct Status {
     pub(crate) lost: u64,
     /// TCP connections now.
     pub(crate) connections: usize,
+    /// The ports that lead to the host, and what came of them.
+    pub(crate) forwards: Vec<(u16, Arc<Tally>)>,
 }

@@ -119,7 +119,7 @@ const SERVICE: &[c_long] = &[
 ];
 
 /// What it takes beside that to change what there is: files and sockets come and go.
-pub(crate) const PROCESS: &[c_long] = &[
+const PROCESS: &[c_long] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_faccessat,
@@ -171,6 +171,9 @@ pub(crate) const PROCESS: &[c_long] = &[
 /// The newest call that was there to be thought about: `file_setattr` of Linux 6.17.
 const NEWEST: u32 = 469;
 
+/// The bits of a socket's type that are no flags.
+const KIND: u64 = 0xf;
+
 /// What a thread may ask for by prctl(2), and what one that will limit itself further.
 const OPTIONS: &[i32] = &[libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 const MORE_OPTIONS: &[i32] = &[
@@ -180,14 +183,29 @@ const MORE_OPTIONS: &[i32] = &[
     libc::PR_CAP_AMBIENT,
 ];
 
-/// Lets the thread make these calls beside those of [`SERVICE`], and no others.
-pub(crate) fn limit(more: &[c_long]) -> Result<(), Error> {
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Whatever it takes to change what there is.
+    Process,
+    /// To serve clients.
+    Service,
+    /// To connect by TCP for those that serve.
+    Connector,
+}
+
+/// Lets the thread make the calls of its role, and no others.
+pub(crate) fn limit(role: Role) -> Result<(), Error> {
+    let more = match role {
+        Role::Process => PROCESS,
+        Role::Service | Role::Connector => &[],
+    };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = SERVICE
         .iter()
         .chain(more)
         .map(|&call| (call, Vec::new()))
         .collect();
-    rules.extend(conditions(!more.is_empty())?);
+    rules.extend(conditions(role)?);
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Errno(libc::EPERM as u32),
@@ -199,8 +217,9 @@ pub(crate) fn limit(more: &[c_long]) -> Result<(), Error> {
     Ok(apply_filter(&program)?)
 }
 
-/// Calls that are possible with some arguments. `process`: for what is not a service.
-fn conditions(process: bool) -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendError> {
+/// Calls that are possible with some arguments.
+fn conditions(role: Role) -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendError> {
+    let process = role == Role::Process;
     let any = |more: &[i32], some: &[i32]| {
         let more = more.iter().filter(|_| process);
         let rules = some.iter().chain(more);
@@ -223,9 +242,14 @@ fn conditions(process: bool) -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendE
     let mut sockets = any(&[libc::AF_PACKET], &[libc::AF_UNIX])?;
     // Those of IP for a TAP's and an interface's settings, and for metrics; no protocols but the usual, of
     // which Landlock may know nothing.
-    for family in [libc::AF_INET, libc::AF_INET6].iter().filter(|_| process) {
-        let usual = [(0, Dword, Eq, *family as u64), (2, Dword, Eq, 0)];
-        sockets.push(all(&usual)?);
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let usual = [(0, Dword, Eq, family as u64), (2, Dword, Eq, 0)];
+        let stream = (1, Dword, MaskedEq(KIND), libc::SOCK_STREAM as u64);
+        match role {
+            Role::Process => sockets.push(all(&usual)?),
+            Role::Connector => sockets.push(all(&[usual[0].clone(), stream, usual[1].clone()])?),
+            Role::Service => {}
+        }
     }
     Ok(vec![
         (libc::SYS_clone, vec![threads]),

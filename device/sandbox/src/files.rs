@@ -32,18 +32,25 @@ static KEPT: OnceLock<Option<PathFd>> = OnceLock::new();
 pub(crate) fn limit(process: &Process) -> Result<bool, Error> {
     KEPT.get_or_init(|| PathFd::new(ITSELF).ok());
     let bind = |&port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::BindTcp));
+    let connect = process.connects.iter().map(connect);
     let rules = handled()?
         .add_rules(beneath(&process.writable, OWN))?
         .add_rules(beneath(&process.readable, READ))?
         .add_rules(beneath(&process.devices, DEVICE))?
         .add_rules(path_beneath_rules([ITSELF], READ))?
-        .add_rules(process.ports.iter().map(bind))?;
+        .add_rules(process.ports.iter().map(bind))?
+        .add_rules(connect)?;
     restrict(rules)
 }
 
-/// Lets the thread have none.
-pub(crate) fn forbid() -> Result<(), Error> {
-    restrict(handled()?).map(drop)
+/// Lets the thread have no files, and connect to no TCP ports but these.
+pub(crate) fn forbid(connects: &[u16]) -> Result<(), Error> {
+    let rules = handled()?.add_rules(connects.iter().map(connect))?;
+    restrict(rules).map(drop)
+}
+
+fn connect(&port: &u16) -> Result<NetPort, RulesetError> {
+    Ok(NetPort::new(port, AccessNet::ConnectTcp))
 }
 
 /// Paths that are not there are left out: nobody can have them.

@@ -7,10 +7,12 @@
 //!
 //! - **The process** ([`Process::enter`], before there is a second thread): no new privileges, the
 //!   capabilities of a device server and no others, files only where it was told that it has some
-//!   (Landlock), no connections by TCP, and a list of system calls in which there is no execve(2),
+//!   (Landlock), connections by TCP only to ports that it was told, and a list of system calls in which there is no execve(2),
 //!   ptrace(2), mount(2), bpf(2) and so on; no memory to run code in, and no other processes.
 //! - **Those who serve** ([`serve`]): the threads that look at what clients and guests write. They have
 //!   no capabilities, open no files, and make no sockets but unix ones.
+//! - **Those who connect** for them ([`connect`]), if there are any: the same, but for TCP connections to
+//!   the ports that they were told. They look at nothing that a guest writes.
 //!
 //! What is left to the rest of the process, which those who serve share their memory with, is what the
 //! operator can ask for while it runs: cards that come, other backends. What a kernel does not have, or a
@@ -25,6 +27,7 @@ mod files;
 
 use std::path::PathBuf;
 
+use calls::Role;
 use rustix::thread::set_no_new_privs;
 
 /// What there is no limit to, and why.
@@ -61,6 +64,8 @@ pub struct Process {
     pub devices: Vec<PathBuf>,
     /// TCP ports that it may listen on; 0: one that the system chooses.
     pub ports: Vec<u16>,
+    /// TCP ports that it may connect to. Landlock knows no addresses.
+    pub connects: Vec<u16>,
     /// It enters other network namespaces.
     pub namespaces: bool,
     /// It uses what there is of other processes in `/proc`, such as their namespaces. Landlock cannot let
@@ -91,7 +96,7 @@ impl Process {
         }
         let rest = [
             privileges(capabilities::of_process(self)),
-            calls::limit(calls::PROCESS),
+            calls::limit(Role::Process),
         ];
         report
             .missing
@@ -103,10 +108,20 @@ impl Process {
 /// Limits the thread that calls this, and those that it will start, to what it takes to serve clients.
 /// Returns what there is no limit to.
 pub fn serve() -> Vec<Error> {
+    limit(Role::Service, &[])
+}
+
+/// Limits the thread that calls this to what it takes to connect to these TCP ports, and to unix sockets, for
+/// those that serve. They have to be among those of the process. Returns what there is no limit to.
+pub fn connect(ports: &[u16]) -> Vec<Error> {
+    limit(Role::Connector, ports)
+}
+
+fn limit(role: Role, connects: &[u16]) -> Vec<Error> {
     let all = [
-        files::forbid(),
+        files::forbid(connects),
         privileges(capabilities::NONE),
-        calls::limit(&[]),
+        calls::limit(role),
     ];
     all.into_iter().filter_map(Result::err).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
@@ -14,7 +14,7 @@ use std::thread;
 use libc::c_long;
 use rustix::thread::{capabilities, CapabilitySet};
 use tempfile::TempDir;
-use vnet_sandbox::{serve, Error, Process};
+use vnet_sandbox::{connect, serve, Error, Process};
 
 /// What is there before the limits are.
 struct World {
@@ -246,6 +246,53 @@ fn a_port_that_is_named_can_be_listened_on() {
     let ports = vec![address.port()];
     as_process(&Process { ports, ..process }, || {
         TcpListener::bind(address).unwrap();
+    });
+}
+
+#[test]
+fn who_connects_can_do_so_to_what_is_named_and_nothing_else() {
+    let world = World::new();
+    let named = TcpListener::bind("127.0.0.1:0").unwrap();
+    let of_another = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = |listener: &TcpListener| listener.local_addr().unwrap();
+    let file = world.dir.path().join("file");
+    let socket = world.dir.path().join("socket");
+    let connects = vec![address(&named).port(), address(&of_another).port()];
+    let process = Process {
+        connects,
+        ..world.process()
+    };
+    as_process(&process, || {
+        // The thread of one backend, of which there are others.
+        let missing = connect(&[address(&named).port()]);
+        assert!(missing.is_empty(), "{missing:?}");
+        forbidden(&world);
+        TcpStream::connect(address(&named)).unwrap();
+        UnixStream::connect(&socket).unwrap();
+        refused("another's", TcpStream::connect(address(&of_another)));
+        refused("open inside", File::open(&file));
+        refused("create inside", File::create(world.dir.path().join("new")));
+        refused("datagrams", UdpSocket::bind("127.0.0.1:0"));
+        let raw = [libc::AF_INET.into(), libc::SOCK_RAW.into(), 0];
+        refused("raw packets", call(libc::SYS_socket, raw));
+        let packets = [libc::AF_PACKET.into(), libc::SOCK_RAW.into(), 0];
+        refused("packets", call(libc::SYS_socket, packets));
+        assert_eq!(
+            capabilities(None).unwrap().permitted,
+            CapabilitySet::empty()
+        );
+    });
+    // Who serves uses the connections, and makes none, wherever they have led.
+    as_process(&process, || {
+        let open = TcpStream::connect(address(&named)).unwrap();
+        assert!(serve().is_empty());
+        forbidden(&world);
+        refused("connect", TcpStream::connect(address(&named)));
+        (&open).write_all(b"hello").unwrap();
+        rustix::net::connect_unspec(&open).unwrap();
+        let elsewhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address(&of_another).port());
+        let again = rustix::net::connect(&open, &elsewhere);
+        refused("connect elsewhere", again.map_err(io::Error::from));
     });
 }
 

@@ -229,21 +229,29 @@ fn backend(table: &DeTable<'_>) -> Result<String, &'static str> {
     let mut options = BTreeMap::new();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        let value = match value.get_ref() {
-            DeValue::Table(_) => Err("the options of a backend are strings or numbers"),
-            value => plain(name, value),
-        }?;
-        if name.contains([',', '=']) || value.contains(',') {
-            return Err("no option of a backend can have a comma in it");
-        }
-        match (name, value.as_str()) {
-            ("type", _) => kind = Some(value),
-            (_, "false") => {}
-            (_, "true") => {
-                options.insert(key.span().start, name.to_owned());
+        let place = |n| (key.span().start, n);
+        // What can be there more than once is a list.
+        let values = match value.get_ref() {
+            DeValue::Array(list) if name != "type" => list.iter().map(|v| v.get_ref()).collect(),
+            value => vec![value],
+        };
+        for (n, value) in values.into_iter().enumerate() {
+            let value = match value {
+                DeValue::Table(_) => Err("the options of a backend are strings or numbers"),
+                value => plain(name, value),
+            }?;
+            if name.contains([',', '=']) || value.contains(',') {
+                return Err("no option of a backend can have a comma in it");
             }
-            _ => {
-                options.insert(key.span().start, format!("{name}={value}"));
+            match (name, value.as_str()) {
+                ("type", _) => kind = Some(value),
+                (_, "false") => {}
+                (_, "true") => {
+                    options.insert(place(n), name.to_owned());
+                }
+                _ => {
+                    options.insert(place(n), format!("{name}={value}"));
+                }
             }
         }
     }
@@ -329,6 +337,10 @@ queues = 0x2
             [[card]]
             socket = "/run/vm2.sock"
             net = { type = "null", copy = true, rx = 64 }
+
+            [[card]]
+            socket = "/run/vm3.sock"
+            net = { type = "gateway", name = ["a=10.0.0.1", "b=10.0.0.2"], captive = true, forward = "80=unix:/run/s" }
             "#,
         )
         .unwrap();
@@ -345,7 +357,7 @@ queues = 0x2
             (Some(Path::new("/run/token")), false)
         );
         assert!(parse("control = 'c'").unwrap().cards.is_empty());
-        let [a, b] = &config.cards[..] else {
+        let [a, b, c] = &config.cards[..] else {
             panic!("{config:?}");
         };
         assert_eq!((a.name().as_str(), b.name().as_str()), ("vm1", "vm2"));
@@ -353,6 +365,8 @@ queues = 0x2
         let tap0: Net = "tap:name=tap0".parse().unwrap();
         assert_eq!(a.net, tap0);
         assert_eq!(b.net.to_string(), "null:copy,rx=64");
+        let gateway = "gateway:name=a=10.0.0.1,name=b=10.0.0.2,captive,forward=80=unix:/run/s";
+        assert_eq!(c.net.to_string(), gateway);
         assert!(a.mac.is_some() && b.mac.is_none());
     }
 
@@ -414,6 +428,10 @@ queues = 0x2
             (
                 "[[card]]\nsocket = 'a'\nnet = {type='tap', name='a,b'}",
                 &["3: net: no option of a backend can have a comma in it"],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\nnet = {type='gateway', name=['a=10.0.0.1', ['b']]}",
+                &["3: net: a string or a number is needed"],
             ),
             (
                 "[[card]]\nsocket = 'a'\n[[card]]\nname = 'a'\nsocket = './a'",

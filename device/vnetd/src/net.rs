@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vnet_backend::Endpoint;
 use vnet_contract::queue::rx_index;
-use vnet_gateway::Gateway;
+use vnet_gateway::{Gateway, Target};
 use vnet_generator::Generator;
 use vnet_loopback::{Loopback, Null};
 use vnet_packet::Packet;
@@ -21,7 +21,7 @@ use vnet_stream::Stream;
 use vnet_tap::Tap;
 
 use crate::args::Args;
-use crate::sandbox::{directory, PROCESSES};
+use crate::sandbox::{connect_here, directory, may_connect, PROCESSES};
 use crate::switches::SwitchPort;
 use crate::taps::TapNet;
 use crate::views::Counts;
@@ -46,7 +46,9 @@ What the card is connected to:
   gateway[:OPTION,...]
                  a small network inside of vnetd, with DHCP, DNS and services; needs no privileges:
                  ip=ADDRESS/LENGTH and ip6=ADDRESS/64 of the gateway, name=NAME=ADDRESS as often as
-                 there are names, captive (all other names are the gateway, and all pages its own)
+                 there are names, captive (all other names are the gateway, and all pages its own),
+                 forward=PORT=unix:PATH and forward=PORT=127.0.0.1:PORT as often as there are TCP
+                 ports of the gateway that lead to a socket of the host
   tap:name=NAME[,netns=NAMESPACE][,bridge=NAME]
                  a TAP interface of the host, which is made if it does not exist: in a network
                  namespace (one of ip netns by name, or a path as /proc/PID/ns/net), as a port of a
@@ -81,10 +83,20 @@ What the card is connected to:
         counts: &mut Counts,
     ) -> Result<Box<dyn Endpoint>, vnet_backend::Error> {
         Ok(match self {
-            Net::Gateway(config) => Box::new(Gateway::new(vnet_gateway::Config {
-                mtu: args.mtu_max,
-                ..(**config).clone()
-            })),
+            Net::Gateway(config) => {
+                let ports: Vec<_> = loopback_ports(config).collect();
+                if let Some(port) = ports.iter().find(|port| !may_connect(**port)) {
+                    return Err(vnet_backend::Error::Unsupported(format!(
+                        "port {port} of the host cannot be connected to; the sandbox leaves vnetd the \
+                         ports that it was started for"
+                    )));
+                }
+                let gateway = Gateway::new(vnet_gateway::Config {
+                    mtu: args.mtu_max,
+                    ..(**config).clone()
+                });
+                Box::new(gateway.connect_after(move || connect_here(&ports)))
+            }
             Net::Tap(tap) => Box::new(Tap::open(tap.config(args.queues))?),
             Net::Packet { name } => {
                 let config = vnet_packet::Config { name: name.clone() };
@@ -134,8 +146,9 @@ impl Net {
             Net::Stream { path, listen: true } => process.writable.push(directory(path)),
             Net::Replay(config) => process.readable.push(directory(&config.file)),
             Net::Switch(port) => port.needs(process),
+            Net::Gateway(config) => process.connects.extend(loopback_ports(config)),
             // All of them: what is left out here cannot be used.
-            Net::Gateway(_) | Net::Packet { .. } | Net::Stream { listen: false, .. } => {}
+            Net::Packet { .. } | Net::Stream { listen: false, .. } => {}
             Net::Generator(_) | Net::Loopback | Net::Null(_) => {}
         }
     }
@@ -222,6 +235,15 @@ impl FromStr for Net {
             }
         }
     }
+}
+
+/// Ports of the host's loopback that ports of a gateway lead to.
+fn loopback_ports(config: &vnet_gateway::Config) -> impl Iterator<Item = u16> + '_ {
+    let targets = config.forwards.iter().map(|forward| &forward.target);
+    targets.filter_map(|target| match target {
+        Target::Loopback(address) => Some(address.port()),
+        Target::Unix(_) => None,
+    })
 }
 
 /// Options of the null backend.
@@ -324,6 +346,8 @@ mod tests {
         for name in [
             "gateway",
             "gateway:ip=10.0.0.1/8,ip6=fd00::5/64,name=a.example=192.0.2.1,name=b=fd00::9,captive",
+            "gateway:forward=80=unix:/run/app.sock,forward=8022=127.0.0.1:22,forward=8023=[::1]:22",
+            "switch:name=lan,uplink=gateway:forward=80=unix:app;forward=22=127.0.0.1:22",
             "tap:name=tap0",
             "tap:name=tap0,netns=blue,bridge=br0",
             "tap:name=tap0,netns=/proc/1/ns/net",
@@ -350,6 +374,7 @@ mod tests {
             "Gateway",
             "gateway:",
             "gateway:ip=1",
+            "gateway:forward=22=192.0.2.1:22",
             "tap",
             "tap:tap0",
             "tap:name=",

@@ -4,12 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::{panic, thread};
 
 use clap::ValueEnum;
 use rustix::io::Errno;
 use tracing::{info, warn, Span};
-use vnet_sandbox::{serve, Process};
+use vnet_sandbox::{connect, serve, Process};
 
 use crate::args::Args;
 use crate::error::Error;
@@ -21,6 +22,9 @@ use crate::taps::NAMESPACES;
 static ENTERED: AtomicBool = AtomicBool::new(false);
 /// So much is missing from it that nobody is told again.
 static LACKING: AtomicBool = AtomicBool::new(false);
+
+/// TCP ports that the process can connect to, if there is a limit to that.
+static CONNECTS: OnceLock<Vec<u16>> = OnceLock::new();
 
 /// Where there are namespaces by the processes in them.
 pub(crate) const PROCESSES: &str = "/proc";
@@ -66,6 +70,13 @@ impl Sandbox {
         let is_root = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == Path::new("/"));
         let root = all.into_iter().any(is_root);
         let report = process.enter();
+        let of_files = |e: &vnet_sandbox::Error| {
+            use vnet_sandbox::Error::{Files, NoLandlock, OtherProcesses};
+            matches!(e, Files(_) | NoLandlock | OtherProcesses)
+        };
+        if !report.missing.iter().any(of_files) {
+            CONNECTS.get_or_init(|| process.connects);
+        }
         ENTERED.store(true, Ordering::Relaxed);
         LACKING.store(!report.missing.is_empty(), Ordering::Relaxed);
         let mut warnings: Vec<_> = report.missing.iter().map(ToString::to_string).collect();
@@ -156,14 +167,28 @@ impl Entered {
 
 /// Limits this thread to what it takes to serve clients.
 pub(crate) fn serve_here() {
+    limit_here(serve);
+}
+
+/// Limits this thread to what it takes to connect to these TCP ports.
+pub(crate) fn connect_here(ports: &[u16]) {
+    limit_here(|| connect(ports));
+}
+
+fn limit_here(limit: impl FnOnce() -> Vec<vnet_sandbox::Error>) {
     if ENTERED.load(Ordering::Relaxed) {
-        for missing in serve() {
+        for missing in limit() {
             // The limits of the process hold all the same.
             if !LACKING.load(Ordering::Relaxed) {
                 warn!("sandbox: in a thread, {missing}");
             }
         }
     }
+}
+
+/// True if the process can connect to this TCP port.
+pub(crate) fn may_connect(port: u16) -> bool {
+    CONNECTS.get().is_none_or(|ports| ports.contains(&port))
 }
 
 /// Makes something whose threads are to serve clients, and are limited to what that takes. An error: there
@@ -234,6 +259,14 @@ mod tests {
             socket = "b"
             net = "replay:file=/var/replay/a.pcap"
             faults = "/etc/faults/b"
+
+            [[card]]
+            socket = "/run/cards/c"
+            net = { type = "gateway", forward = ["80=unix:/run/web/s", "22=[::1]:2222"] }
+
+            [[card]]
+            socket = "/run/cards/d"
+            net = "switch:name=lan,uplink=gateway:forward=25=127.0.0.1:2525"
             "#,
         );
         let config = config.unwrap();
@@ -242,11 +275,13 @@ mod tests {
             let paths = paths.iter().map(|path| path.to_str().unwrap().to_owned());
             paths.collect::<Vec<_>>().join(" ")
         };
-        let writable = "/srv /run/control /run/cards /var/record /run/stream .";
+        let writable =
+            "/srv /run/control /run/cards /var/record /run/stream . /run/cards /run/cards";
         assert_eq!(all(&process.writable), writable);
         let readable = "/sys/devices/system/cpu /etc/faults /var/replay";
         assert_eq!(all(&process.readable), readable);
         assert_eq!(process.ports, [9468]);
+        assert_eq!(process.connects, [2222, 2525]);
         assert!(!process.namespaces && !process.processes);
     }
 
