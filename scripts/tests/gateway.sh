@@ -96,6 +96,15 @@ guest_check "in a captive LAN every name is the gateway, and every page leads to
   echo nameserver 10.77.0.1 >/etc/resolv.conf
   nslookup any.name.example 10.77.0.1 | grep "Address.*: 10.77.0.1$"
   wget -q -O - http://any.name.example/generate_204 | grep "Traffic through the gateway"'
+guest_check "a router advertisement names the name server" '
+  ( tcpdump -n -v -i vnet1 -c 1 "icmp6 and ip6[40] == 134" >/tmp/advertisement 2>/tmp/tcpdump ) &
+  within 10 grep -q "listening on" /tmp/tcpdump
+  ip link set vnet1 down
+  ip link set vnet1 up
+  within 20 grep "rdnss option (25).*addr: fd76:6e65:7400::1" /tmp/advertisement || {
+    cat /tmp/advertisement /tmp/tcpdump
+    exit 1
+  }'
 refuses() {
   ! "$REPO/scripts/vnetd" --socket "$GUEST_DIR/none" --net "gateway:ip=10.0.0.250/24" 2>"$GUEST_DIR/told.log" &&
     cat "$GUEST_DIR/told.log" && grep -q 'ip=10.0.0.250/24: the gateway.s address .* with room for 32 guests' "$GUEST_DIR/told.log"

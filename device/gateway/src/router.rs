@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! IPv6 router advertisements (RFC 4861), so that guests give themselves an address in the LAN's
-//! prefix.
+//! prefix, and know the name server (RFC 8106).
 //!
 //! The gateway does not say that it is a default router: nothing lies behind it, and a guest with
 //! another card should not send its IPv6 traffic here.
@@ -28,6 +28,12 @@ const VALID: Duration = Duration::from_secs(24 * 3600);
 const PREFERRED: Duration = Duration::from_secs(4 * 3600);
 /// How often the lifetimes are renewed. `AdvSendAdvertisements` allows up to 30 minutes.
 pub(crate) const ADVERTISE_EVERY: Duration = Duration::from_secs(1200);
+
+/// The option that names name servers (RFC 8106, 5.1): so long with one of them.
+const NAME_SERVER: u8 = 25;
+const NAME_SERVER_LEN: usize = 24;
+/// For how long it can be asked: as the RFC has it, three times as long as until the next advertisement.
+const NAME_SERVER_LIFETIME: u32 = 3600;
 
 /// True if the packet asks for an advertisement.
 pub(crate) fn is_solicitation(ip: &Ip) -> bool {
@@ -66,7 +72,7 @@ pub(crate) fn advertise(lan: &Lan, out: &mut Outbound) {
         src_addr: net::IPV6_LINK_LOCAL,
         dst_addr: ALL_NODES,
         next_header: IpProtocol::Icmpv6,
-        payload_len: advertisement.buffer_len(),
+        payload_len: advertisement.buffer_len() + NAME_SERVER_LEN,
         hop_limit: ON_LINK,
     };
     let len = ETHERNET_LEN + ip.buffer_len() + ip.payload_len;
@@ -78,11 +84,28 @@ pub(crate) fn advertise(lan: &Lan, out: &mut Outbound) {
         ethernet.set_ethertype(EthernetProtocol::Ipv6);
         let mut packet = Ipv6Packet::new_unchecked(ethernet.payload_mut());
         ip.emit(&mut packet);
+        let (message, option) = packet
+            .payload_mut()
+            .split_at_mut(advertisement.buffer_len());
+        option.copy_from_slice(&name_server(lan));
         advertisement.emit(
             &net::IPV6_LINK_LOCAL,
             &ALL_NODES,
-            &mut Icmpv6Packet::new_unchecked(packet.payload_mut()),
-            &ChecksumCapabilities::default(),
+            &mut Icmpv6Packet::new_unchecked(message),
+            &ChecksumCapabilities::ignored(),
         );
+        // Of all of it: the crate does not know the option.
+        Icmpv6Packet::new_unchecked(packet.payload_mut())
+            .fill_checksum(&net::IPV6_LINK_LOCAL, &ALL_NODES);
     });
+}
+
+/// The option that says that the gateway is the name server.
+fn name_server(lan: &Lan) -> [u8; NAME_SERVER_LEN] {
+    let mut option = [0; NAME_SERVER_LEN];
+    // Its length counts eight bytes each.
+    option[..2].copy_from_slice(&[NAME_SERVER, (NAME_SERVER_LEN / 8) as u8]);
+    option[4..8].copy_from_slice(&NAME_SERVER_LIFETIME.to_be_bytes());
+    option[8..].copy_from_slice(&lan.ipv6.octets());
+    option
 }

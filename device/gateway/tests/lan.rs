@@ -177,7 +177,7 @@ fn neighbour_discovery() {
 }
 
 #[test]
-fn a_router_solicitation_is_answered_with_the_prefix() {
+fn a_router_solicitation_is_answered_with_the_prefix_and_the_name_server() {
     let mut queue = open(1).remove(0);
     let all_routers = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
     let frame = ndisc(
@@ -207,6 +207,18 @@ fn a_router_solicitation_is_answered_with_the_prefix() {
         prefix.flags,
         NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF
     );
+    // The options, behind what all advertisements have.
+    let mut options = &packet.payload()[16..];
+    let mut servers = Vec::new();
+    while let [kind, len, ..] = *options {
+        let (option, rest) = options.split_at(usize::from(len) * 8);
+        if kind == 25 {
+            assert_eq!(option[2..8], [0, 0, 0, 0, 0x0e, 0x10]);
+            servers.extend_from_slice(&option[8..]);
+        }
+        options = rest;
+    }
+    assert_eq!(servers, net::IPV6.octets());
     // From here on it is sent without being asked for.
     assert!(queue.deadline().is_some());
 }
