@@ -64,6 +64,7 @@ came_up() {
     ! ls -d /sys/class/net/enp*' 90
 }
 
+FILES=("$CACHE/module-$FLAVOUR/vnet.ko")
 boot GUEST=debian NET="stream:path=$dir/socket" MEM=1G SMP=2
 guest_check "Debian 13 with systemd, on Debian's kernel" '
   cat /proc/version
@@ -76,8 +77,13 @@ guest_check "systemd-networkd has brought it up" '
   systemctl is-active systemd-networkd
   ip -4 addr show dev vnet0 | grep 10.88.0.2/24'
 check "ssh over vnet0, and 3 MB each way" ssh_works
+guest_check "a guest without the driver, for the page" '
+  rmmod vnet
+  rm "/lib/modules/$(uname -r)/updates/vnet.ko"
+  refused modprobe vnet' 120
 scratch
 run_page "$REPO/docs/existing-vm.md"
+check "ssh over vnet0, as the page has it" ssh_works
 if [ -n "${VNET_LONG:-}" ]; then
   guest_check "NetworkManager in its place, from the next boot on" '
     cat /proc/sys/kernel/random/boot_id >/root/before
