@@ -8,7 +8,7 @@ use std::time;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, TcpPacket};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
 
 use crate::config::Config;
@@ -187,6 +187,7 @@ impl Stack {
                     let client = IpEndpoint::new(ip.src, src);
                     let segment = ip.start..ip.end;
                     if syn {
+                        self.meet(packet.from, ip.src, now);
                         self.request(queue, (client, dst), segment, len, now);
                     } else {
                         let hosts = self.hosts.as_ref();
@@ -201,6 +202,22 @@ impl Stack {
             }
         }
         Some(())
+    }
+
+    /// A station asks for a connection: the stack is told where it is, as the frame says that. Else it would
+    /// ask before it answers, once a second for all its connections together; and be kept waiting by the first of
+    /// them whose station does not answer yet. With IPv4, nobody gets here without having said where he is.
+    fn meet(&mut self, from: EthernetAddress, station: IpAddress, now: Instant) {
+        let IpAddress::Ipv6(address) = station else {
+            return;
+        };
+        let mut wire = Wire {
+            inbound: Some(&router::introduction(from, address)),
+            outbound: &mut self.outbound,
+            mtu: self.mtu,
+        };
+        self.interface
+            .poll_ingress_single(now, &mut wire, &mut self.sockets);
     }
 
     /// The frame in `inbound` asks for a connection.

@@ -193,6 +193,28 @@ fn what_the_host_refuses_is_refused_and_never_seems_to_be_taken() {
     assert_eq!(guest.exchange(net::IPV4, PORT, b"now"), b"now");
 }
 
+/// As with TCP: the request is lost, and comes again.
+#[test]
+fn a_host_with_too_many_who_wait_gives_no_answer_until_it_takes_one() {
+    let (dir, listener, options) = unix();
+    rustix::net::listen(&listener, 0).unwrap();
+    let before = UnixStream::connect(dir.path().join("socket")).unwrap();
+    let mut guest = guest(&options);
+    let handle = guest.connect(net::IPV4, PORT);
+    let start = Instant::now();
+    guest.until("some time", |guest| {
+        assert_eq!(guest.socket(handle).state(), State::SynSent);
+        start.elapsed() > Duration::from_millis(200)
+    });
+    drop(before);
+    let host = accepting_unix(listener);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    // The first is the one that waited.
+    taken(&mut guest, &host);
+    taken(&mut guest, &host).write_all(b"you are next").unwrap();
+    guest.until("words", |guest| guest.socket(handle).recv_queue() == 12);
+}
+
 #[test]
 fn a_host_that_does_not_read_closes_the_window() {
     let (_dir, listener, options) = unix();

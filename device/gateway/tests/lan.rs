@@ -11,7 +11,8 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
     EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet,
-    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscPrefixInfoFlags, NdiscRepr, UdpPacket,
+    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscPrefixInfoFlags, NdiscRepr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber, TcpTimestampRepr, UdpPacket,
 };
 use vnet_backend::checksum;
 use vnet_gateway::{net, ports};
@@ -221,6 +222,62 @@ fn a_router_solicitation_is_answered_with_the_prefix_and_the_name_server() {
     assert_eq!(servers, net::IPV6.octets());
     // From here on it is sent without being asked for.
     assert!(queue.deadline().is_some());
+}
+
+/// A request for a connection over IPv6, from a station's port.
+fn syn_v6(from: Ipv6Address, port: u16) -> Vec<u8> {
+    let repr = TcpRepr {
+        src_port: port,
+        dst_port: ports::ECHO,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(1),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: Some(1440),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None::<TcpTimestampRepr>,
+        payload: &[],
+    };
+    let to = net::IPV6;
+    let ip = Ipv6Repr {
+        src_addr: from,
+        dst_addr: to,
+        next_header: IpProtocol::Tcp,
+        payload_len: repr.buffer_len(),
+        hop_limit: 64,
+    };
+    let mut bytes = vec![0; ip.buffer_len() + ip.payload_len];
+    let mut packet = Ipv6Packet::new_unchecked(&mut bytes[..]);
+    ip.emit(&mut packet);
+    repr.emit(
+        &mut TcpPacket::new_unchecked(packet.payload_mut()),
+        &from.into(),
+        &to.into(),
+        &ChecksumCapabilities::default(),
+    );
+    ethernet(net::MAC, EthernetProtocol::Ipv6, &bytes)
+}
+
+/// A station may be one that answers no neighbour discovery yet, since its address is tentative (RFC 4862): it
+/// must not keep others waiting.
+#[test]
+fn who_asks_for_a_connection_over_ipv6_is_not_asked_where_it_is() {
+    let mut queue = open(1).remove(0);
+    for n in 1..=3 {
+        let station = Ipv6Address::new(0xfd76, 0x6e65, 0x7400, 0, 0, 0, 1, n);
+        let answers = ask(&mut *queue, &syn_v6(station, 1000 + n));
+        assert_eq!(answers.len(), 1);
+        let ethernet = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+        assert_eq!(ethernet.dst_addr(), MAC);
+        let packet = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
+        assert_eq!(packet.dst_addr(), station);
+        assert_eq!(packet.next_header(), IpProtocol::Tcp);
+        let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+        assert!(segment.syn() && segment.ack());
+        assert_eq!(segment.dst_port(), 1000 + n);
+    }
 }
 
 #[test]
