@@ -5,7 +5,10 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::mpsc::{channel, Receiver};
+use std::thread;
 use std::time::{Duration, Instant as Clock};
 
 use common::options;
@@ -79,13 +82,17 @@ struct Guest {
     sockets: SocketSet<'static>,
     start: Clock,
     // Dropped last.
-    _server: Server,
+    server: Server,
 }
 
 impl Guest {
     /// A guest without an address.
     fn new(mtu: u16) -> Self {
-        let server = Server::start("gateway").unwrap();
+        Self::of(Server::start("gateway").unwrap(), mtu)
+    }
+
+    /// The same with a server that is there.
+    fn of(server: Server, mtu: u16) -> Self {
         let wanted = Options {
             // Checksums are to be complete in both directions.
             features: features::MRG_RXBUF | features::QUEUE_STATS,
@@ -102,20 +109,24 @@ impl Guest {
             port,
             sockets: SocketSet::new(Vec::new()),
             start: Clock::now(),
-            _server: server,
+            server,
         }
     }
 
     /// A guest with the usual addresses.
     fn with_addresses(mtu: u16) -> Self {
         let mut guest = Self::new(mtu);
-        guest.stack.update_ip_addrs(|list| {
+        guest.address();
+        guest
+    }
+
+    fn address(&mut self) {
+        self.stack.update_ip_addrs(|list| {
             let v4 = IpCidr::new(IpAddr::V4(GUEST).into(), net::IPV4_PREFIX_LEN);
             list.push(v4).unwrap();
             let v6 = IpCidr::new(IpAddr::V6(GUEST_V6).into(), 64);
             list.push(v6).unwrap();
         });
-        guest
     }
 
     fn now(&self) -> Instant {
@@ -364,4 +375,46 @@ fn the_gateway_survives_a_reset_of_the_card() {
     assert_eq!(guest.exchange(ports::ECHO, b"before"), b"before");
     guest.port.nic.restart().unwrap();
     assert_eq!(guest.exchange(ports::ECHO, b"after"), b"after");
+}
+
+/// Takes connections, and says on each what it was told when that ends. What is returned says when one is over.
+fn parrot(listener: TcpListener) -> Receiver<io::Result<usize>> {
+    let (sender, ends) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (sender, mut stream) = (sender.clone(), stream.unwrap());
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                let read = stream.read_to_end(&mut all);
+                let _ = sender.send(read.and_then(|n| stream.write_all(&all).map(|()| n)));
+            });
+        }
+    });
+    ends
+}
+
+/// In the sandbox, in which only one thread can connect.
+#[test]
+fn ports_lead_to_the_host_also_when_another_process_has_taken_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let net = format!("gateway:forward=8000={}", listener.local_addr().unwrap());
+    let ends = parrot(listener);
+    let server = Server::start_with(&net, &["--survive"]).unwrap();
+    let mut guest = Guest::of(server, 1500);
+    guest.address();
+    let data = stream(3, 1 << 20);
+    assert!(guest.exchange(8000, &data) == data);
+    assert_eq!(ends.recv().unwrap().unwrap(), data.len());
+
+    let handle = guest.connect(8000);
+    guest.server.kill_worker().unwrap();
+    // The host hears of that now, and the guest when it goes on.
+    let _ = ends.recv_timeout(LIMIT).unwrap();
+    let socket = guest.sockets.get_mut::<tcp::Socket<'_>>(handle);
+    socket.send_slice(b"still there?").unwrap();
+    guest.run(|guest| {
+        let socket = guest.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        (!socket.is_open()).then_some(())
+    });
+    assert!(guest.exchange(8000, &data) == data);
 }
