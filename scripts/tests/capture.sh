@@ -5,9 +5,17 @@
 . "$(dirname "$0")/../lib/check.sh"
 
 "$REPO/images/packages" test || exit
+# A disk of its own, which can be full, for what the card records.
+if [ -z "${VNET_TEST_DISK:-}" ]; then
+  user=()
+  [ "$(id -u)" = 0 ] || user=(--user --map-root-user --map-auto)
+  VNET_TEST_DISK=1 exec unshare "${user[@]}" --mount "$0"
+fi
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vnet-capture.XXXXXX")
 chmod 755 "$dir"
-trap 'guest_stop; rm -rf "$dir"' EXIT
+mkdir "$dir/disk"
+mount -t tmpfs -o size=40m disk "$dir/disk" || exit
+trap 'guest_stop; umount "$dir/disk"; rm -rf "$dir"' EXIT
 
 ctl() {
   "$REPO/scripts/vnetctl" --socket "$dir/control" "$@"
@@ -36,7 +44,7 @@ count() {
   shark "$1" -Y "$2" -T fields -e frame.number >"$dir/numbers" && wc -l <"$dir/numbers"
 }
 
-VNETD_ARGS=(--control "$dir/control" --record "file=$dir/record.pcapng,size=4M,files=3")
+VNETD_ARGS=(--control "$dir/control" --record "file=$dir/disk/record.pcapng,size=4M,files=3")
 boot
 # From here on there are no frames but those of the test.
 guest_check "the guest is quiet" '
@@ -120,6 +128,18 @@ assert {"nic0", "rx0", "tx0", "thread vnet-q0"} <= names'
 }
 check "it becomes a timeline" timeline
 
+# What went wrong stands between the frames.
+check "a capture of a card with faults" ctl capture nic0 "$dir/faults.pcapng" --background
+check "which are duplicate interrupts" ctl faults nic0 'duplicate-interrupt queue=rx count=2'
+guest_check "nobody minds" pings
+check "no more of them" ctl faults nic0 --off
+check "it stops" ctl capture nic0 --stop
+check "they are in the file" found faults.pcapng 2 \
+  'vnet_event.kind == "fault" && vnet_event.queue == "rx0" && vnet_event.text contains "duplicate-interrupt"'
+check "on an interface of their own, in words" found faults.pcapng 2 \
+  'frame.interface_name == "nic0:events" && _ws.col.info contains "fault: queue=rx0" && !_ws.malformed && !vnet.queue'
+check "and frames are frames" found faults.pcapng 3 'icmp.type == 0 && vnet.queue == "rx0" && !vnet_event'
+
 guest 'ping -f 10.77.0.1 >/dev/null 2>&1 &'
 check "a capture of a queue ends by itself" timeout 30 "$REPO/scripts/vnetctl" --socket "$dir/control" \
   capture nic0:tx0 "$dir/some.pcapng" --snaplen 60 --count 20
@@ -188,7 +208,8 @@ recorded() {
   local files file last
   # What is in the pipe gets to the disk while nothing else comes.
   sleep 1
-  mapfile -t files < <(cd "$dir" && ls record-*.pcapng)
+  # Where tshark sees them.
+  cp "$dir"/disk/record-*.pcapng "$dir" && mapfile -t files < <(cd "$dir" && ls record-*.pcapng)
   (cd "$dir" && ls -l "${files[@]}")
   [ ${#files[@]} = 3 ] || return
   last=${files[2]#record-}
@@ -198,4 +219,49 @@ recorded() {
   done
 }
 check "what passes is in the last files of a record" recorded
+
+# drops: frames that the card counts as lost.
+drops() {
+  ctl counters nic0 | awk '/^nic0 +[rt]x0 / { drops += $6 } END { print drops + 0 }'
+}
+logged() {
+  grep -a "record: .*$1" "$GUEST_DIR/vnetd0.log"
+}
+# Now and then a file ends just there, and the oldest one makes room for the next.
+record_full() {
+  local try
+  for try in 1 2 3 4 5; do
+    ! cat /dev/zero >"$dir/disk/ballast-$try" || return
+    guest "set -e
+$IN_GUEST
+from_card 2000000 5" && sleep 1 || return
+    ! logged 'No space left on device (os error 28); until there is room, frames are not written' || return 0
+  done
+  return 1
+}
+before=$(drops)
+check "a disk that is full is told, and traffic goes on" record_full
+check "the frames are lost to the record, and not to the card" [ "$(drops)" = "$before" ]
+record_again() {
+  local i
+  rm "$dir"/disk/ballast-*
+  for i in $(seq 20); do
+    guest "ping -c 1 -W 5 -p 7265636f7665726564 10.77.0.1" || return
+    sleep 0.5
+    logged 'frames are written again; [1-9][0-9]* were not' && break
+  done
+  guest "ping -c 1 -W 5 -p 7265636f7665726564 10.77.0.1" && logged 'written again' && sleep 1
+}
+check "it goes on when there is room" record_again
+rerecorded() {
+  local file last=''
+  rm "$dir"/record-*.pcapng
+  cp "$dir"/disk/record-*.pcapng "$dir" || return
+  for file in "$dir"/record-*.pcapng; do
+    last=${file##*/}
+    found "$last" 0 _ws.malformed || return
+  done
+  some "$last" 'icmp.type == 8 && frame contains "recovered"'
+}
+check "and what passes then is in a file that is whole" rerecorded
 finish

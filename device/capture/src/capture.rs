@@ -72,6 +72,8 @@ pub struct Status {
     pub queues: Vec<QueueReport>,
     /// Events for which there was no room.
     pub lost_events: u64,
+    /// Why nothing can be written at present. Files one after the other go on when that can be.
+    pub trouble: Option<String>,
     /// Why it is over, if it is.
     pub end: Option<End>,
 }
@@ -83,7 +85,8 @@ pub struct QueueReport {
     pub queue: u16,
     /// Frames that it carried.
     pub seen: u64,
-    /// Those of them that are not in the file, as the thread that writes it did not keep up.
+    /// Those of them that are not in the file, as the thread that writes it did not keep up, or could not
+    /// write.
     pub dropped: u64,
 }
 
@@ -92,6 +95,7 @@ pub struct QueueReport {
 pub(crate) struct Progress {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
+    pub(crate) trouble: Option<String>,
     pub(crate) end: Option<End>,
 }
 
@@ -180,6 +184,7 @@ impl Capture {
                 })
                 .collect(),
             lost_events: self.spool.shared.lost_events.load(Ordering::Relaxed),
+            trouble: progress.trouble.clone(),
             end: progress.end.clone(),
         }
     }

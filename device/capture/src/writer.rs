@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Nanoseconds for which frames wait for others that passed before them: those of a batch come when its
 /// interrupt is raised, which is sooner for one queue than for another.
 const HOLD: u64 = 5_000_000;
+/// How long files one after the other are left alone when one could not be written.
+const RETRY: Duration = Duration::from_secs(1);
 /// Bit where the queue begins in the id of a frame.
 const ID_QUEUE: u32 = 48;
 
@@ -50,6 +53,14 @@ pub(crate) struct Writer {
     interfaces: [Option<u32>; QUEUES],
     events: Option<u32>,
     next: u32,
+    /// The same as they are in what was written.
+    settled: ([Option<u32>; QUEUES], Option<u32>, u32),
+    /// Frames of each queue that are in the blocks and not in the file, and those that were lost since
+    /// the last one that is.
+    pending: [u64; QUEUES],
+    skipped: [u32; QUEUES],
+    /// Nothing could be written, and it is not tried again before this.
+    outage: Option<Instant>,
     epoch: u64,
     start: u64,
     comment: String,
@@ -94,6 +105,10 @@ impl Writer {
             interfaces: [None; QUEUES],
             events: None,
             next: 0,
+            settled: ([None; QUEUES], None, 0),
+            pending: [0; QUEUES],
+            skipped: [0; QUEUES],
+            outage: None,
             epoch: epoch(),
             start: now(),
             comment: String::new(),
@@ -103,7 +118,7 @@ impl Writer {
         };
         writer.begin();
         // What cannot be written at all is told at once.
-        writer.flush()?;
+        writer.append()?;
         Ok(writer)
     }
 
@@ -119,17 +134,62 @@ impl Writer {
         }
     }
 
-    /// Begins the next file, if this one is as long as it may be. To be called between two frames.
-    fn rotate(&mut self) -> io::Result<()> {
-        let full = |rotation: &&Rotation| self.whole >= rotation.size;
-        if let Some(rotation) = self.rotation.as_ref().filter(full) {
-            let next = rotation.next()?;
-            self.close()?;
-            self.file = next;
-            self.whole = 0;
+    /// Sees to it that a block has somewhere to go: begins the next file, if this one is as long as it may
+    /// be, or was removed to make room. False: not now.
+    fn is_ready(&mut self) -> bool {
+        let Some(rotation) = &self.rotation else {
+            return true;
+        };
+        if self.outage.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        let full = self.whole + self.blocks.bytes().len() as u64 >= rotation.size;
+        let removed = || self.file.metadata().is_ok_and(|data| data.nlink() == 0);
+        if full || self.outage.is_some() && removed() {
+            match rotation.next() {
+                Ok(next) => {
+                    // What is the matter with the old one is over with it.
+                    let _ = self.close();
+                    self.file = next;
+                    self.whole = 0;
+                    self.begin();
+                }
+                Err(error) => {
+                    // What the old one has room for it gets.
+                    let _ = self.flush();
+                    self.fail(&error);
+                    return false;
+                }
+            }
+        } else if self.whole == 0 && self.blocks.bytes().is_empty() {
             self.begin();
         }
-        Ok(())
+        true
+    }
+
+    /// Nothing more can be written for now: of files one after the other, somebody may make room. What the
+    /// file ends with is whole.
+    fn fail(&mut self, error: &io::Error) {
+        let _ = self.file.set_len(self.whole);
+        let _ = self.file.seek(SeekFrom::Start(self.whole));
+        self.blocks.clear();
+        (self.interfaces, self.events, self.next) = self.settled;
+        for queue in 0..QUEUES {
+            let lost = std::mem::take(&mut self.pending[queue]);
+            self.lose(queue, lost);
+            self.frames -= lost;
+        }
+        self.outage = Some(Instant::now() + RETRY);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.trouble = Some(error.to_string());
+    }
+
+    /// So many frames of a queue do not get into the file.
+    fn lose(&mut self, queue: usize, frames: u64) {
+        let dropped = &self.shared.tallies[queue].dropped;
+        dropped.fetch_add(frames, Ordering::Relaxed);
+        let lost = u32::try_from(frames).unwrap_or(u32::MAX);
+        self.skipped[queue] = self.skipped[queue].saturating_add(lost);
     }
 
     /// Writes what comes until nothing more is wanted.
@@ -217,10 +277,18 @@ impl Writer {
             if first.key().0 > time {
                 return Ok(false);
             }
-            match first.remove() {
-                Held::Event(event) => self.event(&event),
+            let held = first.remove();
+            let ready = self.is_ready();
+            match held {
+                Held::Event(event) if ready => self.event(&event),
+                Held::Event(_) => {
+                    self.shared.lost_events.fetch_add(1, Ordering::Relaxed);
+                }
                 Held::Frame(parcel, index) => {
-                    self.frame(&parcel, index);
+                    match ready {
+                        true => self.frame(&parcel, index),
+                        false => self.lose(usize::from(parcel.queue) % QUEUES, 1),
+                    }
                     if let Some(parcel) = Arc::into_inner(parcel) {
                         self.shared.release(parcel.load());
                     }
@@ -228,7 +296,6 @@ impl Writer {
             }
             if self.blocks.bytes().len() >= self.chunk() {
                 self.flush()?;
-                self.rotate()?;
             }
             if self.config.count.is_some_and(|count| self.frames >= count) {
                 return Ok(true);
@@ -240,12 +307,15 @@ impl Writer {
     fn frame(&mut self, parcel: &Parcel, index: usize) {
         // Of a queue that the card has.
         if let Some(interface) = self.interface(parcel.queue) {
-            self.record(interface, parcel, &parcel.records[index]);
+            let queue = usize::from(parcel.queue);
+            let dropped = std::mem::take(&mut self.skipped[queue]);
+            self.record(interface, parcel, &parcel.records[index], dropped);
+            self.pending[queue] += 1;
             self.frames += 1;
         }
     }
 
-    fn record(&mut self, interface: u32, parcel: &Parcel, record: &Record) {
+    fn record(&mut self, interface: u32, parcel: &Parcel, record: &Record, skipped: u32) {
         let outbound = kind(parcel.queue) == Kind::Tx;
         let time = passed_at(parcel.queue, record);
         let words = Words {
@@ -271,7 +341,7 @@ impl Writer {
                 outbound,
                 pair: parcel.queue / 2,
                 id: u64::from(parcel.queue) << ID_QUEUE | record.number,
-                dropped: record.dropped,
+                dropped: record.dropped.saturating_add(skipped),
                 hash: (record.hash.report != HASH_NONE).then_some(record.hash.value),
             }),
         });
@@ -338,7 +408,18 @@ impl Writer {
         self.flush()
     }
 
+    /// Writes the blocks. For files one after the other it is no error if that cannot be.
     fn flush(&mut self) -> io::Result<()> {
+        match self.append() {
+            Err(error) if self.rotation.is_some() => {
+                self.fail(&error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn append(&mut self) -> io::Result<()> {
         let bytes = self.blocks.bytes();
         if bytes.is_empty() {
             return Ok(());
@@ -347,9 +428,13 @@ impl Writer {
         self.whole += bytes.len() as u64;
         self.written += bytes.len() as u64;
         self.blocks.clear();
+        self.settled = (self.interfaces, self.events, self.next);
+        self.pending = [0; QUEUES];
+        self.outage = None;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.frames = self.frames;
         progress.bytes = self.written;
+        progress.trouble = None;
         Ok(())
     }
 }

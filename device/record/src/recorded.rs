@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The endpoint.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
-use vnet_capture::{BadCapture, Bell, Capture, End, Rotation};
+use vnet_capture::{BadCapture, Bell, Capture, Rotation};
 
 use crate::queue::RecordedQueue;
 use crate::Config;
@@ -21,8 +21,8 @@ pub struct Recorded {
     /// Name of the card, which the file tells.
     card: String,
     capture: Option<Capture>,
-    /// It was said that nothing is written any more.
-    told: AtomicBool,
+    /// What was said last: why nothing is written.
+    told: Mutex<Option<String>>,
 }
 
 impl Recorded {
@@ -33,7 +33,7 @@ impl Recorded {
             config,
             card: card.into(),
             capture: None,
-            told: AtomicBool::new(false),
+            told: Mutex::new(None),
         }
     }
 
@@ -55,15 +55,26 @@ impl Recorded {
         Capture::start_rotating(config, rotation)
     }
 
-    /// Says once that nothing is written any more.
+    /// Says that nothing is written now, and that it is again.
     fn complain(&self) {
-        let end = self.capture.as_ref().and_then(|c| c.status().end);
-        if let Some(End::Failed(why)) = end {
-            if !self.told.swap(true, Ordering::Relaxed) {
-                let file = self.config.file.display();
-                error!("record: {file}: {why}; frames are not written down any more");
+        let Some(status) = self.capture.as_ref().map(Capture::status) else {
+            return;
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told == status.trouble {
+            return;
+        }
+        let file = self.config.file.display();
+        match &status.trouble {
+            Some(why) => {
+                error!("record: {file}: {why}; until there is room, frames are not written")
+            }
+            None => {
+                let dropped: u64 = status.queues.iter().map(|queue| queue.dropped).sum();
+                warn!("record: {file}: frames are written again; {dropped} were not so far");
             }
         }
+        *told = status.trouble;
     }
 }
 

@@ -4,8 +4,11 @@
 use std::collections::VecDeque;
 use std::fs::{read_dir, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use pcap_parser::{create_reader, Block, PcapBlockOwned, PcapError};
+use pcap_parser::{
+    create_reader, Block, EnhancedPacketBlock, OptionCode, PcapBlockOwned, PcapError,
+};
 use vnet_backend::{mock, Capabilities, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing};
 use vnet_record::{Config, Recorded};
 
@@ -65,24 +68,48 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The frames of a file, with their interfaces.
-fn frames(path: &Path) -> Vec<(u32, Vec<u8>)> {
+/// The packets of a file.
+fn blocks<T>(path: &Path, of: impl Fn(&EnhancedPacketBlock<'_>) -> T) -> Vec<T> {
     let mut reader = create_reader(1 << 20, File::open(path).unwrap()).unwrap();
-    let mut frames = Vec::new();
+    let mut all = Vec::new();
     loop {
         match reader.next() {
             Ok((len, PcapBlockOwned::NG(block))) => {
                 if let Block::EnhancedPacket(packet) = block {
-                    let bytes = packet.data[..packet.caplen as usize].to_vec();
-                    frames.push((packet.if_id, bytes));
+                    all.push(of(&packet));
                 }
                 reader.consume(len);
             }
-            Err(PcapError::Eof) => return frames,
+            Err(PcapError::Eof) => return all,
             Err(PcapError::Incomplete(_)) => reader.refill().unwrap(),
             other => panic!("{path:?}: {:?}", other.map(|_| ())),
         }
     }
+}
+
+fn bytes(packet: &EnhancedPacketBlock<'_>) -> Vec<u8> {
+    packet.data[..packet.caplen as usize].to_vec()
+}
+
+/// The frames of a file, with their interfaces.
+fn frames(path: &Path) -> Vec<(u32, Vec<u8>)> {
+    blocks(path, |packet| (packet.if_id, bytes(packet)))
+}
+
+/// The same, with the id and with how many before it are not there.
+fn packets(path: &Path) -> Vec<(u64, u32, Vec<u8>)> {
+    blocks(path, |packet| {
+        let number = |code: OptionCode| {
+            let option = packet.options.iter().find(|o| o.code == code);
+            option.map_or(0, |o| {
+                let mut value = [0; 8];
+                value.copy_from_slice(&o.value[..8]);
+                u64::from_le_bytes(value)
+            })
+        };
+        let dropped = number(OptionCode(4)) as u32;
+        (number(OptionCode(5)), dropped, bytes(packet))
+    })
 }
 
 #[test]
@@ -153,30 +180,49 @@ fn where_nothing_can_be_written_there_is_no_card() {
     );
 }
 
-/// As when the disk is full, which tests have none of.
+/// As when the disk is full, and then is not: capture.sh has a real one.
 #[test]
-fn when_no_more_can_be_written_traffic_goes_on() {
+fn while_nothing_can_be_written_traffic_goes_on_and_later_the_files_do() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("place");
+    let elsewhere = directory.path().join("elsewhere");
     std::fs::create_dir(&place).unwrap();
-    let mut endpoint = open(",size=64K,files=3", &place);
+    let mut endpoint = open(",size=64K,files=30,queue=tx", &place);
     let mut queues = endpoint.open(1).unwrap();
-    let mut exchange = |n| {
+    let mut number = 0u32;
+    let mut exchange = || {
         let queue = queues[0].as_mut();
-        assert!(mock::transmit(queue, &[n; 1000], Meta::default()));
+        let mut frame = vec![0; 1000];
+        frame[..4].copy_from_slice(&number.to_be_bytes());
+        number += 1;
+        assert!(mock::transmit(queue, &frame, Meta::default()));
         let back = mock::receive(queue, 2, 2000);
-        assert_eq!(back, [(vec![n; 1000], Meta::default())]);
+        assert_eq!(back, [(frame, Meta::default())]);
     };
-    exchange(0);
+    exchange();
     // The next file has no place.
-    std::fs::rename(&place, directory.path().join("elsewhere")).unwrap();
-    for n in 0..=255 {
-        exchange(n);
+    std::fs::rename(&place, &elsewhere).unwrap();
+    (0..256).for_each(|_| exchange());
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::rename(&elsewhere, &place).unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while files(&place).len() < 2 {
+        assert!(Instant::now() < end);
+        exchange();
+        std::thread::sleep(Duration::from_millis(20));
     }
+    exchange();
     drop((queues, endpoint));
-    assert!(!place.exists());
-    // What there was room for can be read.
-    let written = files(&directory.path().join("elsewhere"));
-    assert_eq!(written.len(), 1);
-    assert!(frames(&written[0]).len() >= 2);
+    let files = files(&place);
+    let (mut before, mut missing) = (None, 0);
+    for (id, dropped, bytes) in files.iter().flat_map(|path| packets(path)) {
+        let number = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+        // Each says how many before it are not there.
+        assert_eq!(number, before.map_or(0, |n: u32| n + 1) + dropped);
+        assert_eq!(id & 0xffff_ffff, u64::from(number) + 1);
+        missing += dropped;
+        before = Some(number);
+    }
+    assert_eq!(before, Some(number - 1));
+    assert!(missing > 100, "{missing}");
 }
