@@ -77,6 +77,18 @@ guest_check "the same seed is the same frames, another is not" '
   cmp /tmp/first /tmp/again
   refused cmp -s /tmp/first /tmp/other'
 
+guest_check "the guest has an address of IPv6, too" '
+  echo 0 >/proc/sys/net/ipv6/conf/vnet0/disable_ipv6
+  ip addr add fd76:6e65:7400::2/64 dev vnet0 nodad'
+echo_v6() {
+  ctl backend nic0 generator:to=fd76:6e65:7400::2,traffic=icmp,size=imix,flows=3,pps=500,count=200,seed=3 &&
+    until_made nic0 received 200 && timed nic0 200 && [ "$(made nic0 damaged)$(made nic0 lost)" = 00 ]
+}
+check "neighbours find each other, and 200 pings over IPv6 are answered" echo_v6
+guest_check "as that says" '
+  ip -6 neigh show dev vnet0 | tee /tmp/neigh
+  grep "^fd76:6e65:7400::1 lladdr 02:67:00:00:00:01" /tmp/neigh
+  echo 1 >/proc/sys/net/ipv6/conf/vnet0/disable_ipv6'
 guest_check "the guest does not answer any more" 'echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all'
 unanswered() {
   ctl backend nic0 generator:traffic=icmp,pps=1000,count=50 && until_made nic0 sent 50 &&

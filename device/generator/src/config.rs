@@ -2,7 +2,7 @@
 //! What a generator sends, and how that is written.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use smoltcp::wire::EthernetAddress;
@@ -16,6 +16,9 @@ const MAX_FRAMES_PER_SECOND: u32 = 100_000_000;
 pub(crate) const MIN_FRAME: u16 = 60;
 /// Longest frame: Ethernet's header, and the longest packet of IPv4.
 const LONGEST_FRAME: u16 = u16::MAX;
+/// The default addresses of IPv6, of the generator and of whom it sends to.
+const FROM_V6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6e65, 0x7400, 0, 0, 0, 0, 1);
+const TO_V6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6e65, 0x7400, 0, 0, 0, 0, 2);
 /// Most entries of a mix.
 const MAX_ENTRIES: usize = 16;
 /// Frames of "Internet mix": packets of 40, 576 and 1500 bytes, seven to four to one.
@@ -36,14 +39,14 @@ const _: () = assert!(LONGEST_FRAME as usize <= MAX_FRAME);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The generator's own address.
-    pub from: Ipv4Addr,
-    /// Whom it sends to.
-    pub to: Ipv4Addr,
-    /// MAC address of that; `None`: it asks by ARP.
+    pub from: IpAddr,
+    /// Whom it sends to, by the same version of IP.
+    pub to: IpAddr,
+    /// MAC address of that; `None`: it asks by ARP or neighbour discovery.
     pub mac: Option<EthernetAddress>,
     /// What it sends.
     pub traffic: Mix<Protocol>,
-    /// Lengths of frames, but for ARP.
+    /// Lengths of frames, but for those that ask for an address.
     pub size: Mix<Sizes>,
     /// Number of flows: UDP and TCP source ports, ICMP identifiers.
     pub flows: u16,
@@ -60,8 +63,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            from: Ipv4Addr::new(10, 77, 0, 1),
-            to: Ipv4Addr::new(10, 77, 0, 2),
+            from: Ipv4Addr::new(10, 77, 0, 1).into(),
+            to: Ipv4Addr::new(10, 77, 0, 2).into(),
             mac: None,
             traffic: Mix::one(Protocol::Arp),
             size: Mix::one(Sizes {
@@ -91,7 +94,7 @@ pub enum Pace {
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Requests, to all.
+    /// Requests, to all; with IPv6, neighbour solicitations.
     Arp,
     /// Echo requests.
     Icmp,
@@ -241,7 +244,7 @@ impl FromStr for Config {
                 option: option.into(),
                 needed: needed.into(),
             };
-            let address = || value.parse().map_err(|_| bad("an IPv4 address is needed"));
+            let address = || value.parse().map_err(|_| bad("an IP address is needed"));
             match key {
                 "from" => config.from = address()?,
                 "to" => config.to = address()?,
@@ -293,10 +296,18 @@ impl FromStr for Config {
                 _ => return Err(BadConfig::Option(option.into())),
             }
         }
-        let station = |address: Ipv4Addr| {
-            !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast()
+        if !seen.contains(&"from") && config.to.is_ipv6() {
+            config.from = FROM_V6.into();
+        }
+        if !seen.contains(&"to") && config.from.is_ipv6() {
+            config.to = TO_V6.into();
+        }
+        let Config { from, to, .. } = config;
+        let broadcast = IpAddr::from(Ipv4Addr::BROADCAST);
+        let station = |address: IpAddr| {
+            !address.is_unspecified() && address != broadcast && !address.is_multicast()
         };
-        if config.from == config.to || !station(config.from) || !station(config.to) {
+        if from == to || from.is_ipv6() != to.is_ipv6() || !station(from) || !station(to) {
             return Err(BadConfig::Addresses);
         }
         Ok(config)
@@ -357,6 +368,11 @@ mod tests {
                  count=5",
             ),
             (
+                "from=fe80::1,traffic=icmp",
+                "to=fd76:6e65:7400::2,from=fe80::1,traffic=icmp",
+            ),
+            ("to=fd00::2", "to=fd00::2,from=fd76:6e65:7400::1"),
+            (
                 "full,traffic=tcp,size=60-65535,mac=52:54:00:76:6e:00",
                 "mac=52:54:00:76:6e:00,traffic=tcp,size=60-65535,full",
             ),
@@ -375,7 +391,7 @@ mod tests {
             ("speed=1", "\"speed=1\": to, from"),
             ("seed", "\"seed\": to, from"),
             ("full=1", "\"full=1\": to, from"),
-            ("to=host", "to=host: an IPv4 address is needed"),
+            ("to=host", "to=host: an IP address is needed"),
             ("mac=1", "mac=1: a MAC address is needed"),
             ("traffic=", "traffic=: arp, icmp"),
             ("traffic=udpx0", "traffic=udpx0: arp, icmp"),
@@ -395,6 +411,8 @@ mod tests {
             ("seed=1,seed=2", "seed is one too many"),
             ("to=10.77.0.1", "from and to are"),
             ("to=255.255.255.255", "from and to are"),
+            ("to=ff02::1", "from and to are"),
+            ("to=fd00::2,from=10.77.0.1", "from and to are"),
         ] {
             let error = text.parse::<Config>().unwrap_err().to_string();
             assert!(error.starts_with(due), "{text}: {error}");

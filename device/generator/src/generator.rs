@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use smoltcp::wire::ArpOperation;
 use tracing::info;
 use vnet_backend::{
     Capabilities, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing, MAX_FRAME,
@@ -12,7 +11,7 @@ use vnet_backend::{
 
 use crate::config::{Config, Protocol};
 use crate::counters::{Counters, Report};
-use crate::frame::{self, Content, Station, ARP_LEN};
+use crate::frame::{self, Content, Station};
 use crate::pace::Clock;
 use crate::plan::{self, Planned};
 use crate::receiver::Receiver;
@@ -193,21 +192,15 @@ impl Source {
         if self.ask.is_some_and(|at| at > now) {
             return;
         }
-        let Some(room) = ring.room(ARP_LEN) else {
+        let len = frame::neighbour_len(self.config.to);
+        let Some(room) = ring.room(len) else {
             self.starved = true;
             return;
         };
-        let frame = &mut frame[..ARP_LEN];
-        let wanted = receiver.wanted();
-        frame::arp(
-            frame,
-            ArpOperation::Request,
-            receiver.own,
-            wanted.mac,
-            wanted,
-        );
+        let frame = &mut frame[..len];
+        frame::ask(frame, receiver.own, self.config.to);
         room.write(frame);
-        ring.commit(ARP_LEN, Meta::default());
+        ring.commit(len, Meta::default());
         self.ask = Some(now + ASK_EVERY);
     }
 
@@ -252,11 +245,12 @@ impl Queue for Port {
     fn receive(&mut self, ring: &mut dyn RxRing) {
         let mut receiver = self.counters.lock();
         if let Some(to) = self.answer {
-            if let Some(room) = ring.room(ARP_LEN) {
-                let frame = &mut self.frame[..ARP_LEN];
-                frame::arp(frame, ArpOperation::Reply, receiver.own, to.mac, to);
+            let len = frame::neighbour_len(to.ip);
+            if let Some(room) = ring.room(len) {
+                let frame = &mut self.frame[..len];
+                frame::answer(frame, receiver.own, to);
                 room.write(frame);
-                ring.commit(ARP_LEN, Meta::default());
+                ring.commit(len, Meta::default());
                 self.answer = None;
             }
         }

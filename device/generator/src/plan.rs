@@ -14,6 +14,8 @@ pub(crate) struct Planned {
     pub(crate) len: usize,
     /// Which flow it belongs to.
     pub(crate) flow: u16,
+    /// Length of the header of IP.
+    pub(crate) network: usize,
 }
 
 /// The frame of this number. Depends on the configuration alone.
@@ -25,10 +27,15 @@ pub(crate) fn frame(config: &Config, number: u64) -> Planned {
     let span = u64::from(sizes.max - sizes.min) + 1;
     let len = usize::from(sizes.min) + (random(2) % span) as usize;
     let flow = (random(3) % u64::from(config.flows.max(1))) as u16;
+    let network = frame::network_len(config.to);
     Planned {
         protocol,
-        len: frame::len(protocol, len),
+        len: match protocol {
+            Protocol::Arp => frame::neighbour_len(config.to),
+            _ => frame::len(protocol, len, network),
+        },
         flow,
+        network,
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Takes the frames that come, and says what they mean for those that were sent.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use smoltcp::wire::{ArpOperation, EthernetAddress};
+use smoltcp::wire::EthernetAddress;
 
 use crate::config::{Config, Protocol};
 use crate::counters::Report;
@@ -13,7 +13,7 @@ use crate::track::{Arrival, Track};
 
 /// Most generators beside the own one whose frames are told from one another.
 const MAX_STREAMS: usize = 8;
-/// Nanoseconds after which a request of ARP is not answered any more, once the next one is sent.
+/// Nanoseconds after which a request for an address is not answered any more, once the next one is sent.
 const ARP_PATIENCE: u64 = 500_000_000;
 
 /// What is known of the frames of all generators.
@@ -21,7 +21,7 @@ const ARP_PATIENCE: u64 = 500_000_000;
 pub(crate) struct Receiver {
     pub(crate) report: Report,
     pub(crate) own: Station,
-    to: Ipv4Addr,
+    to: IpAddr,
     /// MAC address of `to`, if the user has given it.
     given_mac: Option<EthernetAddress>,
     /// Where `to` is, if that is known.
@@ -33,7 +33,7 @@ pub(crate) struct Receiver {
     /// Those that have come back.
     back: Track,
     others: Vec<Other>,
-    /// Requests of ARP without answer, and when the last one was sent.
+    /// Requests for an address without answer, and when the last one was sent.
     open: u64,
     asked: u64,
 }
@@ -85,7 +85,7 @@ impl Receiver {
         self.mac.map(|mac| Station { mac, ip })
     }
 
-    /// Who is asked for by ARP.
+    /// Who is asked for.
     pub(crate) fn wanted(&self) -> Station {
         Station {
             mac: EthernetAddress::BROADCAST,
@@ -124,11 +124,9 @@ impl Receiver {
     /// A frame has come. Returns whom to answer, if that asks for our address.
     pub(crate) fn take(&mut self, frame: &[u8], pattern: &[u8]) -> Option<Station> {
         match frame::parse(frame) {
-            Some(Arrived::Arp {
-                operation,
-                from,
-                about,
-            }) => return self.arp(operation, from, about, frame.len()),
+            Some(Arrived::Neighbour { asks, from, about }) => {
+                return self.neighbour(asks, from, about, frame.len())
+            }
             Some(Arrived::Payload { to, bytes }) if to == self.own.ip => match Stamp::read(bytes) {
                 Some(stamp) => self.payload(stamp, bytes, frame.len(), pattern),
                 None => self.report.other += 1,
@@ -138,21 +136,21 @@ impl Receiver {
         None
     }
 
-    fn arp(
+    fn neighbour(
         &mut self,
-        operation: ArpOperation,
+        asks: bool,
         from: Station,
-        about: Ipv4Addr,
+        about: IpAddr,
         len: usize,
     ) -> Option<Station> {
         if from.ip == self.to && self.given_mac.is_none() {
             self.mac = Some(from.mac);
         }
         let to_us = about == self.own.ip;
-        if operation == ArpOperation::Request && to_us {
+        if asks && to_us {
             return Some(from);
         }
-        if operation != ArpOperation::Reply || !to_us || from.ip != self.to {
+        if asks || !to_us || from.ip != self.to {
             self.report.other += 1;
         } else if self.open > 0 {
             // An answer does not say to which request it is.
@@ -403,15 +401,21 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_arp_are_counted_once() {
-        let mut a = Peer::new("count=3");
+    fn answers_to_requests_are_counted_once() {
+        for text in ["count=3", "count=3,to=fd00::2"] {
+            answers_of(text);
+        }
+    }
+
+    fn answers_of(text: &str) {
+        let mut a = Peer::new(text);
         let guest = Station {
             mac: EthernetAddress([2, 0, 0, 0, 0, 9]),
             ip: a.config.to,
         };
         let own = a.receiver.own;
-        let mut answer = [0; frame::ARP_LEN];
-        frame::arp(&mut answer, ArpOperation::Reply, guest, own.mac, own);
+        let mut answer = vec![0; frame::neighbour_len(guest.ip)];
+        frame::answer(&mut answer, guest, own);
         a.receiver.mac = None;
         a.receiver.sent(Protocol::Arp, 60);
         let report = a.take(&answer);
@@ -420,8 +424,8 @@ mod tests {
         assert_eq!(a.receiver.destination(), Some(guest));
         assert_eq!(a.take(&answer).received, 1);
         // One that asks is answered.
-        let mut question = [0; frame::ARP_LEN];
-        frame::arp(&mut question, ArpOperation::Request, guest, own.mac, own);
+        let mut question = answer.clone();
+        frame::ask(&mut question, guest, own.ip);
         assert_eq!(a.receiver.take(&question, &[]), Some(guest));
     }
 }

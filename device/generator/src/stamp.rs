@@ -10,6 +10,8 @@
 //! | 4..8 | number of the frame, modulo 2^32 |
 //! | 8..16 | nanoseconds of the machine's monotonic clock when it was sent |
 
+use std::net::IpAddr;
+
 use rustix::time::{clock_gettime, ClockId};
 use vnet_backend::mix;
 
@@ -52,7 +54,14 @@ impl Stamp {
 
 /// The stream of a generator. Two that send to each other have different ones.
 pub(crate) fn stream(config: &Config) -> u16 {
-    let addresses = u64::from(config.from.to_bits()) << 32 | u64::from(config.to.to_bits());
+    let bits = |address| match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            mix((bits >> 64) as u64) ^ bits as u64
+        }
+    };
+    let addresses = mix(bits(config.from)) ^ bits(config.to);
     (mix(mix(config.seed) ^ addresses) >> 48) as u16
 }
 
@@ -85,5 +94,9 @@ mod tests {
         assert_ne!(one, of("to=10.0.0.1,from=10.0.0.2"));
         assert_ne!(one, of("to=10.0.0.2,from=10.0.0.1,seed=1"));
         assert_eq!(one, of("to=10.0.0.2,from=10.0.0.1,full"));
+        assert_ne!(
+            of("to=fd00::1:2,from=fd00::1"),
+            of("to=fd00::2:2,from=fd00::1")
+        );
     }
 }

@@ -129,6 +129,15 @@ fn a_driver_without_room_makes_it_wait() {
 
 #[test]
 fn two_of_them_measure_a_switch() {
+    measure("10.0.0.1", "10.0.0.2");
+}
+
+#[test]
+fn two_of_them_measure_a_switch_over_ipv6() {
+    measure("fd00::1", "fd00::2");
+}
+
+fn measure(one: &str, other: &str) {
     let switch = Switch::new();
     let start = |text: &str| {
         let generator = Generator::new(text.parse().unwrap());
@@ -137,8 +146,8 @@ fn two_of_them_measure_a_switch() {
         (uplink, counters)
     };
     let options = "traffic=icmp+udp+tcp,size=imix,flows=10,pps=2000,count=1000";
-    let (_a, a) = start(&format!("to=10.0.0.2,from=10.0.0.1,{options}"));
-    let (_b, b) = start(&format!("to=10.0.0.1,from=10.0.0.2,{options}"));
+    let (_a, a) = start(&format!("to={other},from={one},{options}"));
+    let (_b, b) = start(&format!("to={one},from={other},{options}"));
     let end = Instant::now() + Duration::from_secs(60);
     let all = |counters: &Counters| counters.report().received == 1000;
     while !(all(&a) && all(&b)) {
