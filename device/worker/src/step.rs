@@ -126,34 +126,37 @@ pub enum Work {
 /// The paused queues of a pair.
 #[derive(Debug, Default)]
 pub(crate) struct Paused {
-    rx: Option<Receiving>,
-    tx: Option<Transmitting>,
+    rx: Option<Between<Receiving>>,
+    tx: Option<Between<Transmitting>>,
 }
 
-/// A transmit queue between two steps.
+/// A queue between two steps.
 #[derive(Debug, Default)]
-struct Transmitting {
+struct Between<T> {
     /// The start of the queue that this is about.
     id: u64,
     at: Next,
+    hand: T,
+}
+
+/// What is in hand of a transmit queue.
+#[derive(Debug, Default)]
+struct Transmitting {
     /// The frame that was read.
     packet: Option<Box<Packet>>,
     head: u16,
 }
 
-/// A receive queue between two steps.
+/// The same of a receive queue.
 #[derive(Debug, Default)]
 struct Receiving {
-    /// The start of the queue that this is about.
-    id: u64,
-    at: Next,
     /// Buffers that were read, and wait for a frame.
-    in_hand: Vec<Held>,
+    buffers: Vec<Held>,
     /// Used entries of the frame that was received.
     entries: Vec<(u16, u32)>,
 }
 
-impl Transmitting {
+impl<T: Default> Between<T> {
     /// Drops what is in hand of another queue.
     fn follow(&mut self, id: u64) {
         if self.id != id {
@@ -173,28 +176,12 @@ impl Transmitting {
 }
 
 impl Receiving {
-    fn follow(&mut self, id: u64) {
-        if self.id != id {
-            *self = Self {
-                id,
-                ..Self::default()
-            };
-        }
-    }
-
-    fn next(&self, id: u64) -> Next {
-        match self.id == id {
-            true => self.at,
-            false => Next::Fetch,
-        }
-    }
-
     /// What comes before the next frame.
     fn ready(&self) -> Next {
-        match self.in_hand.is_empty() {
+        match self.buffers.is_empty() {
             true => Next::Fetch,
             false => Next::Hand {
-                bytes: self.in_hand.iter().map(|held| held.bytes).sum(),
+                bytes: self.buffers.iter().map(|held| held.bytes).sum(),
             },
         }
     }
@@ -258,7 +245,7 @@ impl State {
                     (paused.rx.take(), &mut self.rx, mem)
                 {
                     if matches!(it.next(rx.id()), Next::Use { .. }) {
-                        done = rx.finish(mem, &it.entries).map(drop);
+                        done = rx.finish(mem, &it.hand.entries).map(drop);
                     }
                 }
             }
@@ -267,7 +254,7 @@ impl State {
                     (paused.tx.take(), &mut self.tx, mem)
                 {
                     if matches!(it.next(tx.id()), Next::Use { .. }) {
-                        done = tx.finish(mem, it.head).map(drop);
+                        done = tx.finish(mem, it.hand.head).map(drop);
                     }
                 }
             }
@@ -292,7 +279,7 @@ impl State {
     fn has_chains(&self, kind: Kind, mem: &DmaMap) -> bool {
         let paused = self.paused.as_ref();
         let in_hand = paused.and_then(|paused| paused.rx.as_ref());
-        let in_hand = in_hand.map_or(0, |it| it.in_hand.len());
+        let in_hand = in_hand.map_or(0, |it| it.hand.buffers.len());
         match kind {
             Kind::Rx => self
                 .rx
@@ -327,11 +314,11 @@ impl State {
         it.follow(tx.id());
         // Where a fault leaves it.
         let at = std::mem::take(&mut it.at);
-        Ok(match (at, it.packet.take()) {
+        Ok(match (at, it.hand.packet.take()) {
             (Next::Read { head }, _) => {
                 let packet = Box::new(tx.read_chain(mem, head)?);
                 it.at = Next::Hand { bytes: packet.len };
-                it.packet = Some(packet.clone());
+                it.hand.packet = Some(packet.clone());
                 Did::ReadPacket(packet)
             }
             (Next::Hand { .. }, Some(packet)) => {
@@ -350,17 +337,17 @@ impl State {
                 let (lost, missed) = self.losses.since(self.backend.as_ref());
                 tallies.tx.lost(lost, Reason::Backend);
                 tallies.rx.missed(missed);
-                it.head = packet.chain.head;
+                it.hand.head = packet.chain.head;
                 if offered.is_done() {
                     it.at = Next::Use { entries: 1 };
                 } else {
                     it.at = at;
-                    it.packet = Some(packet);
+                    it.hand.packet = Some(packet);
                 }
                 Did::HandedOver(Box::new(offered))
             }
             (Next::Use { .. }, _) => {
-                let moved = tx.finish(mem, it.head)?;
+                let moved = tx.finish(mem, it.hand.head)?;
                 it.at = Next::Decide;
                 Did::Used(moved)
             }
@@ -396,7 +383,7 @@ impl State {
         let at = std::mem::take(&mut it.at);
         Ok(match at {
             Next::Fetch => {
-                let look = rx.look(mem, it.in_hand.len())?;
+                let look = rx.look(mem, it.hand.buffers.len())?;
                 if let Look::Chain { head, .. } = look {
                     it.at = Next::Read { head };
                 }
@@ -404,8 +391,8 @@ impl State {
             }
             Next::Read { head } => {
                 let held = rx.read_chain(mem, head)?;
-                it.in_hand.push(held.clone());
-                it.at = it.ready();
+                it.hand.buffers.push(held.clone());
+                it.at = it.hand.ready();
                 Did::ReadBuffer(Box::new(held))
             }
             Next::Hand { .. } => {
@@ -428,17 +415,21 @@ impl State {
                     (None, Some(sorter)) => Source::Steered(backend, sorter),
                     (None, None) => Source::Backend(backend),
                 };
-                let came = rx.take_frame(mem, &it.in_hand, source, filter)?;
+                let came = rx.take_frame(mem, &it.hand.buffers, source, filter)?;
                 it.at = match came.fate {
                     Fate::Delivered => {
-                        it.entries.clone_from(&came.entries);
-                        it.in_hand.drain(..came.entries.len().min(it.in_hand.len()));
+                        it.hand.entries.clone_from(&came.entries);
+                        it.hand
+                            .buffers
+                            .drain(..came.entries.len().min(it.hand.buffers.len()));
                         Next::Use {
                             entries: came.entries.len(),
                         }
                     }
                     Fate::Waits { .. } => Next::Fetch,
-                    Fate::None | Fate::Elsewhere | Fate::TooLong | Fate::Unwanted => it.ready(),
+                    Fate::None | Fate::Elsewhere | Fate::TooLong | Fate::Unwanted => {
+                        it.hand.ready()
+                    }
                 };
                 tallies.rx.batch(&came.outcome, Reason::Refused);
                 let (lost, missed) = self.losses.since(self.backend.as_ref());
@@ -447,8 +438,8 @@ impl State {
                 Did::Received(Box::new(came))
             }
             Next::Use { .. } => {
-                let moved = rx.finish(mem, &it.entries)?;
-                it.entries.clear();
+                let moved = rx.finish(mem, &it.hand.entries)?;
+                it.hand.entries.clear();
                 it.at = Next::Decide;
                 Did::Used(moved)
             }
@@ -456,11 +447,11 @@ impl State {
                 let wish = rx.wish(mem)?;
                 let due = rx.interrupt_due(mem)?;
                 let verdict = signal.judge(due, self.rx_moderation);
-                it.at = after(verdict, it.ready());
+                it.at = after(verdict, it.hand.ready());
                 decided(wish, verdict)
             }
             Next::Signal => {
-                it.at = it.ready();
+                it.at = it.hand.ready();
                 let vector = self.rx.vector().is_some();
                 self.raise_rx(tallies);
                 Did::Signalled { vector }
