@@ -4,7 +4,8 @@
 //! Each card is its own network, and each frame comes back: a frame is counted once for both ways. All
 //! cards have traffic in turn, in bursts of 32 frames of 1000 bytes, the same number of frames in all.
 //!
-//! `cargo run --release -p vnet-testkit --example many_cards`; `VNET_VNETD` names another server.
+//! `cargo run --release -p vnet-testkit --example many_cards [POLL_US]`, with `poll-us` for the cards;
+//! `VNET_VNETD` names another server.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -49,11 +50,13 @@ fn burst(nic: &mut Nic, frame: &[u8]) -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    let poll = std::env::args().nth(1);
+    let poll = poll.map_or(String::new(), |us| format!("poll-us = {us}\n"));
     println!("cards | memory of a card, KiB | threads of a card | CPU of a frame, us");
     let empty = Cards::start("control = \"@DIR@/control\"\n", &["control"])?;
     let (nothing, (_, idle)) = (memory(empty.process.id())?, threads(empty.process.id())?);
     for count in [1, 4, 16, 64] {
-        let card = |n| format!("[[card]]\nsocket = \"@DIR@/{n}\"\nnet = \"loopback\"\n");
+        let card = |n| format!("[[card]]\nsocket = \"@DIR@/{n}\"\nnet = \"loopback\"\n{poll}");
         let names: Vec<_> = (0..count).map(|n: u32| n.to_string()).collect();
         let config = names.iter().map(card).collect::<String>();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
