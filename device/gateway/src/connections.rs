@@ -6,6 +6,7 @@
 //! the connection is over, or at once if the stack finds fault with the request: there are as many
 //! sockets as connections, and no connection waits for a listener.
 
+use rustix::time::{clock_gettime, ClockId};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
@@ -60,6 +61,15 @@ fn look(socket: &Socket<'_>) -> Look {
     (socket.state(), socket.recv_queue(), socket.send_queue())
 }
 
+/// The clock of timestamps (RFC 7323). With those, a client learns how long the way is also from what it had to
+/// send again. Without, its retransmission timer goes on doubling through all that it makes up for after a few
+/// losses in a row, to half a minute and more between one segment and the next.
+fn milliseconds() -> u32 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Wraps, as timestamps may.
+    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
+}
+
 impl Connection {
     fn is_of(&self, sockets: &SocketSet<'static>, client: IpEndpoint, port: u16) -> bool {
         let socket = sockets.get::<Socket<'_>>(self.handle);
@@ -96,6 +106,23 @@ impl Connections {
         same.any(|c| c.state(sockets) != State::TimeWait)
     }
 
+    /// True if there is a connection whose client has not ended its stream, for all that the stack knows.
+    pub(crate) fn goes_on(
+        &self,
+        sockets: &SocketSet<'static>,
+        client: IpEndpoint,
+        port: u16,
+    ) -> bool {
+        let mut same = self.list.iter().filter(|c| c.is_of(sockets, client, port));
+        same.any(|c| {
+            let state = c.state(sockets);
+            matches!(
+                state,
+                State::Established | State::FinWait1 | State::FinWait2
+            )
+        })
+    }
+
     /// True if there is room for one more connection, or can be.
     pub(crate) fn has_room(&self, sockets: &SocketSet<'static>, now: Instant) -> bool {
         self.list.len() < MAX_CONNECTIONS || self.victim(sockets, now).is_some()
@@ -130,6 +157,7 @@ impl Connections {
         socket.set_keep_alive(Some(KEEP_ALIVE));
         socket.set_timeout(Some(TIMEOUT));
         socket.set_nagle_enabled(false);
+        socket.set_tsval_generator(Some(milliseconds));
         // Fails only for port 0 or an open socket; then there is just no listener.
         if socket.listen(port).is_ok() {
             let left = look(&socket);

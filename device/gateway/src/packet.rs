@@ -79,6 +79,30 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Packet> {
     Some(Packet { from, to, ip })
 }
 
+/// Makes of a frame whose TCP segment has data and ends the stream one that only ends it, and returns its
+/// length. `None`: it does not do both.
+pub(crate) fn bare_end(frame: &mut [u8], ip: &Ip) -> Option<usize> {
+    let mut segment = TcpPacket::new_checked(frame.get_mut(ip.start..ip.end)?).ok()?;
+    let data = segment.payload_mut().len();
+    if !segment.fin() || data == 0 {
+        return None;
+    }
+    segment.set_seq_number(segment.seq_number() + data);
+    let header = segment.header_len();
+    let end = ip.start + usize::from(header);
+    let packet = &mut frame[ETHERNET_LEN..end];
+    match ip.src {
+        IpAddress::Ipv4(_) => {
+            let len = packet.len() as u16;
+            let mut ipv4 = Ipv4Packet::new_unchecked(packet);
+            ipv4.set_total_len(len);
+            ipv4.fill_checksum();
+        }
+        IpAddress::Ipv6(_) => Ipv6Packet::new_unchecked(packet).set_payload_len(header.into()),
+    }
+    Some(end)
+}
+
 fn parse_ipv4(bytes: &[u8]) -> Option<Ip> {
     let ipv4 = Ipv4Packet::new_checked(bytes).ok()?;
     if ipv4.version() != 4 || !ipv4.verify_checksum() {

@@ -195,13 +195,26 @@ impl Stack {
                         // The stack does not look at the checksum again.
                         let mut segment = TcpPacket::new_unchecked(&mut self.inbound[segment]);
                         self.connections.pass((client, dst), at, &mut segment);
+                        let ends = segment.fin();
                         self.pass_on(len, now);
+                        if ends && self.connections.goes_on(&self.sockets, client, dst) {
+                            self.end(ip, len, now);
+                        }
                     }
                 }
                 _ => self.pass_on(len, now),
             }
         }
         Some(())
+    }
+
+    /// The stack has not taken the end of a stream from the frame in `inbound`, nor does it if the segment is
+    /// sent again once all data before is there: it takes the whole segment for an old one. So it gets the end
+    /// by itself, or the guest's retransmission timer, which has doubled meanwhile, would have to run out for it.
+    fn end(&mut self, ip: &Ip, len: usize, now: Instant) {
+        if let Some(len) = packet::bare_end(&mut self.inbound[..len], ip) {
+            self.pass_on(len, now);
+        }
     }
 
     /// A station asks for a connection: the stack is told where it is, as the frame says that. Else it would

@@ -37,6 +37,11 @@ struct Pump {
 impl Pump {
     /// Joins a gateway and a TAP with these offloads.
     fn start(mtu: u16, offloads: Offloads) -> Self {
+        Self::lossy(mtu, offloads, 0)
+    }
+
+    /// The same by a line that loses one frame in so many, by chance, in each direction.
+    fn lossy(mtu: u16, offloads: Offloads, loses: u32) -> Self {
         let mut tap = vnet_tap::Tap::open(vnet_tap::Config {
             name: "tap0".into(),
             queues: 1,
@@ -55,10 +60,11 @@ impl Pump {
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let _tap = tap;
+            let mut chance = Chance(1);
             while !stopped.load(Ordering::Relaxed) {
                 let mut moved = 0;
-                moved += carry(&mut *host, &mut *port);
-                moved += carry(&mut *port, &mut *host);
+                moved += carry(&mut *host, &mut *port, || chance.one_in(loses));
+                moved += carry(&mut *port, &mut *host, || chance.one_in(loses));
                 if moved == 0 {
                     sleep(&*host, port.deadline());
                 }
@@ -81,10 +87,21 @@ impl Drop for Pump {
     }
 }
 
-fn carry(from: &mut dyn Queue, to: &mut dyn Queue) -> usize {
+/// Chance that is the same in each run.
+struct Chance(u32);
+
+impl Chance {
+    /// True for one in `n`; for none, if that is zero.
+    fn one_in(&mut self, n: u32) -> bool {
+        self.0 = self.0.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        n != 0 && (self.0 >> 8) % n == 0
+    }
+}
+
+fn carry(from: &mut dyn Queue, to: &mut dyn Queue, mut lost: impl FnMut() -> bool) -> usize {
     let frames = mock::receive(from, 64, 70_000);
     for (frame, meta) in &frames {
-        assert!(mock::transmit(to, frame, *meta));
+        assert!(lost() || mock::transmit(to, frame, *meta));
     }
     frames.len()
 }
@@ -195,6 +212,47 @@ fn bulk_tcp_with_segmentation_offload() {
         );
         bulk();
     });
+}
+
+/// Connections of several clients at a time, some of which end in the middle: each of the others gets its
+/// answer, whatever is lost on the way.
+#[test]
+fn each_upload_is_answered_though_frames_are_lost() {
+    const CLIENTS: usize = 4;
+    let uploads = match std::env::var_os("VNET_LONG") {
+        Some(_) => 200,
+        None => 8,
+    };
+    run(
+        "each_upload_is_answered_though_frames_are_lost",
+        "-Urn",
+        || {
+            let tso = Offloads {
+                tso4: true,
+                ..CHECKSUM
+            };
+            let _pump = Pump::lossy(1500, tso, 20);
+            let data: Vec<u8> = (0..300_000u32).map(|n| (n ^ (n >> 9)) as u8).collect();
+            let answer = format!("{} {}\n", data.len(), hex(&Sha256::digest(&data)));
+            thread::scope(|s| {
+                for _ in 0..CLIENTS {
+                    s.spawn(|| {
+                        for _ in 0..uploads {
+                            let mut given_up = connect(ports::SINK);
+                            given_up.write_all(&data[..100_000]).unwrap();
+                            drop(given_up);
+                            let mut sink = connect(ports::SINK);
+                            sink.write_all(&data).unwrap();
+                            sink.shutdown(Shutdown::Write).unwrap();
+                            let mut got = String::new();
+                            sink.read_to_string(&mut got).unwrap();
+                            assert_eq!(got, answer);
+                        }
+                    });
+                }
+            });
+        },
+    );
 }
 
 #[test]
