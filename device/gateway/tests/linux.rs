@@ -94,7 +94,7 @@ impl Chance {
     /// True for one in `n`; for none, if that is zero.
     fn one_in(&mut self, n: u32) -> bool {
         self.0 = self.0.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        n != 0 && (self.0 >> 8) % n == 0
+        n != 0 && (self.0 >> 8).is_multiple_of(n)
     }
 }
 
