@@ -36,12 +36,12 @@ echoes() {
 # count: ping waits for the last answers no longer than twice what the slowest so far took, and calls lost what
 # a busy machine delays.
 flood_pings() {
-  count=$1
+  pings_to_send=$1
   shift
-  before=$(echoes)
-  ${PING:-ping} -q -f -c "$count" "$@" $gateway || true
-  within 5 answered "$before" "$count" || {
-    echo "pings and answers before: $before, after $count: $(echoes)"
+  echoes_before=$(echoes)
+  ${PING:-ping} -q -f -c "$pings_to_send" "$@" $gateway || true
+  within 5 answered "$echoes_before" "$pings_to_send" || {
+    echo "pings and answers before: $echoes_before, after $pings_to_send: $(echoes)"
     ethtool -S vnet0 | grep -v ": 0$"
     return 1
   }
