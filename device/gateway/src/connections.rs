@@ -6,7 +6,9 @@
 //! the connection is over, or at once if the stack finds fault with the request: there are as many
 //! sockets as connections, and no connection waits for a listener.
 
-use rustix::time::{clock_gettime, ClockId};
+use std::sync::LazyLock;
+use std::time;
+
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
@@ -65,9 +67,10 @@ fn look(socket: &Socket<'_>) -> Look {
 /// send again. Without, its retransmission timer goes on doubling through all that it makes up for after a few
 /// losses in a row, to half a minute and more between one segment and the next.
 fn milliseconds() -> u32 {
-    let now = clock_gettime(ClockId::Monotonic);
+    // Not that of the system: how long the host is up is no business of the guest's.
+    static START: LazyLock<time::Instant> = LazyLock::new(time::Instant::now);
     // Wraps, as timestamps may.
-    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
+    START.elapsed().as_millis() as u32
 }
 
 impl Connection {
@@ -93,34 +96,17 @@ impl Connections {
         self.busy
     }
 
-    /// True if there is a connection from `client` to `port`, which answers if that is asked for again: the
-    /// request was repeated, or comes from a client that lost its memory. One that has ended does not: a
+    /// State of the connection from `client` to `port`. One that has ended but for its last wait is none: a
     /// client may use its port again at once (RFC 9293, 3.6.1).
-    pub(crate) fn is_known(
+    pub(crate) fn state(
         &self,
         sockets: &SocketSet<'static>,
         client: IpEndpoint,
         port: u16,
-    ) -> bool {
-        let mut same = self.list.iter().filter(|c| c.is_of(sockets, client, port));
-        same.any(|c| c.state(sockets) != State::TimeWait)
-    }
-
-    /// True if there is a connection whose client has not ended its stream, for all that the stack knows.
-    pub(crate) fn goes_on(
-        &self,
-        sockets: &SocketSet<'static>,
-        client: IpEndpoint,
-        port: u16,
-    ) -> bool {
-        let mut same = self.list.iter().filter(|c| c.is_of(sockets, client, port));
-        same.any(|c| {
-            let state = c.state(sockets);
-            matches!(
-                state,
-                State::Established | State::FinWait1 | State::FinWait2
-            )
-        })
+    ) -> Option<State> {
+        let same = self.list.iter().filter(|c| c.is_of(sockets, client, port));
+        let mut states = same.map(|c| c.state(sockets));
+        states.find(|state| *state != State::TimeWait)
     }
 
     /// True if there is room for one more connection, or can be.

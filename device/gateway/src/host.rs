@@ -133,11 +133,7 @@ impl Host {
             self.cut();
             return false;
         }
-        let carried = match &self.socket {
-            Some(_) => self.carry(guest, budget),
-            None => Err(Errno::PIPE),
-        };
-        if carried.is_err() {
+        if self.carry(guest, budget).is_err() {
             self.cut();
             // What the host said before is still on its way. What the guest says has no taker.
             drain(guest, budget, |_| ());
@@ -151,9 +147,7 @@ impl Host {
 
     /// An error: the host is gone.
     fn carry(&mut self, guest: &mut Socket<'_>, budget: &mut usize) -> Result<(), Errno> {
-        let Some(socket) = &self.socket else {
-            return Ok(());
-        };
+        let socket = self.socket.as_ref().ok_or(Errno::PIPE)?;
         while self.writable && guest.can_recv() && *budget > 0 {
             let sent = guest.recv(|data| {
                 let data = &data[..data.len().min(*budget)];

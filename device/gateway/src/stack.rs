@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time;
 
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::State;
 use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
@@ -197,8 +198,8 @@ impl Stack {
                         self.connections.pass((client, dst), at, &mut segment);
                         let ends = segment.fin();
                         self.pass_on(len, now);
-                        if ends && self.connections.goes_on(&self.sockets, client, dst) {
-                            self.end(ip, len, now);
+                        if ends {
+                            self.end((client, dst), ip, len, now);
                         }
                     }
                 }
@@ -208,10 +209,15 @@ impl Stack {
         Some(())
     }
 
-    /// The stack has not taken the end of a stream from the frame in `inbound`, nor does it if the segment is
-    /// sent again once all data before is there: it takes the whole segment for an old one. So it gets the end
-    /// by itself, or the guest's retransmission timer, which has doubled meanwhile, would have to run out for it.
-    fn end(&mut self, ip: &Ip, len: usize, now: Instant) {
+    /// The frame in `inbound`, which the stack has seen, ends a stream. If data before it is missing, the stack
+    /// does not take the end; nor does it if the segment is sent again once all data is there, for then it takes
+    /// the whole segment for an old one. So it gets the end by itself, or the guest's retransmission timer,
+    /// which has doubled meanwhile, would have to run out for it.
+    fn end(&mut self, (client, port): (IpEndpoint, u16), ip: &Ip, len: usize, now: Instant) {
+        let state = self.connections.state(&self.sockets, client, port);
+        let Some(State::Established | State::FinWait1 | State::FinWait2) = state else {
+            return;
+        };
         if let Some(len) = packet::bare_end(&mut self.inbound[..len], ip) {
             self.pass_on(len, now);
         }
@@ -242,7 +248,9 @@ impl Stack {
         len: usize,
         now: Instant,
     ) {
-        if self.connections.is_known(&self.sockets, client, port) {
+        let known = self.connections.state(&self.sockets, client, port);
+        if known.is_some() {
+            // The request was repeated, or comes from a client that lost its memory. The connection answers.
             return self.pass_on(len, now);
         }
         let hosts = self.hosts.as_mut().filter(|hosts| hosts.leads(port));

@@ -138,7 +138,8 @@ fn timers_run_out_while_few_frames_wait_for_room() {
     assert_eq!(receive(&mut *guest.wire.queue).len(), 6);
 }
 
-/// True if a worker without buffers, which calls whenever a deadline has passed, mostly sleeps.
+/// True if a worker without buffers, which calls whenever a deadline has passed, sleeps at least half of the times:
+/// one that is called in a loop never does, and one on a busy machine may be late for a few.
 fn has_calm_deadlines(queue: &mut dyn Queue) -> bool {
     let mut passed = 0;
     for _ in 0..50 {
@@ -146,7 +147,7 @@ fn has_calm_deadlines(queue: &mut dyn Queue) -> bool {
         passed += u32::from(queue.deadline().is_some_and(|at| at <= Instant::now()));
         thread::sleep(Duration::from_millis(1));
     }
-    passed < 5
+    passed < 25
 }
 
 #[test]
