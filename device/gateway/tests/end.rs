@@ -3,14 +3,11 @@
 
 mod common;
 
-use common::frames::{introduce, ipv4};
-use common::{open, receive, IPV4};
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
-};
+use common::frames::{introduce, tcp};
+use common::{open, receive};
+use smoltcp::wire::{EthernetFrame, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use vnet_backend::{mock, Meta, Queue};
-use vnet_gateway::{net, ports};
+use vnet_gateway::ports;
 
 const PORT: u16 = 40_000;
 const START: TcpSeqNumber = TcpSeqNumber(77);
@@ -37,15 +34,11 @@ impl Client {
             timestamp: None,
             payload: data,
         };
-        let mut bytes = vec![0; repr.buffer_len()];
-        repr.emit(
-            &mut TcpPacket::new_unchecked(&mut bytes[..]),
-            &IpAddress::from(IPV4),
-            &IpAddress::from(net::IPV4),
-            &ChecksumCapabilities::default(),
-        );
-        let frame = ipv4(IpProtocol::Tcp, &bytes);
-        assert!(mock::transmit(&mut *self.queue, &frame, Meta::default()));
+        assert!(mock::transmit(
+            &mut *self.queue,
+            &tcp(&repr),
+            Meta::default()
+        ));
     }
 
     /// What the gateway has acknowledged at last, and said since it was asked last.

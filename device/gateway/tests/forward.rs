@@ -86,6 +86,29 @@ fn accepting_unix(listener: UnixListener) -> Receiver<UnixStream> {
 }
 
 /// Takes what there is for the guest.
+/// The guest sends this and ends; returns all that then is at the other end, from the connection's start.
+fn upload<S>(guest: &mut Guest, handle: SocketHandle, mut stream: S, data: &[u8]) -> Vec<u8>
+where
+    S: Read + Send + 'static,
+{
+    let reader = thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    let mut sent = 0;
+    guest.until("all is there", |guest| {
+        let socket = guest.socket(handle);
+        if sent < data.len() && socket.can_send() {
+            sent += socket.send_slice(&data[sent..]).unwrap();
+        } else if sent == data.len() {
+            socket.close();
+        }
+        reader.is_finished()
+    });
+    reader.join().unwrap()
+}
+
 fn drain(guest: &mut Guest, handle: SocketHandle) -> Vec<u8> {
     let mut all = Vec::new();
     let socket = guest.socket(handle);
@@ -221,7 +244,7 @@ fn a_host_that_does_not_read_closes_the_window() {
     let host = accepting_unix(listener);
     let mut guest = guest(&options);
     let handle = guest.connect(net::IPV4, PORT);
-    let mut stream = taken(&mut guest, &host);
+    let stream = taken(&mut guest, &host);
     let data = bytes(8 << 20);
     let mut sent = 0;
     let mut since = Instant::now();
@@ -237,21 +260,7 @@ fn a_host_that_does_not_read_closes_the_window() {
     assert!(sent < 4 << 20, "{sent}");
     // Others are served meanwhile.
     assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"x"), b"x");
-    let reader = thread::spawn(move || {
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        all
-    });
-    guest.until("all is sent", |guest| {
-        let socket = guest.socket(handle);
-        if sent < data.len() && socket.can_send() {
-            sent += socket.send_slice(&data[sent..]).unwrap();
-        } else if sent == data.len() {
-            socket.close();
-        }
-        reader.is_finished()
-    });
-    assert!(reader.join().unwrap() == data);
+    assert!(upload(&mut guest, handle, stream, &data[sent..]) == data);
 }
 
 #[test]
@@ -308,22 +317,7 @@ fn each_direction_ends_by_itself() {
     });
     assert_eq!(got, b"last words");
     let data = bytes(2_000_000);
-    let reader = thread::spawn(move || {
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        all
-    });
-    let mut sent = 0;
-    guest.until("the guest's end", |guest| {
-        let socket = guest.socket(handle);
-        if sent < data.len() && socket.can_send() {
-            sent += socket.send_slice(&data[sent..]).unwrap();
-        } else if sent == data.len() {
-            socket.close();
-        }
-        reader.is_finished()
-    });
-    assert!(reader.join().unwrap() == data);
+    assert!(upload(&mut guest, handle, stream, &data) == data);
 }
 
 #[test]

@@ -6,14 +6,13 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::frames::{introduce, ipv4};
-use common::{receive, IPV4};
-use smoltcp::phy::ChecksumCapabilities;
+use common::frames::{introduce, tcp};
+use common::receive;
 use smoltcp::wire::{
-    EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    EthernetFrame, IpProtocol, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 use vnet_backend::{mock, Meta, Queue};
-use vnet_gateway::{net, ports};
+use vnet_gateway::ports;
 
 const PORT: u16 = 40_000;
 const SCALE: u8 = 7;
@@ -52,16 +51,12 @@ impl Client {
             timestamp: None,
             payload: data,
         };
-        let mut bytes = vec![0; repr.buffer_len()];
-        repr.emit(
-            &mut TcpPacket::new_unchecked(&mut bytes[..]),
-            &IpAddress::from(IPV4),
-            &IpAddress::from(net::IPV4),
-            &ChecksumCapabilities::default(),
-        );
         self.sent += repr.segment_len();
-        let frame = ipv4(IpProtocol::Tcp, &bytes);
-        assert!(mock::transmit(&mut *self.queue, &frame, Meta::default()));
+        assert!(mock::transmit(
+            &mut *self.queue,
+            &tcp(&repr),
+            Meta::default()
+        ));
     }
 
     fn acknowledge(&mut self, at: TcpSeqNumber, window: usize) {

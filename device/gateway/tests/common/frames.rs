@@ -4,7 +4,7 @@
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
-    Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr,
+    Ipv6Packet, Ipv6Repr, TcpPacket, TcpRepr, UdpPacket, UdpRepr,
 };
 use vnet_backend::checksum;
 use vnet_gateway::net;
@@ -27,7 +27,19 @@ pub fn ipv4(protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
     fragment_v4(protocol, payload, 0, None)
 }
 
-/// The same, as a fragment if `fragment` gives its offset and whether more follow.
+/// A TCP segment over IPv4.
+pub fn tcp(segment: &TcpRepr<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; segment.buffer_len()];
+    segment.emit(
+        &mut TcpPacket::new_unchecked(&mut bytes[..]),
+        &IPV4.into(),
+        &net::IPV4.into(),
+        &ChecksumCapabilities::default(),
+    );
+    ipv4(IpProtocol::Tcp, &bytes)
+}
+
+/// An IPv4 packet from the guest to the gateway, as a fragment if `fragment` gives its offset and whether more follow.
 pub fn fragment_v4(
     protocol: IpProtocol,
     payload: &[u8],
