@@ -38,6 +38,8 @@ pub struct Slot<B, T> {
     pub(crate) count: u16,
     /// Bytes of the chain that the card may write, in the head.
     pub(crate) writable: u32,
+    /// Where the chain was entered in the avail ring last, in the head of a chain with a `count`.
+    pub(crate) entered: u32,
 }
 
 /// Mark in [`Slot::next`], above all descriptors of a ring.
@@ -53,6 +55,7 @@ impl<B, T> Slot<B, T> {
             next: 0,
             count: 0,
             writable: 0,
+            entered: 0,
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::indirect::Pool;
 use crate::slot::IN_TABLE;
 use crate::{BadSize, Buffer, Memory, Slot, Violation};
 
-/// A split ring. All indices run freely modulo 2^16; `mask` gives the place in the ring.
+/// A split ring. All indices run freely modulo 2^16; `mask` gives the place in the ring. Those of the
+/// avail ring go on to 2^32, of which the card is shown the lower half: so a chain that the card keeps
+/// while 2^16 others come and go is still told from one that was entered just now.
 ///
 /// Invariant: the `free` descriptors of the free list and the chains whose head has a `count`
 /// partition the slots of the ring. A chain under construction is the first part of the free list, so
@@ -29,9 +31,9 @@ pub(crate) struct Split<M, S> {
     free: u16,
     tables: Pool,
     /// Avail index of the next chain.
-    next_avail: u16,
+    next_avail: u32,
     /// Avail index that the card was last shown.
-    published: u16,
+    published: u32,
     /// Used index of the next entry to take.
     next_used: u16,
     /// Used index last read, checked: `next_used..=published`.
@@ -130,7 +132,7 @@ where
 
     #[inline]
     pub(crate) fn in_flight(&self) -> u16 {
-        self.next_avail.wrapping_sub(self.next_used)
+        (self.next_avail as u16).wrapping_sub(self.next_used)
     }
 
     /// Chains that were taken back, modulo 2^16.
@@ -140,7 +142,13 @@ where
 
     /// Chains that the card was shown and that are not yet taken back.
     pub(crate) fn published_in_flight(&self) -> u16 {
-        self.published.wrapping_sub(self.next_used)
+        (self.published as u16).wrapping_sub(self.next_used)
+    }
+
+    /// True if a chain that was entered at this index is hidden from the card as yet.
+    #[inline]
+    fn is_hidden(&self, entered: u32) -> bool {
+        entered.wrapping_sub(self.published) < self.next_avail.wrapping_sub(self.published)
     }
 
     pub(crate) fn broken(&self) -> Option<Violation> {
@@ -274,8 +282,10 @@ where
     /// Enters a chain in the avail ring: a new one, or one that `pop` gave back, as it was.
     #[inline]
     pub(crate) fn enter(&mut self, head: u16) {
-        self.memory.write_avail(self.next_avail & self.mask, head);
-        self.next_avail = self.next_avail.wrapping_add(1);
+        let index = self.next_avail;
+        self.slot(head).entered = index;
+        self.memory.write_avail(index as u16 & self.mask, head);
+        self.next_avail = index.wrapping_add(1);
     }
 
     /// The first buffer of a chain, which `pop` gave back and `release` did not take apart yet.
@@ -290,12 +300,12 @@ where
     /// Shows the card all committed chains. Gives the value for the doorbell if it must be rung.
     #[inline]
     pub(crate) fn publish(&mut self) -> Option<u16> {
-        let (old, new) = (self.published, self.next_avail);
-        if old == new || self.broken.is_some() {
+        if self.published == self.next_avail || self.broken.is_some() {
             return None;
         }
+        let (old, new) = (self.published as u16, self.next_avail as u16);
         self.memory.publish_avail_index(new);
-        self.published = new;
+        self.published = self.next_avail;
         // The card writes `avail_event`, then looks at the avail index once more; we do the
         // reverse. With the barrier, one of the two sees the other's store.
         self.memory.full_barrier();
@@ -334,10 +344,12 @@ where
         }
         let id = used.id as u16;
         let slot = self.slot(id);
-        if slot.count == 0 {
+        let (count, posted, entered) = (slot.count, slot.writable, slot.entered);
+        // A chain that is entered again, or a new one with the same head, looks the same to a card
+        // that gives the id twice. Until it is published, that cannot be the card's honest word.
+        if count == 0 || self.is_hidden(entered) {
             return Err(self.fail(Violation::IdNotHeld(id)));
         }
-        let posted = slot.writable;
         if used.len > posted {
             return Err(self.fail(Violation::Length {
                 id,

@@ -110,6 +110,79 @@ fn used_id_twice() {
     assert_broken(ring, Violation::IdNotHeld(head));
 }
 
+/// Gives the id of the first chain `times` times.
+fn give_first_back(memory: &HeapRing, times: u16) -> u16 {
+    let (head, _) = memory.0.chain(0);
+    for entry in 0..times {
+        memory.0.write_used(entry, u32::from(head), 0);
+    }
+    memory.0.set_used_index(times);
+    head
+}
+
+#[test]
+fn used_id_twice_while_another_chain_begins_with_it() {
+    let (mut ring, memory) = tx_with(2);
+    let head = give_first_back(&memory, 1);
+    assert_eq!(ring.reclaim(), Ok(Some(0)));
+    let mut chain = ring.begin(2).unwrap();
+    assert_eq!(chain.head(), head, "the test is about this");
+    chain.push((0x3000, 60)).unwrap();
+    chain.commit(2).unwrap();
+    // The card cannot be done with what it has not seen.
+    give_first_back(&memory, 2);
+    assert_broken(ring, Violation::IdNotHeld(head));
+}
+
+/// A receive ring of 4 with two buffers that the card has.
+fn rx_with_two() -> (Rx, HeapRing) {
+    let memory = HeapRing::new(4);
+    let mut ring = Rx::new(memory.clone(), slots(4)).unwrap();
+    for n in 1..=2 {
+        ring.post((n, 2048)).unwrap();
+    }
+    let _ = ring.publish();
+    (ring, memory)
+}
+
+#[test]
+fn used_id_twice_of_a_buffer_that_is_posted_again() {
+    let (mut ring, memory) = rx_with_two();
+    let head = give_first_back(&memory, 2);
+    assert_eq!(ring.peek(), Ok(Some((&(1, 2048), 0))));
+    assert!(ring.repost());
+    assert_eq!(ring.peek(), Err(Violation::IdNotHeld(head)));
+}
+
+#[test]
+fn used_id_twice_of_a_descriptor_with_another_buffer() {
+    let (mut ring, memory) = rx_with_two();
+    let head = give_first_back(&memory, 2);
+    assert_eq!(ring.take(), Ok(Some(((1, 2048), 0))));
+    ring.post((3, 1024)).unwrap();
+    assert_eq!(ring.take(), Err(Violation::IdNotHeld(head)));
+}
+
+/// Out of order as much as a card can be, and not to be blamed for it.
+#[test]
+fn a_chain_may_be_kept_while_the_indices_wrap() {
+    let (mut ring, memory) = rx_with_two();
+    let heads = [0, 1].map(|entry| memory.0.chain(entry).0);
+    // The first is at 0; the other goes round until, modulo 2^16, one is entered there again.
+    for used in 0..u16::MAX {
+        memory.0.write_used(used, heads[1].into(), 0);
+        memory.0.set_used_index(used.wrapping_add(1));
+        assert_eq!(ring.peek(), Ok(Some((&(2, 2048), 0))));
+        assert!(ring.repost());
+        if used < u16::MAX - 1 {
+            let _ = ring.publish();
+        }
+    }
+    memory.0.write_used(u16::MAX, heads[0].into(), 0);
+    memory.0.set_used_index(0);
+    assert_eq!(ring.peek(), Ok(Some((&(1, 2048), 0))));
+}
+
 #[test]
 fn used_length_beyond_the_writable_bytes() {
     let (ring, memory) = tx_with(1);
@@ -258,13 +331,14 @@ fn moves() -> impl Strategy<Value = Move> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: common::rounds(2000), failure_persistence: None, ..Default::default() })]
 
-    /// Whatever the card writes: no panic, no cookie lost or given twice, no descriptor lost.
+    /// Whatever the card writes: no panic, no cookie lost or given twice, no descriptor lost, and none
+    /// taken back that the card was not shown.
     #[test]
     fn nothing_is_lost_or_given_twice(count in 0u16..4, list in prop::collection::vec(moves(), 1..120)) {
         let tables = Tables { count, entries: 7 };
         let memory = HeapRing::with_tables(8, tables);
         let mut ring = Tx::new(memory.clone(), slots(8 + tables.slots() as u16)).unwrap();
-        let mut held = HashSet::new();
+        let (mut hidden, mut held) = (HashSet::new(), HashSet::new());
         let mut descriptors = std::collections::HashMap::new();
         let mut next = 0;
         for step in list {
@@ -279,13 +353,16 @@ proptest! {
                             chain.push((0x1000, 60)).unwrap();
                         }
                         chain.commit(next).unwrap();
-                        held.insert(next);
+                        hidden.insert(next);
                         descriptors.insert(next, taken);
                         next += 1;
                     }
                 }
                 Move::Publish => {
                     let _ = ring.publish();
+                    if ring.broken().is_none() {
+                        held.extend(hidden.drain());
+                    }
                 }
                 Move::Reclaim(times) => for _ in 0..times {
                     match ring.reclaim() {
@@ -303,10 +380,11 @@ proptest! {
                 Move::AvailEvent(index) => memory.0.set_avail_event(index),
                 Move::Scribble(value) => memory.0.scribble(value),
             }
-            let out: u16 = held.iter().map(|c| descriptors[c]).sum();
+            let out: u16 = held.union(&hidden).map(|c| descriptors[c]).sum();
             prop_assert_eq!(ring.free() + out, 8);
-            prop_assert_eq!(usize::from(ring.in_flight()), held.len());
+            prop_assert_eq!(usize::from(ring.in_flight()), held.len() + hidden.len());
         }
+        held.extend(hidden);
         ring.reset(|cookie| assert!(held.remove(&cookie)));
         prop_assert!(held.is_empty());
         prop_assert_eq!(ring.free(), 8);
