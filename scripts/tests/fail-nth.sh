@@ -21,6 +21,9 @@ if [ "$FLAVOUR" != debug ]; then
   exit
 fi
 
+step=7 first=${VNET_FIRST:-$((RANDOM % 7 + 1))}
+[ -z "${VNET_LONG:-}" ] || step=1 first=${VNET_FIRST:-1}
+echo "VNET_FIRST=$first, then every $step"
 check "XDP programs compile" xdp_programs
 FILES=("$XDP_PROGRAMS")
 # What vmalloc says of an allocation that failed has a trace of its own; and the kernel warns when an interrupt goes
@@ -29,7 +32,7 @@ LOG_EXPECTED='Call Trace|WARNING: at remove_proc_entry'
 boot QUEUES=2
 
 IN_GUEST+="
-step=$([ -n "${VNET_LONG:-}" ] && echo 1 || echo 7) first=${VNET_FIRST:-1}"'
+step=$step first=$first"'
 card=$(cat /tmp/card 2>/dev/null || true)
 driver=/sys/bus/pci/drivers/vnet
 kinds="/sys/kernel/debug/failslab /sys/kernel/debug/fail_page_alloc"

@@ -150,25 +150,44 @@ $IN_GUEST
 $1" 60
 }
 
-check "XDP programs compile" xdp_programs
-FILES=("$XDP_PROGRAMS")
-# The sanitizer takes the card's word for what happened, and would blame the driver.
-boot FAULTS=yes VNETD_LOG=info SMP="$cpus" QUEUES="$cpus" SANITIZE=off MEMORY="$memory"
-while IFS='|' read -r fault traffic counters; do
-  # The blanks that make it a table.
-  read -r fault <<<"$fault"
-  read -r traffic <<<"$traffic"
-  read -r counters <<<"$counters"
-  # shellcheck disable=SC2053 # a pattern
-  [[ $fault == $only ]] || continue
-  if [ -n "$long" ]; then
-    for traffic in "${kinds[@]}"; do row "$fault" "$traffic" "$counters" </dev/null; done
-  else
-    row "$fault" "$traffic" "$counters" </dev/null
-  fi
-done <<<"$table"
-# shellcheck disable=SC2053 # a pattern
-if [[ register-ones == $only ]]; then
+# keeps_word FAULT: what the card says of rings and registers is true all the same, so that the sanitizer can look on.
+# Otherwise it would blame the driver; and it has to see memory itself.
+keeps_word() {
+  [ $memory = shared ] || return
+  case $1 in
+    *-interrupt* | used-order | stall* | stop-fetching* | frame-* | bad-* | link-down | slow-mmio*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# guest_with SANITIZE: the rows in which the sanitizer does that, in a guest of their own.
+guest_with() {
+  local fault traffic counters booted=no
+  while IFS='|' read -r fault traffic counters; do
+    # The blanks that make it a table.
+    read -r fault <<<"$fault"
+    read -r traffic <<<"$traffic"
+    read -r counters <<<"$counters"
+    # shellcheck disable=SC2053 # a pattern
+    [[ $fault == $only ]] || continue
+    [ "$(keeps_word "$fault" && echo strict || echo off)" = "$1" ] || continue
+    if [ $booted = no ]; then
+      boot FAULTS=yes VNETD_LOG=info SMP="$cpus" QUEUES="$cpus" SANITIZE="$1" MEMORY="$memory" </dev/null
+      booted=yes
+    fi
+    if [ -n "$long" ]; then
+      for traffic in "${kinds[@]}"; do row "$fault" "$traffic" "$counters" </dev/null; done
+    else
+      row "$fault" "$traffic" "$counters" </dev/null
+    fi
+    [ "$fault" != register-ones ] || without_registers </dev/null
+  done <<<"$table"
+  [ $booted = yes ] || return 0
+  guest_check "no transmit queue needed the watchdog" '[ $(counter tx_timeouts) = 0 ]'
+  finish_guest
+}
+
+without_registers() {
   faults register-ones
   guest_check "without registers the interface goes down, and the module out and in" '
     ip link set vnet0 down
@@ -189,6 +208,10 @@ if [[ register-ones == $only ]]; then
     ip link set vnet0 down'
   faults
   guest_check "... at once" 'readdress; pings; from_card 300000 5'
-fi
-guest_check "no transmit queue needed the watchdog" '[ $(counter tx_timeouts) = 0 ]'
-finish
+}
+
+check "XDP programs compile" xdp_programs
+FILES=("$XDP_PROGRAMS")
+guest_with strict
+guest_with off
+exit $((CHECKS_FAILED > 0))
