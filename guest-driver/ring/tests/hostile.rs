@@ -5,11 +5,13 @@
 
 mod common;
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use common::{slots, HeapRing};
 use proptest::prelude::*;
-use vnet_ring::{rx, tx, Slot, Tables, Violation};
+use vnet_ring::{rx, tx, Buffer, Memory, Slot, Tables, Violation};
 
 type Tx = tx::Ring<HeapRing, Vec<Slot<(u64, u32), u32>>>;
 type Rx = rx::Ring<HeapRing, Vec<Slot<(u64, u32), ()>>>;
@@ -298,6 +300,38 @@ fn tables_are_never_believed() {
     }
 }
 
+/// What a card may write, right or wrong.
+#[derive(Clone, Debug)]
+enum Lie {
+    Used { entry: u16, id: u32, len: u32 },
+    UsedIndex(u16),
+    AvailEvent(u16),
+    Scribble(u64),
+}
+
+fn lies() -> impl Strategy<Value = Lie> {
+    let id = prop_oneof![8 => 0u32..8, 1 => any::<u32>()];
+    let len = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
+    let index = prop_oneof![8 => 0u16..24, 1 => any::<u16>()];
+    prop_oneof![
+        4 => (0u16..8, id, len).prop_map(|(entry, id, len)| Lie::Used { entry, id, len }),
+        4 => index.prop_map(Lie::UsedIndex),
+        1 => any::<u16>().prop_map(Lie::AvailEvent),
+        1 => any::<u64>().prop_map(Lie::Scribble),
+    ]
+}
+
+impl Lie {
+    fn tell(self, memory: &HeapRing) {
+        match self {
+            Self::Used { entry, id, len } => memory.0.write_used(entry, id, len),
+            Self::UsedIndex(index) => memory.0.set_used_index(index),
+            Self::AvailEvent(index) => memory.0.set_avail_event(index),
+            Self::Scribble(value) => memory.0.scribble(value),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Send(u16),
@@ -305,26 +339,17 @@ enum Move {
     Reclaim(u8),
     Arm(bool),
     Disarm,
-    Used { entry: u16, id: u32, len: u32 },
-    UsedIndex(u16),
-    AvailEvent(u16),
-    Scribble(u64),
+    Card(Lie),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
-    let id = prop_oneof![8 => 0u32..8, 1 => any::<u32>()];
-    let len = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
-    let index = prop_oneof![8 => 0u16..24, 1 => any::<u16>()];
     prop_oneof![
         4 => (1u16..9).prop_map(Move::Send),
         4 => Just(Move::Publish),
         4 => (1u8..9).prop_map(Move::Reclaim),
         1 => any::<bool>().prop_map(Move::Arm),
         1 => Just(Move::Disarm),
-        4 => (0u16..8, id, len).prop_map(|(entry, id, len)| Move::Used { entry, id, len }),
-        4 => index.prop_map(Move::UsedIndex),
-        1 => any::<u16>().prop_map(Move::AvailEvent),
-        1 => any::<u64>().prop_map(Move::Scribble),
+        10 => lies().prop_map(Move::Card),
     ]
 }
 
@@ -339,7 +364,7 @@ proptest! {
         let memory = HeapRing::with_tables(8, tables);
         let mut ring = Tx::new(memory.clone(), slots(8 + tables.slots() as u16)).unwrap();
         let (mut hidden, mut held) = (HashSet::new(), HashSet::new());
-        let mut descriptors = std::collections::HashMap::new();
+        let mut descriptors = HashMap::new();
         let mut next = 0;
         for step in list {
             match step {
@@ -375,10 +400,7 @@ proptest! {
                     let _ = if delayed { ring.enable_interrupts_delayed() } else { ring.enable_interrupts() };
                 }
                 Move::Disarm => ring.disable_interrupts(),
-                Move::Used { entry, id, len } => memory.0.write_used(entry, id, len),
-                Move::UsedIndex(index) => memory.0.set_used_index(index),
-                Move::AvailEvent(index) => memory.0.set_avail_event(index),
-                Move::Scribble(value) => memory.0.scribble(value),
+                Move::Card(lie) => lie.tell(&memory),
             }
             let out: u16 = held.union(&hidden).map(|c| descriptors[c]).sum();
             prop_assert_eq!(ring.free() + out, 8);
@@ -394,5 +416,209 @@ proptest! {
             chain.push((0x1000, 60)).unwrap();
             chain.commit(0).unwrap();
         }
+    }
+}
+
+/// Moves of a driver that receives, and of its card.
+#[derive(Clone, Debug)]
+enum RxMove {
+    /// Posts a buffer, or one with another for headers.
+    Post {
+        split: bool,
+    },
+    Publish,
+    Peek,
+    Repost,
+    /// Takes a chain as what it is, or as what it is not.
+    Take {
+        rightly: bool,
+    },
+    Arm,
+    Disarm,
+    Reset,
+    /// The card is done with a chain: that with this id, whatever it is.
+    Complete(u16),
+    Card(Lie),
+}
+
+fn rx_moves() -> impl Strategy<Value = RxMove> {
+    let rightly = prop_oneof![8 => Just(true), 1 => Just(false)];
+    prop_oneof![
+        8 => any::<bool>().prop_map(|split| RxMove::Post { split }),
+        4 => Just(RxMove::Publish),
+        4 => Just(RxMove::Peek),
+        4 => Just(RxMove::Repost),
+        4 => rightly.prop_map(|rightly| RxMove::Take { rightly }),
+        1 => Just(RxMove::Arm),
+        1 => Just(RxMove::Disarm),
+        1 => Just(RxMove::Reset),
+        8 => (0u16..8).prop_map(RxMove::Complete),
+        1 => lies().prop_map(RxMove::Card),
+    ]
+}
+
+/// A buffer with a number of its own, which says where it is gone to when it is dropped.
+#[derive(Debug)]
+struct Numbered(u64, Rc<RefCell<Vec<u64>>>);
+
+impl Buffer for Numbered {
+    fn addr(&self) -> u64 {
+        self.0
+    }
+
+    fn length(&self) -> u32 {
+        1024
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        self.1.borrow_mut().push(self.0);
+    }
+}
+
+/// A receive ring of 8, and what must be true of it. A chain is known by its first buffer; the second has
+/// the next number.
+struct Receiver {
+    ring: rx::Ring<HeapRing, Vec<Slot<Numbered, ()>>>,
+    memory: HeapRing,
+    dropped: Rc<RefCell<Vec<u64>>>,
+    next: u64,
+    /// Buffers of each chain that the card was not shown yet, and of each that it was.
+    hidden: HashMap<u64, u16>,
+    shown: HashMap<u64, u16>,
+    peeked: Option<u64>,
+}
+
+impl Receiver {
+    fn new() -> Self {
+        let memory = HeapRing::new(8);
+        Self {
+            ring: rx::Ring::new(memory.clone(), slots(8)).unwrap(),
+            memory,
+            dropped: Rc::default(),
+            next: 0,
+            hidden: HashMap::new(),
+            shown: HashMap::new(),
+            peeked: None,
+        }
+    }
+
+    fn post(&mut self, split: bool) {
+        let buffer = |number| Numbered(number, self.dropped.clone());
+        let (first, second) = (buffer(self.next), split.then(|| buffer(self.next + 1)));
+        let posted = match second {
+            Some(second) => self.ring.post_split(first, second).is_ok(),
+            None => self.ring.post(first).is_ok(),
+        };
+        if posted {
+            self.hidden.insert(self.next, 1 + u16::from(split));
+        }
+        self.next += 2;
+        self.dropped.borrow_mut().clear();
+    }
+
+    fn peek(&mut self) {
+        let before = self.peeked;
+        self.peeked = match self.ring.peek() {
+            Ok(Some((buffer, len))) => {
+                assert!(u32::from(self.shown[&buffer.0]) * 1024 >= len);
+                Some(buffer.0)
+            }
+            Ok(None) | Err(_) => None,
+        };
+        assert!(before.is_none() || before == self.peeked);
+    }
+
+    fn repost(&mut self) {
+        assert_eq!(self.ring.repost(), self.peeked.is_some());
+        if let Some(first) = self.peeked.take() {
+            let count = self.shown.remove(&first).unwrap();
+            self.hidden.insert(first, count);
+        }
+    }
+
+    fn take(&mut self, rightly: bool) {
+        // To know what there is to take.
+        self.peek();
+        let Some(first) = self.peeked.take() else {
+            return;
+        };
+        let count = self.shown.remove(&first).unwrap();
+        let mut back = Vec::new();
+        if (count == 1) == rightly {
+            let (buffer, _) = self.ring.take().unwrap().unwrap();
+            back.push(buffer.0);
+        } else if let Some((head, payload, _)) = self.ring.take_split().unwrap() {
+            back.extend([head.0, payload.0]);
+        }
+        // What is not given back is dropped; what is, was just now.
+        let all: Vec<u64> = (first..).take(count.into()).collect();
+        let mut dropped = self.dropped.take();
+        dropped.sort_unstable();
+        assert_eq!(dropped, all);
+        assert!(!rightly || back == all);
+    }
+
+    /// Every buffer comes back, once.
+    fn reset(&mut self) {
+        let mut back = Vec::new();
+        self.ring.reset(|buffer| back.push(buffer.0));
+        let chains = self.hidden.drain().chain(self.shown.drain());
+        let mut all: Vec<u64> = chains
+            .flat_map(|(first, count)| (first..).take(count.into()))
+            .collect();
+        all.sort_unstable();
+        back.sort_unstable();
+        assert_eq!(back, all);
+        self.dropped.borrow_mut().clear();
+        self.peeked = None;
+    }
+
+    fn run(&mut self, step: RxMove) {
+        match step {
+            RxMove::Post { split } => self.post(split),
+            RxMove::Publish => {
+                let _ = self.ring.publish();
+                if self.ring.broken().is_none() {
+                    self.shown.extend(self.hidden.drain());
+                }
+            }
+            RxMove::Peek => self.peek(),
+            RxMove::Repost => self.repost(),
+            RxMove::Take { rightly } => self.take(rightly),
+            RxMove::Arm => {
+                let _ = self.ring.enable_interrupts();
+            }
+            RxMove::Disarm => self.ring.disable_interrupts(),
+            RxMove::Reset => self.reset(),
+            RxMove::Complete(id) => {
+                let used = self.memory.used_index();
+                self.memory.0.write_used(used, id.into(), 1);
+                self.memory.0.set_used_index(used.wrapping_add(1));
+            }
+            RxMove::Card(lie) => lie.tell(&self.memory),
+        }
+        assert_eq!(*self.dropped.borrow(), []);
+        let out = self.hidden.values().chain(self.shown.values());
+        assert_eq!(self.ring.free() + out.sum::<u16>(), 8);
+        let chains = self.hidden.len() + self.shown.len() - usize::from(self.peeked.is_some());
+        assert_eq!(usize::from(self.ring.in_flight()), chains);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: common::rounds(2000), failure_persistence: None, ..Default::default() })]
+
+    /// Whatever the card writes: no panic, no buffer lost or given back twice, and none that the card
+    /// was not shown.
+    #[test]
+    fn no_buffer_is_lost_or_given_twice(list in prop::collection::vec(rx_moves(), 1..200)) {
+        let mut receiver = Receiver::new();
+        for step in list {
+            receiver.run(step);
+        }
+        receiver.reset();
+        prop_assert_eq!(receiver.ring.free(), 8);
     }
 }
