@@ -4,7 +4,8 @@
 //!
 //! Each has one writer at a time: those of a transmit queue count under its lock, those of a
 //! receive queue in its poll, and those of the card under the RTNL lock or in the control
-//! interrupt's thread.
+//! interrupt's thread. But for `tx_timeouts`: the stack's watchdog, which runs in a timer, may find a
+//! queue stuck at the same moment as the driver's own check does. Then the two count as one.
 
 use netdev::{
     Counter,
