@@ -111,10 +111,6 @@ impl<'a> Nic<'a> {
             if !rest && !self.regs.reset() {
                 self.card_gone(dev);
             }
-            let status = self.regs.read(regs::STATUS);
-            if status == u32::MAX && !self.regs.alive() {
-                self.card_gone(dev);
-            }
         }
         if !self.present() {
             self.cut_off();

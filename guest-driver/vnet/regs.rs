@@ -141,32 +141,32 @@ impl<'a> Registers<'a> {
     /// Resets the card. The reset is complete when this returns true. May sleep.
     pub(crate) fn reset(&self) -> bool {
         self.write(regs::CTRL, regs::CTRL_RESET);
+        let done = |status| status & (regs::STATUS_READY | regs::STATUS_FAILED) != 0;
         self.read(regs::CTRL) & regs::CTRL_RESET == 0
-            && rests(|| {
-                let status = self.read(regs::STATUS);
-                status & (regs::STATUS_READY | regs::STATUS_FAILED) != 0
-            })
-            && self.read(regs::STATUS) & regs::STATUS_READY != 0
+            && self
+                .at_rest(regs::STATUS, done)
+                .is_some_and(|status| status & regs::STATUS_READY != 0)
             && self.alive()
     }
 
-    /// Waits until a queue that was stopped has ended all access to memory. A card that does not
-    /// answer says nothing about that. May sleep.
+    /// Waits until a queue that was stopped has ended all access to memory. False if it does not in
+    /// time, or the card does not answer, which says nothing about that. May sleep.
     pub(crate) fn queue_rests(&self, queue: u16) -> bool {
-        rests(|| {
-            let status = self.read_queue(queue, regs::Q_STATUS);
-            status == u32::MAX || status & regs::Q_STATUS_RUNNING == 0
-        })
+        let stopped = |status| status & regs::Q_STATUS_RUNNING == 0;
+        let register = inside(regs::queue_reg(queue, regs::Q_STATUS));
+        self.at_rest(register, stopped).is_some()
     }
-}
 
-/// True once the card says that it has come to rest; false if it does not in time.
-fn rests(looks: impl Fn() -> bool) -> bool {
-    (0..LOOKS).any(|_| {
-        let rests = looks();
-        if !rests {
-            fsleep(NEXT_LOOK);
+    /// Looks at a register until it shows that the card has come to rest, and gives what it showed.
+    /// All ones show nothing: the card may still be at work. May sleep.
+    fn at_rest(&self, register: u32, rests: impl Fn(u32) -> bool) -> Option<u32> {
+        for _ in 0..LOOKS {
+            match self.read(register) {
+                u32::MAX if !self.alive() => return None,
+                status if status != u32::MAX && rests(status) => return Some(status),
+                _ => fsleep(NEXT_LOOK),
+            }
         }
-        rests
-    })
+        None
+    }
 }

@@ -208,6 +208,17 @@ without_registers() {
     ip link set vnet0 down'
   faults
   guest_check "... at once" 'readdress; pings; from_card 300000 5'
+  guest_check "traffic in both directions" 'traffic; sleep 1'
+  # With --unshared, queues take a while to come to rest. All ones say nothing about that.
+  faults "register-ones rate=1/2"
+  guest_check "set down under traffic while every other read gives all ones" 'ip link set vnet0 down'
+  faults
+  guest_check "... and up again" '
+    ip link set vnet0 up
+    readdress
+    end_traffic
+    pings
+    from_card 300000 5'
 }
 
 check "XDP programs compile" xdp_programs
