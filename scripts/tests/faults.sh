@@ -111,7 +111,8 @@ recovered() {
   echo "$took $((sent - got)) $sent $(($(counters resets) - $2))"
   from_card 300000 5 >&2
   to_card 300000 >&2
-  # A buffer that came back in the place of another one is missed when its own turn comes.
+  # An id that is repeated in a later poll cannot be told from a right one. But the card has that buffer twice from then
+  # on, which shows when both come back in one poll.
   for turn in 1 2 3 4 5; do
     [ -z "$1" ] || [ $(counters "$1") -gt $3 ] || from_card 3000000 $turn >&2
   done
