@@ -116,8 +116,8 @@ threads() {
 limited() {
   threads | tee /dev/stderr | awk '
     BEGIN { own = ARGV[1]; ARGC = 1 }
-    $1 ~ /^vnet-(q[0-9]+|session|monitor)$/ { served++; if ($2 !~ /^0+$/ || $4 != own + 2) bad++ }
-    $1 !~ /^vnet-(q[0-9]+|session|monitor)$/ { if ($2 !~ /^0+(3002|3000|2000|1000|2|0)$/ || $4 < own + 1) bad++ }
+    $1 ~ /^vnet-(q[0-9]+|session|monitor|irq)$/ { served++; if ($2 !~ /^0+$/ || $4 != own + 2) bad++ }
+    $1 !~ /^vnet-(q[0-9]+|session|monitor|irq)$/ { if ($2 !~ /^0+(3002|3000|2000|1000|2|0)$/ || $4 < own + 1) bad++ }
     $3 != 1 { bad++ }
     END { exit bad || served < 3 }' "$(awk '/^Seccomp_filters:/ { print $2 }' /proc/self/status)"
 }

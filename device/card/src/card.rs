@@ -92,7 +92,7 @@ impl Card {
         }
 
         let dma = AddressSpace::new();
-        let vectors = Arc::new(Vectors::new(config.queue_pairs + 1));
+        let vectors = Arc::new(Vectors::new(config.queue_pairs + 1).map_err(Error::Thread)?);
         vectors.hold(true);
         let (notes, inbox) = sync_channel(MAX_NOTES);
         let events = Arc::new(Events::new(

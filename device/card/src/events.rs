@@ -301,7 +301,7 @@ mod tests {
     };
 
     fn events() -> (Events, Arc<Vectors>, Receiver<Note>) {
-        let vectors = Arc::new(Vectors::new(2));
+        let vectors = Arc::new(Vectors::new(2).unwrap());
         let (notes, receiver) = sync_channel(1);
         let events = Events::new(4, Arc::clone(&vectors), UP, notes);
         (events, vectors, receiver)

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Where an interrupt goes.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, readlink, OFlags};
+use rustix::io::{preadv2, write, ReadWriteFlags};
+
+/// As an offset: a file that has none.
+const NO_OFFSET: u64 = u64::MAX;
 
 /// An eventfd that the client gave to be written for each interrupt.
 #[derive(Debug)]
@@ -33,11 +37,29 @@ impl EventFd {
     ///
     /// The client can take the flag away again, since it shares the open file. A full counter is
     /// not written in any case; only one that it fills in the instant between the look and the
-    /// write can still hold up the caller, until the client reads it or is gone.
+    /// write can still hold up the caller, until somebody else has called [`Self::make_room`].
     pub(crate) fn signal(&self) {
         if self.writable() {
-            // A failure is the client's own, and there is nobody to tell.
-            let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+            self.write();
+        }
+    }
+
+    pub(crate) fn write(&self) {
+        // A failure is the client's own, and there is nobody to tell.
+        let _ = write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Ends a write that waits: takes from a full counter, whose reader has never looked. Does not
+    /// wait itself, whatever the client does meanwhile.
+    pub(crate) fn make_room(&self) {
+        // What counts like a semaphore gives one at a time, and two may be needed.
+        for _ in 0..2 {
+            if !self.writable() {
+                let mut value = [0; 8];
+                let mut to = [IoSliceMut::new(&mut value)];
+                // Fails if there is nothing to take any more.
+                let _ = preadv2(&self.0, &mut to, NO_OFFSET, ReadWriteFlags::NOWAIT);
+            }
         }
     }
 
@@ -68,7 +90,11 @@ pub(crate) mod tests {
 
     /// An eventfd and a second descriptor of it to read with.
     pub(crate) fn eventfd() -> (EventFd, OwnedFd) {
-        let fd = new_eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        eventfd_with(EventfdFlags::empty())
+    }
+
+    pub(crate) fn eventfd_with(flags: EventfdFlags) -> (EventFd, OwnedFd) {
+        let fd = new_eventfd(0, flags | EventfdFlags::CLOEXEC).unwrap();
         let reader = fd.try_clone().unwrap();
         (EventFd::new(fd).unwrap(), reader)
     }
@@ -101,7 +127,7 @@ pub(crate) mod tests {
         let vector = Vector::default();
         vector.attach(fd);
         fcntl_setfl(&client, flags - OFlags::NONBLOCK).unwrap();
-        rustix::io::write(&client, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        write(&client, &(u64::MAX - 1).to_ne_bytes()).unwrap();
         let (done, raised) = channel();
         std::thread::spawn(move || {
             vector.raise();

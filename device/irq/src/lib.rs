@@ -13,18 +13,23 @@
 mod eventfd;
 #[cfg(all(loom, test))]
 mod model;
+mod release;
 mod sync;
 mod vector;
 
 pub use eventfd::EventFd;
 pub use vector::Vector;
 
+use std::io;
 use std::sync::Arc;
+
+use release::Release;
 
 /// All vectors of one card.
 #[derive(Debug)]
 pub struct Vectors {
-    vectors: Vec<Arc<Vector>>,
+    vectors: Arc<[Arc<Vector>]>,
+    _release: Release,
 }
 
 /// A range of vectors that does not lie within the card's.
@@ -40,11 +45,15 @@ impl std::fmt::Display for OutOfRange {
 impl std::error::Error for OutOfRange {}
 
 impl Vectors {
-    /// `count` vectors with nothing attached.
-    pub fn new(count: u16) -> Self {
-        Self {
-            vectors: (0..count).map(|_| Arc::default()).collect(),
-        }
+    /// `count` vectors with nothing attached. Fails if there is no thread to see to it that no
+    /// client holds up who raises them.
+    pub fn new(count: u16) -> io::Result<Self> {
+        let vectors: Arc<[_]> = (0..count).map(|_| Arc::default()).collect();
+        let release = Release::spawn(Arc::clone(&vectors))?;
+        Ok(Self {
+            vectors,
+            _release: release,
+        })
     }
 
     /// Number of vectors.
@@ -103,7 +112,7 @@ impl Vectors {
     /// to vector `n`. Bytes past the last vector read as zero.
     pub fn read_pending(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        for (index, vector) in (0u64..).zip(&self.vectors) {
+        for (index, vector) in (0u64..).zip(&*self.vectors) {
             let Some(at) = (index / 8).checked_sub(offset) else {
                 continue;
             };
@@ -128,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_range_is_attached_as_a_whole_or_not_at_all() {
-        let vectors = Vectors::new(3);
+        let vectors = Vectors::new(3).unwrap();
         let (fd, reader) = eventfd();
         let (other, _keep) = eventfd();
         assert_eq!(vectors.attach(2, vec![fd, other]), Err(OutOfRange));
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn consecutive_vectors_get_consecutive_fds() {
-        let vectors = Vectors::new(4);
+        let vectors = Vectors::new(4).unwrap();
         let (first, first_reader) = eventfd();
         let (second, second_reader) = eventfd();
         vectors.attach(1, vec![first, second]).unwrap();
@@ -155,7 +164,7 @@ mod tests {
 
     #[test]
     fn all_are_held_at_once() {
-        let vectors = Vectors::new(2);
+        let vectors = Vectors::new(2).unwrap();
         let (first, first_reader) = eventfd();
         let (second, second_reader) = eventfd();
         vectors.attach(0, vec![first, second]).unwrap();
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn ranges_are_overflow_safe() {
-        let vectors = Vectors::new(2);
+        let vectors = Vectors::new(2).unwrap();
         for (start, count) in [(0, 3), (2, 1), (3, 0), (u32::MAX, 1), (1, u32::MAX)] {
             assert_eq!(vectors.raise(start, count), Err(OutOfRange));
             assert_eq!(vectors.detach(start, count), Err(OutOfRange));
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn pending_bits_are_readable_at_any_offset_and_width() {
-        let vectors = Vectors::new(17);
+        let vectors = Vectors::new(17).unwrap();
         for v in [0, 9, 16] {
             vectors.raise(v, 1).unwrap();
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! One MSI-X vector.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::EventFd;
@@ -10,19 +10,23 @@ use crate::EventFd;
 ///
 /// The eventfd sits behind a mutex that is held while it is written. Uncontended this costs a
 /// small part of the write, and it gives the guarantee that matters: when [`Self::attach`] or
-/// [`Self::detach`] has returned, no thread writes the former eventfd any more.
+/// [`Self::detach`] has returned, no thread writes the former eventfd any more. A write that the
+/// client holds up is ended by [`Self::release`].
 ///
 /// Aligned so that vectors of different workers share no cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Vector {
     state: Mutex<State>,
+    /// The same eventfd, for who has to reach it while it is written. Locked for an instant, with
+    /// the lock of `state` or without.
+    written: Mutex<Option<Arc<EventFd>>>,
     raised: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    target: Option<EventFd>,
+    target: Option<Arc<EventFd>>,
     held: bool,
     pending: bool,
 }
@@ -49,7 +53,7 @@ impl Vector {
     /// Sends the interrupt to this eventfd from now on, and delivers one that was pending.
     pub fn attach(&self, fd: EventFd) {
         let mut state = self.lock();
-        state.target = Some(fd);
+        self.aim(&mut state, Some(Arc::new(fd)));
         state.flush();
     }
 
@@ -62,7 +66,19 @@ impl Vector {
 
     /// Takes the eventfd away.
     pub fn detach(&self) {
-        self.lock().target = None;
+        self.aim(&mut self.lock(), None);
+    }
+
+    /// Ends the write that somebody waits in, if it is one that a client holds up. Waits for nobody.
+    pub(crate) fn release(&self) {
+        // As a rule nobody is at it.
+        if self.state.try_lock().is_ok() {
+            return;
+        }
+        let written = self.written.lock();
+        if let Some(target) = &*written.unwrap_or_else(PoisonError::into_inner) {
+            target.make_room();
+        }
     }
 
     /// True if the interrupt was raised and could not be delivered yet.
@@ -80,6 +96,14 @@ impl Vector {
         self.raised.load(Ordering::Relaxed)
     }
 
+    fn aim(&self, state: &mut State, target: Option<Arc<EventFd>>) {
+        let written = self.written.lock();
+        written
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&target);
+        state.target = target;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is valid between any two statements that hold the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,8 +113,14 @@ impl Vector {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::eventfd::tests::{count, eventfd};
-    use std::sync::Arc;
+    use crate::eventfd::tests::{count, eventfd, eventfd_with};
+    use crate::Vectors;
+    use rustix::event::EventfdFlags;
+    use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
+    use rustix::io::write;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
 
     #[test]
     fn raised_without_a_target_waits_for_one_and_fires_once() {
@@ -178,5 +208,36 @@ mod tests {
         let seen: u64 = readers.iter().filter_map(count).sum();
         assert_eq!(seen, vector.raised());
         assert!(seen >= REPLACED as u64);
+    }
+
+    /// A client that filled the counter right after the look, and that is gone.
+    fn held_up(flags: EventfdFlags) {
+        let vectors = Vectors::new(1).unwrap();
+        let (fd, client) = eventfd_with(flags);
+        vectors.attach(0, vec![fd]).unwrap();
+        let flags = fcntl_getfl(&client).unwrap();
+        fcntl_setfl(&client, flags - OFlags::NONBLOCK).unwrap();
+        write(&client, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        drop(client);
+        let vector = Arc::clone(vectors.get(0).unwrap());
+        let (done, released) = channel();
+        thread::spawn(move || {
+            let state = vector.lock();
+            state.target.as_ref().unwrap().write();
+            drop(state);
+            vector.detach();
+            done.send(()).unwrap();
+        });
+        released.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    #[test]
+    fn a_write_that_a_client_holds_up_is_ended() {
+        held_up(EventfdFlags::empty());
+    }
+
+    #[test]
+    fn a_write_to_what_counts_like_a_semaphore_is_ended() {
+        held_up(EventfdFlags::SEMAPHORE);
     }
 }
