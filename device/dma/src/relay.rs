@@ -5,8 +5,9 @@
 //! One worker at a time has its [`Turn`], and in it one [`Turn::exchange`] after the other. Each is
 //! a list of accesses, which the message thread puts into messages ([`Relay::next`]) and ends when
 //! the client has answered ([`Relay::answered`]). Only the worker waits, and not without end: a
-//! client that answers nothing for [`PATIENCE`] has failed it. It holds no lock meanwhile that the
-//! message thread wants.
+//! client that owes answers and gives none for [`PATIENCE`] has failed it. It holds no lock meanwhile
+//! that the message thread wants. While bus mastering is off the client is asked for nothing, and
+//! owes nothing: that takes as long as the driver likes.
 //!
 //! What was asked cannot be taken back. When the card is reset, what is left of an exchange is given
 //! up ([`Relay::cancel`]), but a write that is on its way may still arrive: until it is answered,
@@ -89,6 +90,7 @@ pub struct Relay {
     turnstile: Mutex<()>,
     turn: Mutex<()>,
     mirrors: Mirrors,
+    patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -109,12 +111,16 @@ struct Exchange {
     left: VecDeque<Stretch>,
     unanswered: usize,
     failed: Option<Failure>,
-    /// When the client was last heard of.
+    /// When the client was last heard of, or began to owe an answer.
     heard: Instant,
 }
 
 impl Relay {
     pub(crate) fn new(mirrors: Mirrors) -> io::Result<Self> {
+        Self::with_patience(mirrors, PATIENCE)
+    }
+
+    fn with_patience(mirrors: Mirrors, patience: Duration) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             inner: Mutex::default(),
@@ -123,6 +129,7 @@ impl Relay {
             turnstile: Mutex::default(),
             turn: Mutex::default(),
             mirrors,
+            patience,
         })
     }
 
@@ -194,7 +201,8 @@ impl Relay {
             Way::Push => Permissions::Write,
         };
         let address = stretch.address;
-        if !reach.check_range(GuestAddress(address), len, access) {
+        // A client whose messages hold nothing cannot be asked at all.
+        if len == 0 || !reach.check_range(GuestAddress(address), len, access) {
             exchange.failed = Some(Failure::Refused(address));
             self.news.notify_all();
             return None;
@@ -203,6 +211,9 @@ impl Relay {
         stretch.len -= len;
         if stretch.len == 0 {
             exchange.left.pop_front();
+        }
+        if inner.window == 0 {
+            exchange.heard = Instant::now();
         }
         exchange.unanswered += 1;
         inner.window += len;
@@ -356,6 +367,7 @@ impl Turn<'_> {
         // Fails only if the counter is full, and then it is readable as it should be.
         let _ = rustix::io::write(&relay.event, &1u64.to_ne_bytes());
         loop {
+            let owes = inner.window > 0;
             let Some(exchange) = &mut inner.current else {
                 return Err(Failure::Closed);
             };
@@ -364,13 +376,72 @@ impl Turn<'_> {
                 inner.current = None;
                 return failed.map_or(Ok(()), Err);
             }
-            let waited = exchange.heard.elapsed();
-            let Some(rest) = PATIENCE.checked_sub(waited).filter(|rest| !rest.is_zero()) else {
+            // Also if what it owes is for an exchange before: it may be why nothing can be asked now.
+            let waited = match owes {
+                true => exchange.heard.elapsed(),
+                false => Duration::ZERO,
+            };
+            let rest = relay.patience.saturating_sub(waited);
+            if rest.is_zero() {
                 exchange.failed = Some(Failure::Silent);
                 continue;
-            };
+            }
             let woken = relay.news.wait_timeout(inner, rest);
             inner = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mapping;
+    use std::thread::{scope, sleep};
+
+    #[test]
+    fn a_client_that_was_asked_for_nothing_owes_no_answer() {
+        const PATIENCE: Duration = Duration::from_millis(300);
+        let space = AddressSpace::new();
+        space.set_bus_master(true);
+        assert!(space.set_relayed(true));
+        let mapping = Mapping {
+            address: 0,
+            size: 0x1000,
+            file: None,
+            offset: 0,
+            read: true,
+            write: true,
+        };
+        space.map(mapping).unwrap();
+        let map = space.mirrored().unwrap();
+        let relay = Relay::with_patience(Mirrors::default(), PATIENCE).unwrap();
+        relay.set_open(true);
+        let exchange = || {
+            let stretch = Stretch { address: 0, len: 8 };
+            relay.turn().exchange(&map, Way::Pull, [stretch])
+        };
+        scope(|s| {
+            space.set_bus_master(false);
+            let worker = s.spawn(exchange);
+            let end = Instant::now() + PATIENCE * 3;
+            while Instant::now() < end {
+                assert!(relay.next(&space, 8).is_none() && !worker.is_finished());
+                sleep(PATIENCE / 10);
+            }
+            space.set_bus_master(true);
+            let ask = relay.next(&space, 8).unwrap();
+            relay.answered(&ask, Ok(&[1; 8]));
+            assert_eq!(worker.join().unwrap(), Ok(()));
+
+            // One that was asked late does, from then on.
+            space.set_bus_master(false);
+            let worker = s.spawn(exchange);
+            sleep(PATIENCE * 2);
+            space.set_bus_master(true);
+            let asked = Instant::now();
+            relay.next(&space, 8).unwrap();
+            assert_eq!(worker.join().unwrap(), Err(Failure::Silent));
+            assert!(asked.elapsed() >= PATIENCE);
+        });
     }
 }

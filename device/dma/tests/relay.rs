@@ -173,6 +173,12 @@ fn a_refusal_ends_the_exchange() {
         let ask = next(&relay, &space);
         relay.answered(&ask, Ok(&[1; 7]));
         assert_eq!(worker.join().unwrap(), Err(Failure::Refused(BASE)));
+        // By what it takes in a message: nothing.
+        let worker = s.spawn(|| exchange(Way::Pull, vec![stretch(BASE, 8)]));
+        while !worker.is_finished() {
+            assert!(relay.next(&space, 0).is_none());
+        }
+        assert_eq!(worker.join().unwrap(), Err(Failure::Refused(BASE)));
         // By the map: what must not be written, and what is gone by now.
         let worker = s.spawn(|| exchange(Way::Push, vec![stretch(ROM + 8, 8)]));
         while !worker.is_finished() {

@@ -46,7 +46,7 @@ impl Asking {
             return Ok(true);
         };
         let most = negotiated.max_data.min(MAX_DATA) as usize;
-        while !self.requests.is_full() && most > 0 {
+        while !self.requests.is_full() {
             let Some(ask) = self.relay.next(&self.space, most) else {
                 break;
             };
