@@ -9,6 +9,7 @@
 //! What workers and the monitor find out by themselves is written down with the next change, or
 //! not at all: the next process finds it out again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -351,22 +352,28 @@ impl Card {
 
     /// Maps guest memory again.
     fn reach(&self, ledger: &mut Ledger, rows: Vec<Row>, held: &mut Held) {
-        for row in rows {
+        let refused = self.dma.map_all(rows.iter().map(|row| {
             let fd = row.file.and_then(|n| held.get(&Token::Memory(n)));
-            let mapping = Mapping {
+            Mapping {
                 address: row.address,
                 size: row.size,
                 file: fd.and_then(|fd| fd.try_clone().ok()).map(File::from),
                 offset: row.offset,
                 read: row.read,
                 write: row.write,
-            };
-            if let Err(e) = self.dma.map(mapping) {
-                warn!("guest memory of the last process: {e}");
-                ledger.maps.retain(|address, _| address != row.address);
-                continue;
             }
-            if let (Some(number), Some(file)) = (row.file, self.dma.all().file(row.address)) {
+        }));
+        if let Some((_, e)) = refused.first() {
+            let count = refused.len();
+            warn!("guest memory of the last process: {count} ranges are lost, one as {e}");
+        }
+        let refused: BTreeSet<u64> = refused.into_iter().map(|(address, _)| address).collect();
+        if !refused.is_empty() {
+            ledger.maps.retain(|address, _| !refused.contains(&address));
+        }
+        let map = self.dma.all();
+        for row in rows.iter().filter(|row| !refused.contains(&row.address)) {
+            if let (Some(number), Some(file)) = (row.file, map.file(row.address)) {
                 if ledger.files.iter().all(|(_, n)| *n != number) {
                     ledger.files.push((Arc::downgrade(file), number));
                 }

@@ -93,17 +93,29 @@ impl DmaMap {
         (addr <= range.last).then_some(range.as_ref())
     }
 
-    /// This map with one more range; `None` if it overlaps one that is there.
-    pub(crate) fn with(&self, range: Range) -> Option<Self> {
-        let at = self.ranges.partition_point(|r| r.first <= range.last);
-        if at > 0 && self.ranges[at - 1].last >= range.first {
-            return None;
+    /// This map with more ranges, and the first addresses of those that it does not have because
+    /// they overlap others. Copies the map once, however many they are.
+    pub(crate) fn with(&self, mut more: Vec<Range>) -> (Self, Vec<u64>) {
+        more.sort_by_key(|range| range.first);
+        let mut ranges: Vec<Arc<Range>> = Vec::with_capacity(self.ranges.len() + more.len());
+        let mut there = self.ranges.iter().peekable();
+        let mut overlapping = Vec::new();
+        for range in more {
+            while let Some(before) = there.next_if(|other| other.first <= range.first) {
+                ranges.push(Arc::clone(before));
+            }
+            if ranges
+                .last()
+                .is_some_and(|before| before.last >= range.first)
+                || there.peek().is_some_and(|after| after.first <= range.last)
+            {
+                overlapping.push(range.first);
+            } else {
+                ranges.push(Arc::new(range));
+            }
         }
-        let mut ranges = Vec::with_capacity(self.ranges.len() + 1);
-        ranges.extend_from_slice(&self.ranges[..at]);
-        ranges.push(Arc::new(range));
-        ranges.extend_from_slice(&self.ranges[at..]);
-        Some(Self::of(ranges))
+        ranges.extend(there.cloned());
+        (Self::of(ranges), overlapping)
     }
 
     /// This map without the ranges that have a byte in `first..=last`; `None` if there are none.

@@ -75,15 +75,38 @@ impl AddressSpace {
 
     /// Adds a range.
     pub fn map(&self, mapping: Mapping) -> Result<(), MapError> {
+        match self.map_all([mapping]).pop() {
+            Some((_, refused)) => Err(refused),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds ranges, and returns the addresses of those that cannot be, with the reason. For many
+    /// it is quick, where one after the other copies the map as often.
+    pub fn map_all(&self, mappings: impl IntoIterator<Item = Mapping>) -> Vec<(u64, MapError)> {
         self.change(|control| {
-            if control.map.len() >= MAX_MAPPINGS {
-                return Err(MapError::TooMany);
+            let (mut ranges, mut refused) = (Vec::new(), Vec::new());
+            for mapping in mappings {
+                let address = mapping.address;
+                let range = match control.map.len() + ranges.len() < MAX_MAPPINGS {
+                    true => Range::new(mapping, &mut control.files, &self.shared.mirrors),
+                    false => Err(MapError::TooMany),
+                };
+                match range {
+                    Ok(range) => ranges.push(range),
+                    Err(e) => refused.push((address, e)),
+                }
             }
-            let address = mapping.address;
-            let range = Range::new(mapping, &mut control.files, &self.shared.mirrors)?;
-            let map = control.map.with(range).ok_or(MapError::Overlap(address))?;
-            control.map = Arc::new(map);
-            Ok(())
+            if !ranges.is_empty() {
+                let (map, overlapping) = control.map.with(ranges);
+                control.map = Arc::new(map);
+                refused.extend(
+                    overlapping
+                        .into_iter()
+                        .map(|at| (at, MapError::Overlap(at))),
+                );
+            }
+            refused
         })
     }
 

@@ -191,13 +191,40 @@ fn a_snapshot_outlives_the_range() {
 #[test]
 fn the_number_of_ranges_is_bounded() {
     let space = space();
-    for i in 0..MAX_MAPPINGS as u64 {
-        space.map(without_file(i * P, P)).unwrap();
-    }
+    // One after the other they would take some ten seconds.
+    let all = (0..MAX_MAPPINGS as u64).map(|i| without_file(i * P, P));
+    let refused = space.map_all(all.chain([without_file(TOP, P)]));
+    assert!(matches!(refused[..], [(TOP, MapError::TooMany)]));
     let e = space.map(without_file(TOP, P)).unwrap_err();
     assert!(matches!(e, MapError::TooMany));
     space.unmap(0, P);
     space.map(without_file(TOP, P)).unwrap();
+}
+
+#[test]
+fn of_many_ranges_at_once_those_that_cannot_be_are_left_out() {
+    let space = space();
+    space.map(without_file(4 * P, 2 * P)).unwrap();
+    let refused = space.map_all([
+        without_file(8 * P, P),
+        without_file(5 * P, P),
+        without_file(P, 0),
+        without_file(3 * P, 2 * P),
+        without_file(6 * P, 3 * P),
+        without_file(TOP, P),
+        without_file(0, P),
+        without_file(8 * P, 2 * P),
+        without_file(3 * P, P),
+    ]);
+    let overlapping: Vec<u64> = refused
+        .iter()
+        .filter_map(|(address, e)| matches!(e, MapError::Overlap(_)).then_some(*address))
+        .collect();
+    assert!(matches!(refused[0], (P, MapError::Empty(P))));
+    assert_eq!(refused.len(), 1 + overlapping.len());
+    // Of those that overlap each other, the one that begins first is there.
+    assert_eq!(overlapping, [3 * P, 5 * P, 8 * P, 8 * P]);
+    assert_eq!(space.all().len(), 5);
 }
 
 /// Pages at both ends of the address space, so that steps meet each other and the edges.

@@ -14,6 +14,7 @@ use vnet_contract::regs::{self, queue_reg, stats_reg, Access};
 use vnet_dma::{MapError, Mapping};
 use vnet_irq::EventFd;
 use vnet_loopback::{Loopback, Null};
+use vnet_state::maps::{Maps, Row, ROWS};
 use vnet_state::records::{Reader, Writer};
 use vnet_state::{Held, Keeper, Memory, Token};
 
@@ -225,6 +226,37 @@ fn without_bus_mastering_queues_pause_and_go_on_with_it() {
     assert_eq!(b.used(1), 0);
     b.command(MEMORY_SPACE | BUS_MASTER);
     b.wait_used(1, 1);
+}
+
+#[test]
+fn as_many_ranges_as_there_can_be_are_taken_over() {
+    const SIZE: u64 = 0x1000;
+    let shelter = Shelter::new();
+    drop(shelter.card());
+    // All that a client can have mapped, written down at once.
+    let file = vnet_queue::mock::memfd(ROWS as u64 * SIZE);
+    shelter.holder.keep(Token::Memory(3), file.as_fd());
+    let (mut maps, _) = Maps::load(&shelter.memory);
+    for n in 0..ROWS as u64 {
+        let row = Row {
+            address: 2 * n * SIZE,
+            // One reaches into the next, which cannot come about.
+            size: if n == 70 { 3 * SIZE } else { SIZE },
+            offset: n * SIZE,
+            read: true,
+            write: true,
+            file: Some(3),
+        };
+        assert!(maps.insert(&row));
+    }
+    let card = shelter.card();
+    let map = card.address_space().all();
+    assert_eq!(map.len(), ROWS - 1);
+    assert!((0..ROWS as u64).all(|n| n == 71 || map.file(2 * n * SIZE).is_some()));
+    let (_, rows) = Maps::load(&shelter.memory);
+    assert_eq!(rows.len(), ROWS - 1);
+    assert!(rows.iter().all(|row| row.address != 2 * 71 * SIZE));
+    assert_eq!(shelter.tokens(), [Token::Memory(3)]);
 }
 
 #[test]
