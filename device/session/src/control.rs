@@ -19,10 +19,17 @@ struct Shared {
     /// looked.
     event: OwnedFd,
     stop: AtomicBool,
-    hang_up: AtomicBool,
+    /// Number of the client that is there, or was there last. None has the first one.
+    client: AtomicU64,
+    /// Number of the client to hang up on.
+    hang_up: AtomicU64,
     /// The client that is there: process id in the lower half, user id in the upper one. Zero: none.
     peer: AtomicU64,
 }
+
+/// A client, of those that one session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientId(u64);
 
 /// The process of a client, when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub struct Peer {
 pub(crate) enum Request {
     /// End everything.
     Stop,
-    /// End the session of the client that is there.
+    /// End the session of the client.
     HangUp,
 }
 
@@ -48,7 +55,8 @@ impl Control {
         Ok(Self(Arc::new(Shared {
             event,
             stop: AtomicBool::new(false),
-            hang_up: AtomicBool::new(false),
+            client: AtomicU64::new(1),
+            hang_up: AtomicU64::new(0),
             peer: AtomicU64::new(0),
         })))
     }
@@ -60,10 +68,16 @@ impl Control {
         self.notify();
     }
 
-    /// Hangs up on the client that is connected, if one is. The next one is served.
-    pub fn hang_up(&self) {
-        self.0.hang_up.store(true, Ordering::Release);
+    /// Hangs up on this client, if it is still connected. The next one is served.
+    pub fn hang_up(&self, client: ClientId) {
+        // Who is late does not undo what was asked for about one that came after.
+        self.0.hang_up.fetch_max(client.0, Ordering::AcqRel);
         self.notify();
+    }
+
+    /// The client that is connected, or was last.
+    pub fn client(&self) -> ClientId {
+        ClientId(self.0.client.load(Ordering::Acquire))
     }
 
     /// True once [`Self::stop`] was called.
@@ -71,7 +85,7 @@ impl Control {
         self.request() == Some(Request::Stop)
     }
 
-    /// The client that is connected.
+    /// The process of the client that is connected.
     pub fn peer(&self) -> Option<Peer> {
         let peer = self.0.peer.load(Ordering::Acquire);
         (peer != 0).then_some(Peer {
@@ -82,6 +96,7 @@ impl Control {
 
     /// A client has come.
     pub(crate) fn client_here(&self, socket: &OwnedFd) {
+        self.0.client.fetch_add(1, Ordering::AcqRel);
         if let Ok(peer) = socket_peercred(socket) {
             let (pid, uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
             let packed = u64::from(uid) << 32 | u64::from(pid as u32);
@@ -99,10 +114,8 @@ impl Control {
         if self.0.stop.load(Ordering::Acquire) {
             return Some(Request::Stop);
         }
-        self.0
-            .hang_up
-            .load(Ordering::Acquire)
-            .then_some(Request::HangUp)
+        let asked = self.0.hang_up.load(Ordering::Acquire);
+        (asked == self.client().0).then_some(Request::HangUp)
     }
 
     /// The event has ended a sleep. What was asked for is looked at after this; the event itself
@@ -111,10 +124,9 @@ impl Control {
         let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
     }
 
-    /// The client is gone: what was asked for about it is done.
+    /// The client is gone.
     pub(crate) fn client_gone(&self) {
         self.0.peer.store(0, Ordering::Release);
-        self.0.hang_up.store(false, Ordering::Release);
     }
 }
 

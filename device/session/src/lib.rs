@@ -25,7 +25,7 @@ mod lock;
 mod serve;
 mod socket;
 
-pub use control::{Control, Peer};
+pub use control::{ClientId, Control, Peer};
 pub use error::Error;
 pub use lifeline::Lifeline;
 pub use serve::{Session, SharedCard};

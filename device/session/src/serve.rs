@@ -17,7 +17,7 @@ use vnet_protocol::{Inbox, Layout, Negotiated, Protocol, Refusal};
 
 use crate::asking::Asking;
 use crate::connection::{Connection, Received};
-use crate::control::{Control, Request};
+use crate::control::{ClientId, Control, Request};
 use crate::device::Device;
 use crate::error::Error;
 use crate::layout;
@@ -57,12 +57,12 @@ enum End {
 
 impl Session {
     /// Prepares to serve. `on_fatal` is called, from the thread that [`Self::run`] is called on,
-    /// when a client shows that it can never work; the client stays connected until it is told
-    /// otherwise.
+    /// when this client shows that it can never work; it stays connected until it is told otherwise
+    /// ([`Control::hang_up`]).
     pub fn new(
         socket: &Socket,
         card: SharedCard,
-        on_fatal: impl FnMut(Error) + Send + 'static,
+        on_fatal: impl FnMut(ClientId, Error) + Send + 'static,
     ) -> Result<Self, Error> {
         let listener = socket.listener().map_err(Error::Accept)?;
         Self::with(Some(listener), card, on_fatal)
@@ -71,7 +71,7 @@ impl Session {
     /// The same for clients that somebody else accepts; see [`Self::serve_kept`].
     pub fn without_listener(
         card: SharedCard,
-        on_fatal: impl FnMut(Error) + Send + 'static,
+        on_fatal: impl FnMut(ClientId, Error) + Send + 'static,
     ) -> Result<Self, Error> {
         Self::with(None, card, on_fatal)
     }
@@ -79,18 +79,21 @@ impl Session {
     fn with(
         listener: Option<OwnedFd>,
         card: SharedCard,
-        on_fatal: impl FnMut(Error) + Send + 'static,
+        mut on_fatal: impl FnMut(ClientId, Error) + Send + 'static,
     ) -> Result<Self, Error> {
         let vectors = card
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .vectors()
             .count();
+        let control = Control::new().map_err(Error::Control)?;
+        let clients = control.clone();
+        let on_fatal = Box::new(move |e| on_fatal(clients.client(), e));
         Ok(Self {
             listener,
-            device: Device::new(card, Box::new(on_fatal)),
+            device: Device::new(card, on_fatal),
             layout: layout::layout(vectors),
-            control: Control::new().map_err(Error::Control)?,
+            control,
             limit: Limit::new(Instant::now()),
         })
     }
@@ -117,7 +120,7 @@ impl Session {
                     self.control.client_gone();
                     self.report(&end);
                 }
-                Ok(None) => self.control.client_gone(),
+                Ok(None) => {}
                 Err(e) if is_transient(e) => {
                     warn!("accepting a client: {e}");
                     sleep(OUT_OF_RESOURCES);
@@ -131,6 +134,7 @@ impl Session {
     /// Serves a client that outlives the process, which another process may have served before,
     /// until it is gone. If the session is told to stop, the client stays for the next process.
     pub fn serve_kept(&mut self, socket: OwnedFd, lifeline: &Lifeline) {
+        self.control.client_here(&socket);
         let client = Connection::new(socket, Some(lifeline));
         let end = match client.recover(&self.control) {
             Ok(Some(negotiated)) => {

@@ -14,7 +14,7 @@ use vnet_capture::Capture;
 use vnet_card::{Card, Config, Operator, Options, Sanitizer};
 use vnet_faults::{Faults, Faulty};
 use vnet_record::Recorded;
-use vnet_session::{Control, Session, SharedCard, Socket};
+use vnet_session::{ClientId, Control, Session, SharedCard, Socket};
 use vnet_shape::Shaped;
 
 use crate::args::Args;
@@ -85,9 +85,9 @@ impl Served {
         let card = Arc::new(Mutex::new(card));
         let socket = systemd::socket(&args.socket, Socket::bind)?;
         let fatal = events.clone();
-        let session = Session::new(&socket, Arc::clone(&card), move |error| {
+        let session = Session::new(&socket, Arc::clone(&card), move |client, error| {
             let error = error.into();
-            report(&fatal, Event::Useless { id, error });
+            report(&fatal, Event::Useless { id, client, error });
         })?;
         let control = session.control();
         let thread = serve(id, session, Arc::clone(&card), events)?;
@@ -145,9 +145,9 @@ impl Served {
         file.or(self.late_faults.as_ref())
     }
 
-    /// Hangs up on the client that is connected, if one is. The next one is served.
-    pub(crate) fn hang_up(&self) {
-        self.control.hang_up();
+    /// Hangs up on this client, if it is still connected. The next one is served.
+    pub(crate) fn hang_up(&self, client: ClientId) {
+        self.control.hang_up(client);
     }
 
     /// Takes note that nobody serves the card any more.

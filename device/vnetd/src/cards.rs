@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 use tracing::{error, info_span};
+use vnet_session::ClientId;
 
 use crate::args::Args;
 use crate::card::{Id, Served};
@@ -201,11 +202,11 @@ impl Cards {
         }
     }
 
-    /// The client of this card cannot work: hangs up on it.
-    pub(crate) fn useless(&mut self, id: Id, why: &Error) {
+    /// This client of this card cannot work: hangs up on it.
+    pub(crate) fn useless(&mut self, id: Id, client: ClientId, why: &Error) {
         if let Some(card) = self.cards.iter().find(|card| card.id == id) {
             error!("card {}: {why}", card.name);
-            card.hang_up();
+            card.hang_up(client);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vnet_session::SharedCard;
+use vnet_session::{ClientId, SharedCard};
 
 use crate::card::Id;
 use crate::error::Error;
@@ -25,8 +25,12 @@ pub(crate) enum Event {
     Failed(Error),
     /// Nobody serves this card any more.
     Ended { id: Id, error: Error },
-    /// The client of this card cannot work.
-    Useless { id: Id, error: Error },
+    /// This client of this card cannot work.
+    Useless {
+        id: Id,
+        client: ClientId,
+        error: Error,
+    },
     /// A card is at rest.
     AtRest,
 }

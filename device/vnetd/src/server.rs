@@ -99,11 +99,13 @@ fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Re
         };
         match event {
             Ok(Event::Signal) => return Ok(()),
-            Ok(Event::Ended { id, error } | Event::Useless { id, error }) if needed == Some(id) => {
+            Ok(Event::Ended { id, error } | Event::Useless { id, error, .. })
+                if needed == Some(id) =>
+            {
                 return Err(error);
             }
             Ok(Event::Ended { id, error }) => lock(cards).ended(id, &error),
-            Ok(Event::Useless { id, error }) => lock(cards).useless(id, &error),
+            Ok(Event::Useless { id, client, error }) => lock(cards).useless(id, client, &error),
             Ok(Event::Failed(error)) => return Err(error),
             Ok(Event::HandOver | Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
 
     let lifeline = Lifeline::new(&memory, keeper, &mut held).map_err(Error::Holder)?;
     let fatal = sender.clone();
-    let session = Session::without_listener(Arc::clone(&card), move |e| {
+    let session = Session::without_listener(Arc::clone(&card), move |_, e| {
         report(&fatal, Event::Failed(e.into()));
     })?;
     let control = session.control();

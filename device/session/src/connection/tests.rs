@@ -81,8 +81,9 @@ fn descriptors_beyond_the_limit_are_known_to_be_lost() {
 fn an_event_without_a_request_does_not_keep_the_thread_awake() {
     let (mut client, connection) = pair();
     let control = Control::new().unwrap();
-    control.hang_up();
-    control.client_gone();
+    let former = control.client();
+    control.client_here(&client.try_clone().unwrap().into());
+    control.hang_up(former);
     connection.wait_for_data(&control, None).unwrap();
     assert_eq!(control.request(), None);
     let asleep = std::thread::scope(|s| {

@@ -24,7 +24,7 @@ fn with_session(test: impl FnOnce(&Path, &Control)) {
         service: Options::default(),
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();
-    let on_fatal = |e| panic!("{e}");
+    let on_fatal = |_, e| panic!("{e}");
     let mut session = Session::new(&socket, Arc::new(Mutex::new(card)), on_fatal).unwrap();
     let control = session.control();
     let thread = thread::spawn(move || session.run());
@@ -82,20 +82,49 @@ fn a_client_that_cannot_be_followed_is_told_and_harms_nobody_else() {
 #[test]
 fn a_client_is_hung_up_on_and_the_next_one_served() {
     with_session(|path, control| {
-        let mut idle = connect(path);
-        // Answered: it is the one that is served.
-        idle.write_all(&[0; 16][..4]).unwrap();
-        idle.write_all(&[16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-            .unwrap();
-        idle.read_exact(&mut [0; 16]).unwrap();
-        control.hang_up();
+        let idle = served(path);
+        control.hang_up(control.client());
         hung_up(idle);
         use_card(path);
         // With nobody there, it does not wait for the next one.
-        control.hang_up();
+        control.hang_up(control.client());
         thread::sleep(Duration::from_millis(20));
         use_card(path);
     });
+}
+
+#[test]
+fn whoever_comes_after_a_client_that_is_to_be_hung_up_on_stays() {
+    with_session(|path, control| {
+        drop(served(path));
+        let gone = control.client();
+        let mut next = served(path);
+        assert_ne!(control.client(), gone);
+        control.hang_up(gone);
+        for _ in 0..20 {
+            thread::sleep(Duration::from_millis(1));
+            ask(&mut next);
+        }
+        control.hang_up(control.client());
+        control.hang_up(gone);
+        hung_up(next);
+        use_card(path);
+    });
+}
+
+/// A client that has been answered, so that it is the one that is served.
+fn served(path: &Path) -> UnixStream {
+    let mut client = connect(path);
+    ask(&mut client);
+    client
+}
+
+/// Sends a message that has an answer, if only that it is refused.
+fn ask(client: &mut UnixStream) {
+    client
+        .write_all(&[0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .unwrap();
+    client.read_exact(&mut [0; 16]).unwrap();
 }
 
 #[test]
