@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The card as its bus sees it.
 
+use std::ops::RangeInclusive;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
@@ -298,18 +299,21 @@ impl Card {
         }
         let row = row(&mapping, None);
         self.dma.map(mapping)?;
+        if let Some(sanitizer) = self.sanitizer() {
+            sanitizer.mapped(row.address..=row.address + (row.size - 1));
+        }
         self.note_mapped(row)
     }
 
     /// Removes every range that touches this stretch. When this returns, nothing uses them.
     pub fn unmap(&mut self, address: u64, size: u64) {
+        let last = address.saturating_add(size.saturating_sub(1));
+        if size != 0 {
+            self.note_taken(address..=last);
+        }
         if self.dma.unmap(address, size) != 0 {
-            if let Some(sanitizer) = self.sanitizer() {
-                sanitizer.unmapped(address, size);
-            }
             self.quiesce();
         }
-        let last = address.saturating_add(size.saturating_sub(1));
         self.note_unmapped(|first, length| {
             size == 0 || first > last || first.saturating_add(length - 1) < address
         });
@@ -317,9 +321,19 @@ impl Card {
 
     /// Removes every range. When this returns, nothing uses them.
     pub fn unmap_all(&mut self) {
+        self.note_taken(0..=u64::MAX);
         self.dma.clear();
         self.quiesce();
         self.note_unmapped(|_, _| false);
+    }
+
+    /// Memory is about to be taken from the card: who misses it then has to know already.
+    fn note_taken(&self, stretch: RangeInclusive<u64>) {
+        if let Some(sanitizer) = self.sanitizer() {
+            let map = self.dma.all();
+            map.within_reach(stretch)
+                .for_each(|range| sanitizer.unmapped(range));
+        }
     }
 
     /// Resets the function, as FLR and a reset of the bus do: queues, registers and config space.
@@ -342,6 +356,7 @@ impl Card {
         if let Some(watch) = &mut self.watch {
             watch.end_session();
         }
+        self.save();
     }
 
     /// Resets queues and registers, but not config space: what `CTRL_RESET` does.

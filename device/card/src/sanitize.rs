@@ -26,8 +26,8 @@ pub(crate) struct Watch {
     pub(crate) sanitizer: Arc<Sanitizer>,
     stop: SyncSender<()>,
     thread: Option<JoinHandle<()>>,
-    /// Findings before the client that is there now.
-    before: u64,
+    /// Findings before the client that is there now, those of other processes included.
+    pub(crate) before: u64,
 }
 
 impl Watch {
@@ -51,10 +51,10 @@ impl Watch {
 
     /// The client is gone.
     pub(crate) fn end_session(&mut self) {
-        self.sanitizer.forget_memory();
         log(&self.sanitizer);
+        self.sanitizer.end_session();
         let total = self.sanitizer.findings().total();
-        let new = total - std::mem::replace(&mut self.before, total);
+        let new = total.saturating_sub(std::mem::replace(&mut self.before, total));
         if new != 0 {
             warn!("sanitizer: the driver of this session broke rules {new} times");
         }

@@ -45,6 +45,7 @@ mod tag {
     pub(super) const QUEUE: u16 = 7;
     pub(super) const QUEUE_STATE: u16 = 8;
     pub(super) const MISSED: u16 = 9;
+    pub(super) const FINDINGS: u16 = 10;
 }
 
 /// Bytes of config space that software can write in.
@@ -285,6 +286,9 @@ impl Card {
             }
         }
         self.missed.save(to.record(tag::MISSED));
+        if let Some(watch) = &self.watch {
+            to.record(tag::FINDINGS).u64(watch.before);
+        }
         to.finish()
     }
 
@@ -302,6 +306,11 @@ impl Card {
 
     /// Takes over the registers.
     fn load(&mut self, saved: &[u8]) -> Result<(), Error> {
+        if let Some(watch) = &mut self.watch {
+            // An older version does not say which of them are of the client that is there. None is
+            // laid to it then.
+            watch.before = watch.sanitizer.findings().total();
+        }
         for (tag, mut from) in Reader::new(saved).ok_or(Error::Foreign)? {
             match tag {
                 tag::CARD => self.load_card(&mut from)?,
@@ -329,6 +338,11 @@ impl Card {
                     *latches = std::array::from_fn(|_| from.u32());
                 }
                 tag::MISSED => self.missed = Missed::load(&mut from),
+                tag::FINDINGS => {
+                    if let Some(watch) = &mut self.watch {
+                        watch.before = from.u64();
+                    }
+                }
                 _ => debug!(tag, "a record that is not known"),
             }
         }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::iter::FusedIterator;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use vm_memory::bitmap::BS;
@@ -36,6 +37,16 @@ impl DmaMap {
     /// The file that holds the memory at this address, if the card can reach it.
     pub fn file(&self, addr: u64) -> Option<&Arc<File>> {
         self.find(addr)?.file()
+    }
+
+    /// The ranges that the card can reach and that have a byte in this stretch, each whole.
+    pub fn within_reach(
+        &self,
+        stretch: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {
+        let touched = self.touched(*stretch.start(), *stretch.end());
+        let shared = self.ranges[touched].iter().filter(|r| r.file().is_some());
+        shared.map(|r| r.first..=r.last)
     }
 
     /// True if there are ranges that are not shared.
@@ -120,15 +131,21 @@ impl DmaMap {
 
     /// This map without the ranges that have a byte in `first..=last`; `None` if there are none.
     pub(crate) fn without(&self, first: u64, last: u64) -> Option<Self> {
-        let from = self.ranges.partition_point(|r| r.last < first);
-        let to = self.ranges.partition_point(|r| r.first <= last);
-        if from >= to {
+        let gone = self.touched(first, last);
+        if gone.is_empty() {
             return None;
         }
-        let mut ranges = Vec::with_capacity(self.ranges.len() - (to - from));
-        ranges.extend_from_slice(&self.ranges[..from]);
-        ranges.extend_from_slice(&self.ranges[to..]);
+        let mut ranges = Vec::with_capacity(self.ranges.len() - gone.len());
+        ranges.extend_from_slice(&self.ranges[..gone.start]);
+        ranges.extend_from_slice(&self.ranges[gone.end..]);
         Some(Self::of(ranges))
+    }
+
+    /// Where the ranges are that have a byte in `first..=last`.
+    fn touched(&self, first: u64, last: u64) -> std::ops::Range<usize> {
+        let from = self.ranges.partition_point(|r| r.last < first);
+        let to = self.ranges.partition_point(|r| r.first <= last);
+        from..to.max(from)
     }
 
     fn of(ranges: Vec<Arc<Range>>) -> Self {

@@ -163,6 +163,24 @@ fn unmap_at_the_top_of_the_address_space() {
 }
 
 #[test]
+fn what_is_within_reach_of_a_stretch() {
+    let space = space();
+    let file = memfd(2 * P);
+    space.map(with_file(2 * P, 2 * P, &file, 0)).unwrap();
+    space.map(without_file(5 * P, P)).unwrap();
+    space.map(with_file(TOP, P, &file, 0)).unwrap();
+    let map = space.all();
+    let found = |stretch| map.within_reach(stretch).collect::<Vec<_>>();
+    let (low, high) = (2 * P..=4 * P - 1, TOP..=u64::MAX);
+    assert_eq!(found(0..=u64::MAX), [low.clone(), high.clone()]);
+    assert_eq!(found(4 * P - 1..=4 * P), [low]);
+    assert_eq!(found(u64::MAX..=u64::MAX), [high]);
+    for nothing in [0..=2 * P - 1, 4 * P..=TOP - 1] {
+        assert_eq!(found(nothing), []);
+    }
+}
+
+#[test]
 fn bus_mastering_hides_the_memory_and_gives_it_back() {
     let space = AddressSpace::new();
     space.map(with_file(0, P, &memfd(P), 0)).unwrap();

@@ -28,6 +28,7 @@ mod refusal;
 mod rules;
 mod sanitizer;
 mod shadow;
+mod taken;
 mod waits;
 
 pub use finding::Finding;

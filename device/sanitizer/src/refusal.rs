@@ -36,6 +36,15 @@ impl Sanitizer {
             true => Rule::DmaUnmapped,
             false => Rule::DmaUnreachable,
         };
+        self.missed(rule, queue, head, address);
+    }
+
+    /// Reports memory that the card could reach when it got it, and cannot now.
+    pub(crate) fn lost(&self, queue: u16, head: u16, address: u64) {
+        self.missed(Rule::DmaUnmapped, queue, Some(head), address);
+    }
+
+    fn missed(&self, rule: Rule, queue: u16, head: Option<u16>, address: u64) {
         let due = "memory that is mapped for as long as the card may use it";
         let finding = Finding::new(rule, format!("bus address {address:#x}"), due);
         self.report(Finding {

@@ -99,9 +99,9 @@ rules! {
     BufferChanged = "buffer-changed", Error,
         "A buffer was changed while the card owned it.";
     DmaUnreachable = "dma-unreachable", Error,
-        "A ring or a buffer lies in memory that the card was never given, or not for this.";
+        "A ring or a buffer lies in memory that the card was not given, or not for this.";
     DmaUnmapped = "dma-unmapped", Error,
-        "A ring or a buffer lies in memory that was taken from the card while it owned it.";
+        "A ring or a buffer lies in memory that was taken from the card and not given back.";
     HeaderFlags = "header-flags", Error,
         "The per-packet header uses flags or types that are not defined or were not accepted.";
     HeaderChecksum = "header-checksum", Error,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What is found, and what the watchers of the queues have in common.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use vnet_state::Board;
 
 use crate::buffers::Buffers;
 use crate::life::Life;
+use crate::taken::Taken;
 use crate::{Finding, Listener, Rule};
 
-/// Findings of a rule that are kept; more are counted only.
+/// Findings of a rule that are kept of a session; more are counted only.
 pub const KEPT: usize = 4;
-
-/// Ranges of memory that were taken from the card and are remembered.
-const UNMAPPED: usize = 256;
 
 /// What one rule's findings are.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
     /// How many there were.
     pub total: u64,
-    /// The first of them, [`KEPT`] at most.
+    /// The first of the session that broke the rule last, [`KEPT`] at most.
     pub first: Vec<Finding>,
+    /// That session is over, or was of another process.
+    over: bool,
 }
 
 /// All findings so far, by rule.
@@ -58,6 +58,9 @@ impl Findings {
         };
         let count = &mut self.counts[index].1;
         count.total += 1;
+        if std::mem::take(&mut count.over) {
+            count.first.clear();
+        }
         let kept = count.first.len() < KEPT;
         if kept {
             count.first.push(finding.clone());
@@ -101,7 +104,7 @@ pub struct Sanitizer {
     /// Signs of life: whatever the guest does.
     signs: AtomicU64,
     life: Mutex<Life>,
-    unmapped: Mutex<VecDeque<(u64, u64)>>,
+    taken: Mutex<Taken>,
     buffers: Mutex<Buffers>,
     /// By pair: whoever polls it has gone to sleep, as far as the receive queue tells.
     asleep: [AtomicBool; MAX_QUEUE_PAIRS as usize],
@@ -118,7 +121,7 @@ impl Sanitizer {
             listener: Mutex::default(),
             signs: AtomicU64::new(0),
             life: Mutex::new(Life::new(now)),
-            unmapped: Mutex::default(),
+            taken: Mutex::default(),
             buffers: Mutex::default(),
             asleep: [const { AtomicBool::new(true) }; MAX_QUEUE_PAIRS as usize],
         }
@@ -131,10 +134,12 @@ impl Sanitizer {
         for (line, total) in board.lines() {
             // A newer version may have rules of its own, which are left to it.
             if let Some(first) = Finding::from_line(&line) {
-                let first = vec![first];
-                findings
-                    .counts
-                    .push((first[0].rule, Count { total, first }));
+                let count = Count {
+                    total,
+                    first: vec![first],
+                    over: true,
+                };
+                findings.counts.push((count.first[0].rule, count));
             }
         }
         // What was left out has no place any more.
@@ -179,7 +184,7 @@ impl Sanitizer {
         lock(&self.findings).clone()
     }
 
-    /// Findings that nobody was shown yet. There are at most [`KEPT`] for each rule ever.
+    /// Findings that nobody was shown yet. Of a session there are at most [`KEPT`] for each rule.
     pub fn take_news(&self) -> Vec<Finding> {
         std::mem::take(&mut *lock(&self.news))
     }
@@ -210,27 +215,28 @@ impl Sanitizer {
         self.patience
     }
 
-    /// The range was taken from the card.
-    pub fn unmapped(&self, address: u64, size: u64) {
-        let Some(beyond_first) = size.checked_sub(1) else {
-            return;
-        };
-        let mut ranges = lock(&self.unmapped);
-        if ranges.len() == UNMAPPED {
-            ranges.pop_front();
+    /// A range that the card could reach is being taken from it.
+    pub fn unmapped(&self, range: RangeInclusive<u64>) {
+        lock(&self.taken).add(range);
+    }
+
+    /// A range was given to the card.
+    pub fn mapped(&self, range: RangeInclusive<u64>) {
+        lock(&self.taken).give_back(range);
+    }
+
+    /// The client is gone, and with it the driver. The mistakes of the next one are told like those
+    /// of the first; and what was taken from the card was not that one's.
+    pub fn end_session(&self) {
+        lock(&self.taken).clear();
+        for (_, count) in &mut lock(&self.findings).counts {
+            count.over = true;
         }
-        ranges.push_back((address, address.saturating_add(beyond_first)));
     }
 
-    /// What was taken from the card was that of another client.
-    pub fn forget_memory(&self) {
-        lock(&self.unmapped).clear();
-    }
-
-    /// True if memory at `address` was taken from the card at some time.
+    /// True if memory at `address` was taken from the card, and not given back.
     pub(crate) fn was_unmapped(&self, address: u64) -> bool {
-        let ranges = lock(&self.unmapped);
-        ranges.iter().any(|&(a, b)| (a..=b).contains(&address))
+        lock(&self.taken).contains(address)
     }
 
     pub(crate) fn set_asleep(&self, queue: u16, asleep: bool) {
@@ -323,15 +329,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_unmapped_is_remembered() {
+    fn each_session_is_told_of_its_own() {
         let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
-        sanitizer.unmapped(0x1000, 0x1000);
-        sanitizer.unmapped(u64::MAX, 2);
-        sanitizer.unmapped(5, 0);
-        let known = [0x1000, 0x1fff, u64::MAX];
-        assert!(known.iter().all(|&a| sanitizer.was_unmapped(a)));
-        assert!(![5, 0xfff, 0x2000]
-            .iter()
-            .any(|&a| sanitizer.was_unmapped(a)));
+        let finding = |queue| Finding::new(Rule::ChainLoop, "this", "that").queue(queue);
+        let first = || sanitizer.findings().counts[0].1.first.clone();
+        (0..2 * KEPT).for_each(|_| sanitizer.report(finding(1)));
+        sanitizer.end_session();
+        // Until then there are no others to show.
+        assert_eq!(first(), vec![finding(1); KEPT]);
+        assert_eq!(sanitizer.take_news().len(), KEPT);
+        (0..2 * KEPT).for_each(|_| sanitizer.report(finding(3)));
+        assert_eq!(first(), vec![finding(3); KEPT]);
+        assert_eq!(sanitizer.take_news(), vec![finding(3); KEPT]);
+        assert_eq!(sanitizer.findings().total(), 4 * KEPT as u64);
+    }
+
+    #[test]
+    fn what_one_client_took_says_nothing_of_the_next() {
+        let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
+        sanitizer.unmapped(0x1000..=0x1fff);
+        assert!(sanitizer.was_unmapped(0x1000));
+        sanitizer.end_session();
+        assert!(!sanitizer.was_unmapped(0x1000));
     }
 }

@@ -16,7 +16,7 @@ use vnet_queue::{Fault, Observer, Position, RingConfig};
 use crate::chain::Chain;
 use crate::header::{self, START};
 use crate::owned::{Ledger, Owned};
-use crate::waits::{Look, Waits};
+use crate::waits::{self, Look, Waits};
 use crate::{Finding, Rule, Sanitizer};
 
 /// Bytes of a frame to transmit, behind its header, that must not change: no more than the headers
@@ -332,8 +332,7 @@ impl Shadow {
             }
         }
         for (head, address) in gone {
-            self.sanitizer
-                .out_of_reach(self.ring.queue, Some(head), address);
+            self.sanitizer.lost(self.ring.queue, head, address);
         }
     }
 
@@ -486,13 +485,14 @@ impl Observer for Shadow {
             | Error::Vector
             | Error::ConfigWhileRunning => return,
         };
-        let head = head.filter(|_| rule != Rule::AvailIndex);
-        self.report(
-            head,
-            rule,
-            fault.to_string(),
-            "a chain as section 7 of the data sheet has it",
-        );
+        let (head, due) = match rule {
+            Rule::AvailIndex => {
+                let last = at.next_avail.wrapping_add(self.size);
+                (None, format!("{last} at most"))
+            }
+            _ => (head, "a chain as section 7 of the data sheet has it".into()),
+        };
+        self.report(head, rule, fault.to_string(), due);
     }
 
     fn doorbell(&mut self, mem: &DmaMap, at: Position, value: u32) {
@@ -548,7 +548,11 @@ impl Observer for Shadow {
                 "avail index {avail}, used index {}, used_event {event}",
                 at.next_used
             );
-            let due = format!("something within {:?}", self.sanitizer.patience());
+            let due = format!(
+                "{} within {:?}",
+                waits::due(rule),
+                self.sanitizer.patience()
+            );
             self.report(None, rule, seen, due);
         }
     }

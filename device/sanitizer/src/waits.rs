@@ -144,6 +144,8 @@ impl Waits {
             self.due = Some(event);
             self.idle_interrupts = self.idle_interrupts.saturating_add(1);
         }
+        // Of a transmit queue nothing would follow: there are no more of them than frames were sent, and
+        // the driver may take back each by an interrupt of its own.
         let many = u32::from(self.idle_interrupts) * 4 > (u32::from(self.mask) + 1) * 3;
         many && self.kind == Kind::Rx && self.first(Rule::InterruptStorm)
     }
@@ -221,5 +223,16 @@ impl Waits {
             Kind::Rx => Rule::RearmMissing,
             Kind::Tx => Rule::TxUnreclaimed,
         }
+    }
+}
+
+/// What the driver did not do, if this is the rule that it broke.
+pub(crate) fn due(rule: Rule) -> &'static str {
+    match rule {
+        Rule::DoorbellMissing => "a doorbell",
+        Rule::VectorMasked => "a vector that takes the interrupt",
+        Rule::UsedIgnored => "a look at the used entries",
+        Rule::RearmRace => "another look at the used entries",
+        _ => "a look at the used entries, or an interrupt asked for them",
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rig::{Rig, PATIENCE, SIZE};
+use crate::rig::{Rig, PATIENCE, RX, SIZE, TX};
 
 const LONG: Duration = Duration::from_secs(9);
 
@@ -17,7 +17,8 @@ fn a_frame_that_changes_while_the_card_has_it() {
     rig.backend.takes = 1;
     rig.serve_tx(true);
     assert_eq!(rig.tx.used_idx(), 1);
-    assert_eq!(rig.rules(), ["buffer-changed"]);
+    let seen = "another header or start of the frame";
+    rig.expect("buffer-changed", TX, Some(3), seen);
 }
 
 #[test]
@@ -39,7 +40,7 @@ fn a_descriptor_that_is_written_too_late() {
     rig.tx.chain(3, &[(Rig::tx_buffer(3), 100)], false);
     rig.backend.takes = 1;
     rig.serve_tx(true);
-    assert_eq!(rig.rules(), ["chain-changed"]);
+    rig.expect("chain-changed", TX, Some(3), "other descriptors");
 }
 
 #[test]
@@ -51,21 +52,23 @@ fn two_chains_with_one_descriptor() {
     rig.tx.chain(4, &[(at, 60)], false);
     rig.tx.offer(4);
     rig.serve_tx(false);
-    assert_eq!(rig.rules(), ["chain-reused"]);
+    let seen = "descriptor 4, which the chain at 3 takes";
+    rig.expect("chain-reused", TX, Some(4), seen);
 }
 
 /// A frame that is sent from a buffer which the card may write a received one to.
 #[test]
 fn a_buffer_on_both_queues() {
     let mut rig = Rig::new(0);
-    rig.post(0);
+    rig.post(6);
     rig.pass(Duration::from_millis(200), true);
-    let at = Rig::rx_buffer(0);
-    rig.mem.write(at + 100, &[0; 72]);
-    rig.tx.chain(0, &[(at + 100, 72)], false);
-    rig.tx.offer(0);
+    let at = Rig::rx_buffer(6) + 100;
+    rig.mem.write(at, &[0; 72]);
+    rig.tx.chain(7, &[(at, 72)], false);
+    rig.tx.offer(7);
     rig.serve_tx(false);
-    assert_eq!(rig.rules(), ["buffer-overlap"]);
+    let seen = format!("{at:#x}, which is also of the buffer at descriptor 6 of queue {RX}");
+    rig.expect("buffer-overlap", TX, Some(7), &seen);
 }
 
 /// A doorbell for what is not there; one that is late is none.
@@ -82,7 +85,8 @@ fn doorbells_are_judged_by_their_value() {
     }
     assert_eq!(rig.rules(), [""; 0]);
     rig.doorbell_tx(0x19);
-    assert_eq!(rig.rules(), ["doorbell-early"]);
+    let seen = "avail index 24, next entry of the card 24";
+    rig.expect("doorbell-early", TX, None, seen);
 }
 
 /// After so many entries the same value may be of another lap.
@@ -113,13 +117,14 @@ fn a_doorbell_that_never_comes() {
     assert_eq!(rig.rules(), [""; 0]);
     rig.pass(PATIENCE, true);
     rig.pass(LONG, true);
-    assert_eq!(rig.rules(), ["doorbell-missing"]);
+    let seen = "avail index 1, used index 0, used_event 0";
+    rig.expect("doorbell-missing", TX, None, seen);
     assert_eq!(rig.sanitizer.findings().total(), 1, "told once");
 }
 
 #[test]
 fn received_frames_that_nobody_takes() {
-    for index in [0, 0xffe0] {
+    for index in [0, 0xffe0u16] {
         let mut rig = Rig::new(index);
         for head in 0..SIZE {
             rig.post(head);
@@ -127,7 +132,9 @@ fn received_frames_that_nobody_takes() {
         rig.backend.has = 48;
         rig.serve_rx(false);
         rig.pass(PATIENCE * 2, true);
-        assert_eq!(rig.rules(), ["used-ignored"]);
+        let (avail, used) = (index.wrapping_add(SIZE), index.wrapping_add(48));
+        let seen = format!("avail index {avail}, used index {used}, used_event {index}");
+        rig.expect("used-ignored", RX, None, &seen);
         // It woke up, and took them; then it sleeps again.
         while let Some((head, _)) = rig.rx.take_used() {
             rig.post(head as u16);
@@ -155,7 +162,8 @@ fn sent_frames_that_nobody_takes_back() {
     assert_eq!(rig.rules(), [""; 0], "it may be polling");
     rig.rx.set_used_event(0);
     rig.pass(PATIENCE * 2, true);
-    assert_eq!(rig.rules(), ["used-ignored"]);
+    let seen = "avail index 3, used index 3, used_event 0";
+    rig.expect("used-ignored", TX, None, seen);
 }
 
 #[test]
@@ -174,5 +182,6 @@ fn a_race_that_is_lost() {
     rig.serve_rx(false);
     assert!(rig.rx.rearm());
     rig.pass(PATIENCE * 2, true);
-    assert_eq!(rig.rules(), ["rearm-race"]);
+    let seen = "avail index 64, used index 51, used_event 1";
+    rig.expect("rearm-race", RX, None, seen);
 }

@@ -13,6 +13,9 @@ use vnet_sanitizer::{Ring, Sanitizer, Shadow};
 
 pub(crate) const SIZE: u16 = 64;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// The queues: not the first of their kind.
+pub(crate) const RX: u16 = 4;
+pub(crate) const TX: u16 = 5;
 const RX_RING: u64 = 0x1_0000;
 const TX_RING: u64 = 0x2_0000;
 const BUFFERS: u64 = 0x10_0000;
@@ -61,7 +64,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Both queues of pair 0 run, from `index` on, with an interrupt asked for the first entry.
+    /// Both queues of a pair run, from `index` on, with an interrupt asked for the first entry.
     pub(crate) fn new(index: u16) -> Self {
         let mem = Memory::new(&[
             (RX_RING, 0x1_0000),
@@ -84,9 +87,9 @@ impl Rig {
             Box::new(Shadow::new(Arc::clone(&sanitizer), ring))
         };
         let mut rx_queue = Rx::start(&rx.config, &mem.device()).unwrap();
-        rx_queue.observe(shadow(0, rx.config));
+        rx_queue.observe(shadow(RX, rx.config));
         let mut tx_queue = Tx::start(&tx.config, &mem.device()).unwrap();
-        tx_queue.observe(shadow(1, tx.config));
+        tx_queue.observe(shadow(TX, tx.config));
         Self {
             mem,
             rx,
@@ -183,5 +186,17 @@ impl Rig {
     pub(crate) fn rules(&self) -> Vec<&'static str> {
         let findings = self.sanitizer.findings();
         findings.by_rule().map(|(rule, _)| rule.id()).collect()
+    }
+
+    /// Insists that one rule was broken and no other, that it was on this queue, first with this
+    /// descriptor, and that this was seen.
+    #[track_caller]
+    pub(crate) fn expect(&self, rule: &str, queue: u16, descriptor: Option<u16>, seen: &str) {
+        assert_eq!(self.rules(), [rule]);
+        let findings = self.sanitizer.findings();
+        let (_, count) = findings.by_rule().next().unwrap();
+        let first = &count.first[0];
+        assert_eq!((first.queue, first.descriptor), (Some(queue), descriptor));
+        assert_eq!(first.seen, seen);
     }
 }
