@@ -32,7 +32,7 @@ impl Tables {
 
 /// Which tables are free. The card may be done with chains in any order, so this is a set; the lowest
 /// is taken first, which keeps few tables busy, and those in the caches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pool {
     free: u64,
     tables: Tables,

@@ -7,7 +7,7 @@ use crate::split::{Draft, Split};
 use crate::{BadSize, Buffer, Memory, Slot, Violation};
 
 /// A receive ring over ring memory `M`, with its slots in `S`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ring<M, S> {
     split: Split<M, S>,
     /// The used entry that [`Ring::peek`] took, as it was checked then: head and length. Its buffer

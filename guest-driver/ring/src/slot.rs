@@ -25,7 +25,7 @@ impl Buffer for (u64, u32) {
 
 /// Private state of one descriptor: as many as the ring and its tables have descriptors, in memory that
 /// the card cannot reach. `B` is a [`Buffer`], `T` what the driver wants back with a whole chain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Slot<B, T> {
     /// The buffer, while the descriptor is part of a chain.
     pub(crate) buffer: Option<B>,

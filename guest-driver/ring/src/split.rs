@@ -20,7 +20,7 @@ use crate::{BadSize, Buffer, Memory, Slot, Violation};
 /// partition the slots of the ring. A chain under construction is the first part of the free list, so
 /// that giving it up changes no link. The slots of the tables come behind those of the ring, and each
 /// table is either free or that of one chain whose head says so.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Split<M, S> {
     memory: M,
     slots: S,

@@ -10,7 +10,7 @@ use crate::{BadSize, Buffer, Memory, Slot, Violation};
 pub const MAX_DIRECT: u16 = 4;
 
 /// A transmit ring over ring memory `M`, with its slots in `S`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ring<M, S>(Split<M, S>);
 
 impl<M, S, B, T> Ring<M, S>

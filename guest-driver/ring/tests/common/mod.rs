@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Ring memory on the heap, with a card's side that may write whatever it likes.
 #![allow(dead_code, reason = "each test binary uses a part")]
+use std::ops::Deref;
 use std::sync::atomic::{fence, AtomicU16, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -25,9 +26,9 @@ pub(crate) struct Shared {
     tables: Vec<Vec<[AtomicU64; 2]>>,
 }
 
-/// The driver's view.
+/// The driver's view. A clone is of the same memory, or, if this is in a box, a copy.
 #[derive(Clone, Debug)]
-pub(crate) struct HeapRing(pub(crate) Arc<Shared>);
+pub(crate) struct HeapRing<P = Arc<Shared>>(pub(crate) P);
 
 impl HeapRing {
     pub(crate) fn new(size: u16) -> Self {
@@ -35,19 +36,7 @@ impl HeapRing {
     }
 
     pub(crate) fn with_tables(size: u16, layout: Tables) -> Self {
-        let table = |_| (0..layout.entries).map(|_| Default::default()).collect();
-        let n = usize::from(size);
-        Self(Arc::new(Shared {
-            desc: (0..n).map(|_| Default::default()).collect(),
-            avail: (0..n).map(|_| AtomicU16::new(0)).collect(),
-            avail_index: AtomicU16::new(0),
-            used_event: AtomicU16::new(0),
-            used: (0..n).map(|_| AtomicU64::new(0)).collect(),
-            used_index: AtomicU16::new(0),
-            avail_event: AtomicU16::new(0),
-            layout,
-            tables: (0..layout.count).map(table).collect(),
-        }))
+        Self(Arc::new(Shared::new(size, layout)))
     }
 }
 
@@ -55,7 +44,7 @@ pub(crate) fn slots<B, T>(size: u16) -> Vec<Slot<B, T>> {
     (0..size).map(|_| Slot::new()).collect()
 }
 
-impl Memory for HeapRing {
+impl<P: Deref<Target = Shared>> Memory for HeapRing<P> {
     fn size(&self) -> u16 {
         self.0.desc.len() as u16
     }
@@ -147,6 +136,44 @@ fn walk(table: &[[AtomicU64; 2]], mut index: u16) -> Vec<Desc> {
         }
         assert!(list.len() <= table.len(), "chain loops");
         index = desc.next;
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(size: u16, layout: Tables) -> Self {
+        let table = |_| (0..layout.entries).map(|_| Default::default()).collect();
+        let n = usize::from(size);
+        Self {
+            desc: (0..n).map(|_| Default::default()).collect(),
+            avail: (0..n).map(|_| AtomicU16::new(0)).collect(),
+            avail_index: AtomicU16::new(0),
+            used_event: AtomicU16::new(0),
+            used: (0..n).map(|_| AtomicU64::new(0)).collect(),
+            used_index: AtomicU16::new(0),
+            avail_event: AtomicU16::new(0),
+            layout,
+            tables: (0..layout.count).map(table).collect(),
+        }
+    }
+}
+
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        let half = |h: &AtomicU16| AtomicU16::new(h.load(Ordering::Relaxed));
+        let word = |w: &AtomicU64| AtomicU64::new(w.load(Ordering::Relaxed));
+        let table =
+            |t: &Vec<[AtomicU64; 2]>| t.iter().map(|d| [word(&d[0]), word(&d[1])]).collect();
+        Self {
+            desc: table(&self.desc),
+            avail: self.avail.iter().map(half).collect(),
+            avail_index: half(&self.avail_index),
+            used_event: half(&self.used_event),
+            used: self.used.iter().map(word).collect(),
+            used_index: half(&self.used_index),
+            avail_event: half(&self.avail_event),
+            layout: self.layout,
+            tables: self.tables.iter().map(table).collect(),
+        }
     }
 }
 
