@@ -4,28 +4,41 @@
 use vnet_contract::hdr::NetHdr;
 use vnet_contract::queue::Error;
 use vnet_queue::mock::{packet, Driver, Memory};
-use vnet_queue::{Budget, Fault, Tx};
+use vnet_queue::{Budget, Fault, Rx, Tx, Waits};
 
-use crate::backend::{driver, frame, memory, Backend, BUFFERS};
+use crate::backend::{driver, everything, frame, memory, Backend, BUFFERS};
 
 const SIZE: u16 = 64;
+/// Bytes of a frame, and with its header.
+const FRAME: usize = 60;
+const PACKET: u32 = 72;
 
-/// Memory in which every descriptor is a chain with the same frame.
-fn rings() -> Memory {
+/// Memory in which every descriptor is a chain with the same frame, or with room for one.
+fn rings(room: bool) -> Memory {
     let mem = memory();
-    let packet = packet(NetHdr::default(), &frame(60, 0));
-    mem.write(BUFFERS, &packet);
+    mem.write(BUFFERS, &packet(NetHdr::default(), &frame(FRAME, 0)));
     let driver = driver(&mem, SIZE, 0);
     for head in 0..SIZE {
-        driver.chain(head, &[(BUFFERS, packet.len() as u32)], false);
+        driver.chain(head, &[(BUFFERS, PACKET)], room);
     }
     mem
 }
 
-/// Starts within two rings of zero; in a long run, all that there are.
-fn starts() -> impl Iterator<Item = u16> {
+/// Starts within two rings of zero, each with all sizes that a batch can have; in a long run, the
+/// other starts with some.
+fn batches() -> impl Iterator<Item = (u16, u16)> {
     let all = std::env::var_os("VNET_LONG").is_some();
-    (0..=u16::MAX).filter(move |start| all || start.wrapping_add(2 * SIZE) < 4 * SIZE)
+    (0..=u16::MAX)
+        .flat_map(|at| (1..=SIZE).map(move |count| (at, count)))
+        .filter(move |&(at, count)| {
+            let near = at.wrapping_add(2 * SIZE) < 4 * SIZE;
+            near || all && [1, 2, 3, SIZE / 2, SIZE - 1, SIZE].contains(&count)
+        })
+}
+
+/// Descriptors in an order that is not that of the ring.
+fn heads(from: u16, count: u16) -> impl Iterator<Item = u16> {
+    (0..count).map(move |n| from.wrapping_add(7 * n) % SIZE)
 }
 
 fn start(mem: &Memory, at: u16) -> (Driver, Tx) {
@@ -35,37 +48,67 @@ fn start(mem: &Memory, at: u16) -> (Driver, Tx) {
 }
 
 #[test]
-fn batches_of_every_size_from_every_start() {
-    let mem = rings();
+fn batches_of_every_size_are_sent_from_every_start() {
+    let mem = rings(false);
     let device = mem.device();
-    for at in starts() {
+    for (at, count) in batches() {
         let (mut driver, mut tx) = start(&mem, at);
+        heads(at, count).for_each(|head| {
+            driver.offer(head);
+        });
+        let mut backend = Backend::default();
+        let outcome = tx.run(&device, &mut backend, Budget::default());
+        assert_eq!((outcome.frames, outcome.fault), (count.into(), None));
+        assert_eq!(backend.sent.len(), usize::from(count));
+        for head in heads(at, count) {
+            assert_eq!(driver.take_used(), Some((head.into(), 0)));
+        }
+        assert_eq!(driver.take_used(), None);
+        let index = at.wrapping_add(count);
+        assert_eq!(tx.indices(), (index, index));
+        // The next chain has to ring, and no other.
+        assert_eq!(tx.rearm(&device), Ok(false));
+        assert_eq!(driver.avail_event(), index);
+    }
+}
+
+/// A part of a full ring is filled, and then the rest of it.
+#[test]
+fn batches_of_every_size_are_received_from_every_start() {
+    let mem = rings(true);
+    let device = mem.device();
+    for (at, count) in batches() {
+        let mut driver = driver(&mem, SIZE, 0).start_at(at);
+        let mut rx = Rx::start(&driver.config, &device).unwrap();
+        heads(at, SIZE).for_each(|head| {
+            driver.offer(head);
+        });
+        let mut order = heads(at, SIZE);
         let mut index = at;
-        for count in [1, 2, 3, SIZE - 1, SIZE, SIZE / 2] {
-            let heads = || (0..count).map(|n| index.wrapping_add(7 * n) % SIZE);
-            heads().for_each(|head| {
-                driver.offer(head);
-            });
-            let mut backend = Backend::default();
-            let outcome = tx.run(&device, &mut backend, Budget::default());
+        for count in [count, SIZE - count] {
+            let frames = (0..count).map(|_| frame(FRAME, 0));
+            let mut backend = Backend::with_frames(frames);
+            let outcome = rx.run(&device, &mut backend, &everything(), Budget::default());
             assert_eq!((outcome.frames, outcome.fault), (count.into(), None));
-            assert_eq!(backend.sent.len(), usize::from(count));
-            for head in heads() {
-                assert_eq!(driver.take_used(), Some((head.into(), 0)));
+            for head in order.by_ref().take(count.into()) {
+                assert_eq!(driver.take_used(), Some((head.into(), PACKET)));
             }
             assert_eq!(driver.take_used(), None);
             index = index.wrapping_add(count);
-            assert_eq!(tx.indices(), (index, index));
-            // The next chain has to ring, and no other.
-            assert_eq!(tx.rearm(&device), Ok(false));
-            assert_eq!(driver.avail_event(), index);
+            assert_eq!(rx.indices(), (index, index));
         }
+        // Nothing is left: what is posted next has to ring, and no other.
+        let mut more = Backend::with_frames([frame(FRAME, 0)]);
+        let outcome = rx.run(&device, &mut more, &everything(), Budget::default());
+        assert_eq!((outcome.frames, outcome.waits), (0, Waits::Driver));
+        assert_eq!(rx.rearm(&device), Ok(false));
+        assert_eq!(driver.avail_event(), index);
     }
 }
 
 #[test]
 fn an_avail_index_is_good_up_to_a_ring_ahead_and_no_further() {
-    let mem = rings();
+    let mem = rings(false);
     let device = mem.device();
     for at in [
         0,
@@ -101,7 +144,7 @@ fn an_avail_index_is_good_up_to_a_ring_ahead_and_no_further() {
 #[test]
 fn of_all_events_those_that_were_passed_interrupt() {
     const COUNT: u16 = 3;
-    let mem = rings();
+    let mem = rings(false);
     let device = mem.device();
     for at in [0, 1, 0x7ffe, 0xfffd, 0xfffe, 0xffff] {
         for event in 0..=u16::MAX {
