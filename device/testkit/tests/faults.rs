@@ -14,7 +14,10 @@ use vnet_contract::{queue, regs};
 use vnet_testkit::{Error, Nic, Options, Server, LIMIT, QUIET};
 
 fn server(file: &Path) -> Server {
-    let args = ["--faults", file.to_str().unwrap(), "--log", "info"];
+    let file = file.to_str().unwrap();
+    // Without an address of its own each card has another one, and so other frames.
+    let mac = "02:00:5e:00:53:01";
+    let args = ["--faults", file, "--log", "info", "--mac", mac];
     Server::start_with("loopback", &args).unwrap()
 }
 
@@ -166,4 +169,67 @@ fn memory_that_is_not_shared_makes_no_difference() {
     round_trip(&mut nic, 0, 4);
     let log = server.end().unwrap();
     assert!(!log.contains(": 0 of "), "{log}");
+}
+
+/// What a driver that always does the same comes to see: registers, frames, and how often the server
+/// says that it did what.
+#[derive(Debug, PartialEq)]
+struct Course {
+    registers: Vec<u32>,
+    frames: Vec<Vec<u8>>,
+    report: Vec<String>,
+}
+
+fn course(plan: &str) -> Course {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("faults");
+    fs::write(&file, "").unwrap();
+    let mut server = server(&file);
+    let mut nic = server.nic_with(options()).unwrap();
+    // From here on all events are the driver's.
+    reload(&mut server, &file, plan);
+    let read = |_| nic.card.reg(regs::MTU).unwrap();
+    let registers = (0..100).map(read).collect();
+    let mut frames = Vec::new();
+    for seed in 0..300 {
+        let frame = own(&nic, 60 + seed as usize, seed);
+        nic.send(0, &frame).unwrap();
+        // None, one or two come; how soon makes no difference.
+        while let Some(back) = nic.receive(0, Duration::from_millis(1)).unwrap() {
+            frames.push(back.frame);
+        }
+    }
+    while let Some(back) = nic.receive(0, QUIET).unwrap() {
+        frames.push(back.frame);
+    }
+    let log = server.end().unwrap();
+    let report = log.lines().filter_map(|line| line.split_once("fault in "));
+    Course {
+        registers,
+        frames,
+        report: report.map(|(_, what)| what.to_owned()).collect(),
+    }
+}
+
+#[test]
+fn a_plan_with_a_seed_takes_the_same_course_again() {
+    let plan = "seed=7
+        register-flip   rate=1/3
+        frame-lost      rate=1/9  queue=tx0
+        frame-truncated rate=1/8  queue=tx
+        frame-corrupt   rate=1/4  queue=rx0
+        frame-corrupt   rate=1/5  queue=rx
+        frame-duplicated rate=1/7 queue=rx count=20
+        frame-reordered rate=2/11 queue=rx
+        frame-lost      every=40  queue=rx";
+    let first = course(plan);
+    assert_eq!(first.report.len(), 8);
+    for fault in &first.report {
+        assert!(!fault.contains(": 0 of "), "{fault}");
+    }
+    assert_eq!(first, course(plan));
+    let other = course(&plan.replace("seed=7", "seed=8"));
+    assert_ne!(first.registers, other.registers);
+    assert_ne!(first.frames, other.frames);
+    assert_ne!(first.report, other.report);
 }
