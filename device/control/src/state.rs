@@ -289,7 +289,7 @@ pub struct RuleBroken {
     pub rule: String,
     /// How often.
     pub total: u64,
-    /// The first cases.
+    /// The first cases of the session that broke it last.
     pub first: Vec<String>,
 }
 

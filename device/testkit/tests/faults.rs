@@ -233,3 +233,21 @@ fn a_plan_with_a_seed_takes_the_same_course_again() {
     assert_ne!(first.frames, other.frames);
     assert_ne!(first.report, other.report);
 }
+
+/// As docs/faults.md says.
+#[test]
+fn the_next_process_begins_the_plan_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("faults");
+    fs::write(&file, "register-ones at=5 count=1").unwrap();
+    let args = ["--survive", "--faults", file.to_str().unwrap()];
+    let server = Server::start_with("null", &args).unwrap();
+    let mut card = server.card().unwrap();
+    for _ in 0..3 {
+        let read = [(); 7].map(|()| card.reg(regs::ID).unwrap());
+        let mut due = [regs::ID_VALUE; 7];
+        due[4] = u32::MAX;
+        assert_eq!(read, due);
+        server.kill_worker().unwrap();
+    }
+}
