@@ -14,6 +14,7 @@ kills=${VNET_KILLS:-${kills:-20}}
 seed=${VNET_SEED:-$RANDOM}
 RANDOM=$seed
 
+FILES=("$ROOT/usr/bin/perl" "$ROOT/usr/lib/x86_64-linux-gnu/libcrypt.so.1" "$REPO/scripts/tests/survive/numbered.pl")
 boot NET=tap:name=vnettest MEM=1G SMP=2 QUEUES=2 VNETD_ARGS="--survive" VNETD_LOG=info
 holder=${VNETD_PIDS[0]}
 # The interface is the server's own: it would go with the last descriptor.
@@ -75,6 +76,15 @@ head -c 40000000 /dev/urandom >"$GUEST_DIR/sent"
 child "$box" nc -ll -p 7000 -e cat "$GUEST_DIR/sent" 2>/dev/null
 child "$box" nc -ll -p 7001 -e sha256sum 2>/dev/null
 
+# numbered send|receive ADDRESS PORT: datagrams with numbers, in the background; see there.
+numbered() {
+  LC_ALL=C host_program /usr/bin/perl "$REPO/scripts/tests/survive/numbered.pl" "$@" "$GUEST_DIR/stop" \
+    >"$GUEST_DIR/numbers.$1" 2>&1
+}
+IN_GUEST+='
+numbered() { LC_ALL=C LD_LIBRARY_PATH=/root /root/perl /root/numbered.pl "$@" /tmp/stop >/tmp/numbers.$1 2>&1; }
+'
+
 # Frames that the TAP gave or dropped, and that it took, and what the guest and the card have counted, when no frame is on
 # its way: "given taken received sent card_received card_sent rx_drops tx_drops".
 frames() {
@@ -116,6 +126,8 @@ guest_check "an address" "
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
   gateway=$host pings"
 counted=$(frames)
+numbered receive $host 7002
+numbers=$!
 guest_check "traffic in both directions" "
   cat /sys/class/net/vnet0/carrier_changes >/tmp/carrier
   head -c 20000000 /dev/urandom >/tmp/up
@@ -131,7 +143,10 @@ guest_check "traffic in both directions" "
   while [ ! -e /tmp/stop ]; do
     ping -i 0.02 -c 100 -W 10 $host
   done >/tmp/pings 2>&1 &
+  { numbered receive 10.99.0.2 7003 && echo 0 || echo 1; } >/tmp/numbers.done &
+  numbered send $host 7002 &
   sleep 1"
+numbered send 10.99.0.2 7003
 check "a worker that is killed is replaced" kill_workers 2
 before=$(holdings)
 check "so are $((kills - 2)) more, at moments of seed $seed" kill_workers $((kills - 2))
@@ -142,6 +157,12 @@ guest_check "all that was transferred arrived as it was sent" '
   wait_for() { within 60 test -s "$1"; sort "$1" | uniq -c; refused grep -v "^0$" "$1"; }
   wait_for /tmp/down.done
   wait_for /tmp/up.done' 150
+touch "$GUEST_DIR/stop"
+wait "$numbers"
+status=$?
+check "none of the guest's frames was sent twice: $(cat "$GUEST_DIR/numbers.receive")" test $status = 0
+numbers=$(guest "$IN_GUEST"'within 20 test -s /tmp/numbers.done; cat /tmp/numbers.receive')
+guest_check "none was received twice: $numbers" '[ "$(cat /tmp/numbers.done)" = 0 ]'
 guest_check "no ping came back twice, and few were lost" "
   within 20 sh -c '! pidof ping >/dev/null'
   grep transmitted /tmp/pings | tail -n 3

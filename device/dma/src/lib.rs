@@ -19,6 +19,7 @@
 //! off raises SIGBUS, which ends the process, whatever card it serves. A memfd that allows seals is
 //! sealed against that when it is mapped, as QEMU's `memory-backend-memfd` does by itself; a memfd
 //! without seals and the files of `memory-backend-file` and `memory-backend-shm` cannot be sealed.
+//! Nor is there anything to be done about a page that the file system cannot provide, as it is full.
 //! A guest has no part in this: its memory is the virtual machine's file, not the guest's.
 
 #![forbid(unsafe_code)]
