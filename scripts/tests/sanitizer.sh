@@ -62,4 +62,15 @@ guest_start
 # What the stack sends by itself when an interface comes up is enough.
 guest_check "it loads" 'insmod /vnet.ko && ip link set vnet0 up && sleep 10'
 named tx-unreclaimed
+
+mistaken ring/src/split.rs \
+  'self.free_head = self.slot(draft.last).next;' ''
+check "a driver that posts each receive buffer with the descriptor of the one before" is_built
+VNETD_ARGS=()
+guest_start
+# Nothing is sent, so that the same mistake in transmitting does not come to light as well.
+guest_check "it loads" '
+  sysctl -w net.ipv6.conf.default.disable_ipv6=1
+  insmod /vnet.ko && ip link set vnet0 up && sleep 1'
+named chain-reused
 exit $((CHECKS_FAILED > 0))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::event::{eventfd, EventfdFlags};
@@ -14,9 +14,10 @@ use vnet_contract::regs::{self, queue_reg, stats_reg, Access};
 use vnet_dma::{MapError, Mapping};
 use vnet_irq::EventFd;
 use vnet_loopback::{Loopback, Null};
+use vnet_sanitizer::{Finding, Rule, Sanitizer};
 use vnet_state::maps::{Maps, Row, ROWS};
 use vnet_state::records::{Reader, Writer};
-use vnet_state::{Held, Keeper, Memory, Token};
+use vnet_state::{Board, Held, Keeper, Memory, Token};
 
 use super::bench::{new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
 use crate::{Card, Config, Error, Options, Survival};
@@ -431,6 +432,42 @@ fn an_older_and_a_newer_version_hand_over() {
     assert!(shelter.memory.commit(&saved));
     let mut card = new_card(Box::new(Null::new()));
     assert!(matches!(shelter.survive(&mut card), Err(Error::Foreign)));
+}
+
+/// What was found is of the client that is there, as far as the state tells.
+#[test]
+fn a_session_goes_on_with_its_own_findings() {
+    let board = Board::create().unwrap();
+    let watched = |shelter: &Shelter| {
+        let sanitizer = Arc::new(Sanitizer::new(Duration::from_secs(1), Instant::now()));
+        let board = board.as_fd().try_clone_to_owned().unwrap();
+        sanitizer.outlive(Board::open(board).unwrap());
+        let card = new_card(Box::new(Null::new()));
+        let mut card = card.sanitized(sanitizer).unwrap();
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let find = |card: &Card| {
+        let finding = Finding::new(Rule::ChainLoop, "this", "that");
+        card.sanitizer().unwrap().report(finding);
+    };
+    let before = |card: &Card| card.watch.as_ref().unwrap().before;
+
+    let shelter = Shelter::new();
+    find(&watched(&shelter));
+    let mut card = watched(&shelter);
+    assert_eq!(before(&card), 0);
+    find(&card);
+    card.disconnect();
+    drop(card);
+    let card = watched(&shelter);
+    assert_eq!(before(&card), 2);
+    find(&card);
+    drop(card);
+    // A version that does not say where the session began: its findings are laid to nobody.
+    let older = Shelter::new();
+    drop(older.card());
+    assert_eq!(before(&watched(&older)), 3);
 }
 
 proptest! {
