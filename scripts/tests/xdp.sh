@@ -20,14 +20,23 @@ host() {
 }
 ip() { host /usr/bin/ip "$@"; }
 
-# from_host ANSWERS [OPTION]...: of ten pings to the guest so many are answered, with the data that was sent.
-from_host() {
-  local answers=$1 output
-  shift
-  output=$(host /usr/bin/ping -n -i 0.05 -W 1 -c 10 "$@" 10.99.0.2)
+# ten_pings ADDRESS ANSWERS [OPTION]...: of ten pings so many are answered, with the data that was sent. Each waits for
+# its own answer: a program that sends ten waits for the last ones no longer than two round trips.
+ten_pings() {
+  local address=$1 answers=$2 output
+  shift 2
+  output=$(
+    for _ in {1..10}; do
+      host /usr/bin/ping -n -c 1 -W $((answers > 0 ? 5 : 1)) "$@" "$address" &
+      sleep 0.05
+    done
+    wait
+  )
   printf '%s\n' "$output"
-  [[ $output = *" $answers received"* && $output != *wrong* ]]
+  [ "$(grep -c ' 1 received' <<<"$output")" = "$answers" ] && [[ $output != *wrong* ]]
 }
+# from_host ANSWERS [OPTION]...: of ten pings to the guest.
+from_host() { ten_pings 10.99.0.2 "$@"; }
 
 # For the guest: programs by name, or "off", as the driver's own, and counters of all queues.
 # shellcheck disable=SC2016 # expanded there
@@ -121,12 +130,7 @@ second_side() {
   far "$box" ip link set vnetw mtu 9000 up
 }
 if second_side 2>"$GUEST_DIR/side"; then
-  across() {
-    local output
-    output=$(host /usr/bin/ping -n -i 0.05 -W 1 -c 10 "$@" 10.99.0.3)
-    printf '%s\n' "$output"
-    [[ $output = *" 10 received"* && $output != *wrong* ]]
-  }
+  across() { ten_pings 10.99.0.3 10 "$@"; }
   guest_check "redirect between the cards" "$xdp"'
     ip link set vnet0 promisc on; ip link set vnet1 mtu 9000 promisc on
     cat /sys/class/net/vnet[01]/ifindex
