@@ -150,14 +150,35 @@ impl Inbox {
         self.position
     }
 
-    /// Forgets what has come and was not looked at, because it will come again. True if there was
-    /// something.
-    pub fn forget(&mut self) -> bool {
-        let some = self.start < self.end;
+    /// Bytes that have come and were not looked at: once [`Self::next`] has returned `None`, the
+    /// start of a message.
+    pub fn unread(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// True if there is the start of a message behind which there was no space.
+    pub fn is_cut(&self) -> bool {
+        self.unread() > 0 && self.end == self.buffer.len()
+    }
+
+    /// Forgets what has come and was not looked at, because it will come again.
+    pub fn forget(&mut self) {
         (self.start, self.end) = (0, 0);
         self.fds.clear();
         self.lost = None;
-        some
+    }
+
+    /// The message that is read over, and how much of it is still to come.
+    pub fn skipping(&self) -> Option<(Header, usize)> {
+        self.skipping
+    }
+
+    /// Begins in the middle of a message that another inbox has read over so far.
+    pub fn resume(header: Header, left: usize) -> Self {
+        Self {
+            skipping: Some((header, left)),
+            ..Self::default()
+        }
     }
 
     fn advance(&mut self, count: usize) {

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::thread::sleep;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{epoll, poll, PollFd, PollFlags, Timespec};
 use rustix::io::{retry_on_intr, Errno};
 use rustix::net::{
     recvmsg, send, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
@@ -17,56 +17,94 @@ use vnet_dma::Relay;
 use vnet_protocol::{Header, Inbox, Negotiated, MAX_FDS};
 
 use crate::control::Control;
-use crate::lifeline::Lifeline;
+use crate::lifeline::{Lifeline, Recovered};
 
-/// How often a message is looked at of which the end has not come.
-const PART: Duration = Duration::from_micros(200);
+/// How long the rest of a message may take that stays in the socket until then. It may be waiting
+/// for room there. QEMU has given up on a request by then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to a client. No call waits, but those that are told what may end the wait; the
 /// descriptor may be in blocking mode all the same.
 pub(crate) struct Connection<'a> {
     socket: OwnedFd,
     lifeline: Option<&'a Lifeline>,
+    /// Tells when something comes behind what was looked at; see [`Self::wait_for_more`].
+    arrivals: OnceLock<OwnedFd>,
+    #[cfg(test)]
+    pub(crate) reads: std::sync::atomic::AtomicUsize,
 }
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// Something.
-    Data,
+    Data {
+        /// There may be more.
+        more: bool,
+    },
     /// Nothing yet.
     Nothing,
     /// The end.
     End,
 }
 
+/// What a sleep has ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The client has sent something or is gone, or `control` asks for something.
+    Event,
+    /// The client is to be asked for something.
+    Asks,
+    /// The rest of a message does not come.
+    Late,
+}
+
 impl<'a> Connection<'a> {
     /// A client at the other end of a stream socket, in a session that may outlive the process.
     pub(crate) fn new(socket: OwnedFd, lifeline: Option<&'a Lifeline>) -> Self {
-        Self { socket, lifeline }
+        Self {
+            socket,
+            lifeline,
+            arrivals: OnceLock::new(),
+            #[cfg(test)]
+            reads: Default::default(),
+        }
     }
 
-    /// What was agreed on with the client in another process, for which all is done that was left
-    /// to do. `Ok(None)`: the client is lost.
-    pub(crate) fn recover(&self, control: &Control) -> Result<Option<Option<Negotiated>>, Errno> {
+    /// Where another process stopped, once all is done that was left to do. `Ok(None)`: the client
+    /// is lost.
+    pub(crate) fn recover(&self, control: &Control) -> Result<Option<Recovered>, Errno> {
         let Some(lifeline) = self.lifeline else {
-            return Ok(Some(None));
+            return Ok(Some(Recovered::default()));
         };
-        let negotiated = lifeline.recover(&self.socket)?;
+        let recovered = lifeline.recover(&self.socket)?;
         match self.push(lifeline, control)? {
-            true => Ok(negotiated),
+            true => Ok(recovered),
             false => Ok(None),
         }
     }
 
     /// Reads what there is, as far as there is space for it. If the session may outlive the process,
-    /// it stays in the socket until it was handled.
+    /// it stays in the socket until it was handled, and is looked at once.
     pub(crate) fn receive(&self, inbox: &mut Inbox) -> Result<Received, Errno> {
         let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut control);
-        let mut space = [IoSliceMut::new(inbox.space())];
         let mut flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        flags.set(RecvFlags::PEEK, self.lifeline.is_some());
+        let most = match (self.lifeline, inbox.skipping()) {
+            (None, _) => usize::MAX,
+            // It is not kept, and nothing behind it is to be taken.
+            (Some(_), Some((_, left))) => left,
+            (Some(_), None) => {
+                flags |= RecvFlags::PEEK;
+                usize::MAX
+            }
+        };
+        let space = inbox.space();
+        let most = most.min(space.len());
+        let mut space = [IoSliceMut::new(&mut space[..most])];
+        #[cfg(test)]
+        self.reads
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let message = match retry_on_intr(|| recvmsg(&self.socket, &mut space, &mut control, flags))
         {
             Ok(message) if message.bytes == 0 => return Ok(Received::End),
@@ -77,20 +115,23 @@ impl<'a> Connection<'a> {
             Err(e) => return Err(e),
         };
         let lost = message.flags.contains(ReturnFlags::CTRUNC);
+        // Linux ends a read behind a write that had descriptors, whatever there is.
+        let mut more = lost || message.bytes == most;
         let rights = control.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
             _ => None,
         });
-        inbox.received(message.bytes, rights.flatten().map(File::from), lost);
-        Ok(Received::Data)
+        let fds = rights.flatten().inspect(|_| more = true);
+        inbox.received(message.bytes, fds.map(File::from), lost);
+        Ok(Received::Data { more })
     }
 
-    /// Sends the answer, if there is one, to a message that was handled, or to the end of it; that
-    /// has `size` bytes. False: the client is gone, or `control` asks for something.
+    /// Sends the answer, if there is one, to the message of this size that was handled, behind which
+    /// so many bytes were read. False: the client is gone, or `control` asks for something.
     pub(crate) fn answer(
         &self,
         header: &Header,
-        size: u64,
+        (size, rest): (usize, usize),
         answer: &[u8],
         control: &Control,
     ) -> Result<bool, Errno> {
@@ -98,26 +139,36 @@ impl<'a> Connection<'a> {
             return self.send(answer, control);
         };
         lifeline.put(header, answer)?;
-        lifeline.take(&self.socket, size)?;
+        lifeline.take(&self.socket, size, rest)?;
         match answer.is_empty() {
             true => Ok(true),
             false => self.push(lifeline, control),
         }
     }
 
-    /// All messages that have come in full were handled, and `skipped` bytes of one that is too
-    /// long to be kept were looked at.
-    pub(crate) fn handled(&self, inbox: &mut Inbox, skipped: u64) -> Result<(), Errno> {
+    /// All messages that have come in full were handled.
+    pub(crate) fn handled(&self, inbox: &mut Inbox) -> Result<(), Errno> {
         let Some(lifeline) = self.lifeline else {
             return Ok(());
         };
-        lifeline.skip(&self.socket, skipped)?;
-        if inbox.forget() {
-            // The rest of a message is to come, and there is no way to wait for that. Clients
-            // send messages in one piece.
-            sleep(PART);
+        match inbox.skipping() {
+            Some((header, left)) if !lifeline.is_skipping() => {
+                lifeline.skip(&self.socket, &header, header.size as usize - left)
+            }
+            // The look may have ended within a write with descriptors, and the next one would bring
+            // them a second time.
+            None if inbox.is_cut() => {
+                inbox.forget();
+                lifeline.look_again(&self.socket)
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Leaves the client to another process.
+    pub(crate) fn leave(&self) -> Result<(), Errno> {
+        self.lifeline
+            .map_or(Ok(()), |lifeline| lifeline.leave(&self.socket))
     }
 
     /// Takes note of what was agreed on with the client.
@@ -171,15 +222,19 @@ impl<'a> Connection<'a> {
     }
 
     /// Sleeps until the client has sent something or is gone, or `control` asks for something; or
-    /// until the client is to be asked for something: then returns true.
+    /// until the client is to be asked for something. In `inbox` is what was read and not handled.
     pub(crate) fn wait_for_data(
         &self,
+        inbox: &Inbox,
         control: &Control,
         relay: Option<&Relay>,
-    ) -> Result<bool, Errno> {
+    ) -> Result<Woken, Errno> {
+        if self.lifeline.is_some() && inbox.unread() > 0 {
+            return self.wait_for_more(control);
+        }
         let Some(relay) = relay else {
             self.wait(PollFlags::IN, control)?;
-            return Ok(false);
+            return Ok(Woken::Event);
         };
         let mut fds = [
             PollFd::new(&self.socket, PollFlags::IN),
@@ -190,11 +245,40 @@ impl<'a> Connection<'a> {
         if !fds[1].revents().is_empty() {
             control.clear();
         }
-        let asks = !fds[2].revents().is_empty();
-        if asks {
-            relay.clear();
+        if fds[2].revents().is_empty() {
+            return Ok(Woken::Event);
         }
-        Ok(asks)
+        relay.clear();
+        Ok(Woken::Asks)
+    }
+
+    /// The same while the start of a message is in the socket, which would end every wait for
+    /// something to be there.
+    fn wait_for_more(&self, control: &Control) -> Result<Woken, Errno> {
+        let arrivals = match self.arrivals.get() {
+            Some(arrivals) => arrivals,
+            None => {
+                let new = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                let flags =
+                    epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+                epoll::add(&new, &self.socket, epoll::EventData::new_u64(0), flags)?;
+                self.arrivals.get_or_init(|| new)
+            }
+        };
+        let mut fds = [
+            PollFd::new(arrivals, PollFlags::IN),
+            PollFd::new(control, PollFlags::IN),
+        ];
+        let patience = Timespec::try_from(PATIENCE).ok();
+        if retry_on_intr(|| poll(&mut fds, patience.as_ref()))? == 0 {
+            return Ok(Woken::Late);
+        }
+        if !fds[1].revents().is_empty() {
+            control.clear();
+        }
+        let mut events = [MaybeUninit::uninit(); 1];
+        epoll::wait(arrivals, &mut events, Some(&Timespec::default()))?;
+        Ok(Woken::Event)
     }
 
     fn wait(&self, events: PollFlags, control: &Control) -> Result<(), Errno> {

@@ -58,7 +58,7 @@ impl Device {
             sharing: Sharing::Unknown,
             on_fatal,
             limit: Limit::new(Instant::now()),
-            again: false,
+            again: true,
             relay: None,
         }
     }
@@ -84,7 +84,6 @@ impl Device {
     /// The client has talked to another process before, and shares its memory.
     pub(crate) fn recovered(&mut self) {
         self.sharing = Sharing::Shared;
-        self.again = true;
     }
 
     /// What comes from now on was not handled by another process.

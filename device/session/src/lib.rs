@@ -11,7 +11,7 @@
 //!
 //! A client is trusted in one thing, the files that it gives as memory: see [`vnet_dma`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod asking;
@@ -24,6 +24,7 @@ mod lifeline;
 mod lock;
 mod serve;
 mod socket;
+mod sys;
 
 pub use control::{ClientId, Control, Peer};
 pub use error::Error;

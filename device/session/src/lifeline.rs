@@ -14,8 +14,14 @@
 //! A process that is killed before 2 leaves the message in the socket and nothing in the pipe: the
 //! next one handles the message again, which does no harm ([`vnet_card`]). From then on there is
 //! something in the pipe. If the message is still in the socket, too, it is taken out; then the
-//! answer goes on its way. Each of these steps is one system call, which a signal does not interrupt
+//! answer goes on its way. Each of these steps is a system call, which a signal does not interrupt
 //! half-way.
+//!
+//! But 3 may be several, since Linux ends a read behind a write that had descriptors. How many of
+//! them were done, the socket knows: it counts the bytes that were looked at and are still there
+//! (`SO_PEEK_OFF`, which also has each look begin where the last one ended), and a cell says what is
+//! left of them when the message is out. A message that is too long to be kept is taken out as it
+//! comes; then the same count says how much of it is missing, and a cell how to answer it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +32,8 @@ use rustix::net::{recv, RecvFlags};
 use rustix::pipe::{fcntl_setpipe_size, pipe_with, splice, PipeFlags, SpliceFlags};
 use vnet_protocol::{Header, Negotiated, CAPACITY, HEADER_SIZE};
 use vnet_state::{Block, Cell, Held, Keeper, Memory, Token, SESSION};
+
+use crate::sys::{peek_offset, set_peek_offset};
 
 /// Room in the pipe: an answer of any length, however the kernel divides it into pages.
 const PIPE_SIZE: usize = 4 * CAPACITY;
@@ -45,8 +53,55 @@ pub struct Lifeline {
     negotiated: Cell,
     /// The message whose answer is in the pipe; see [`mark`].
     answered: Cell,
-    /// Part of a message was taken out of the socket without being kept.
-    skipping: Cell,
+    /// What is being taken out of the socket; see [`Taking`].
+    taking: Cell,
+    /// How a message that is too long to be kept begins; see [`brief`].
+    long: Cell,
+}
+
+/// What is being taken out of the socket. Other versions take what they do not know for
+/// [`Self::Lost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taking {
+    /// Nothing.
+    Nothing,
+    /// A message that was handled. When it is out, so many bytes are left that were looked at.
+    Message { rest: usize },
+    /// One that is too long to be kept.
+    Long,
+    /// What was left by a version that did not know how much of it.
+    Lost,
+}
+
+impl Taking {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Lost => 1,
+            Self::Message { rest } => (rest as u64) << 8 | 2,
+            Self::Long => 3,
+        }
+    }
+
+    fn unpack(packed: u64) -> Self {
+        match packed & 0xff {
+            0 => Self::Nothing,
+            2 => Self::Message {
+                rest: (packed >> 8) as usize,
+            },
+            3 => Self::Long,
+            _ => Self::Lost,
+        }
+    }
+}
+
+/// Where another process stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// What was agreed on with the client.
+    pub(crate) negotiated: Option<Negotiated>,
+    /// The message that was being read over, and how much of it is still to come.
+    pub(crate) long: Option<(Header, usize)>,
 }
 
 impl Lifeline {
@@ -72,28 +127,64 @@ impl Lifeline {
             write,
             negotiated: block.cell(0),
             answered: block.cell(1),
-            skipping: block.cell(2),
+            taking: block.cell(2),
+            long: block.cell(3),
         })
     }
 
     /// Does what is left to do for the last message that another process handled. `None`: the
-    /// stream is lost. Else returns what was agreed on with the client.
-    pub(crate) fn recover(&self, socket: &OwnedFd) -> Result<Option<Option<Negotiated>>, Errno> {
-        if self.skipping.get() != 0 {
-            return Ok(None);
-        }
-        let first = peek(socket)?;
-        if ioctl_fionread(&self.read)? != 0 {
-            // A client does not use an id again before it has the answer.
-            let first = first.filter(|h| !h.no_reply() && mark(h) == self.answered.get());
-            if let Some(header) = first {
-                take(socket, header.size as usize)?;
+    /// stream is lost. What is in the pipe is still to be sent.
+    pub(crate) fn recover(&self, socket: &OwnedFd) -> Result<Option<Recovered>, Errno> {
+        let answered = ioctl_fionread(&self.read)? != 0;
+        match Taking::unpack(self.taking.get()) {
+            Taking::Lost => return Ok(None),
+            Taking::Message { rest } => {
+                let there = peek_offset(socket)?.unwrap_or(0);
+                discard(socket, there.saturating_sub(rest))?;
+                self.taking.set(Taking::Nothing.pack());
             }
-            return Ok(Some(unpack(self.negotiated.get())));
+            Taking::Long if answered => self.taking.set(Taking::Nothing.pack()),
+            Taking::Long => {
+                let left = peek_offset(socket)?.unwrap_or(0);
+                return Ok(Some(Recovered {
+                    negotiated: unpack(self.negotiated.get()),
+                    long: Some((unbrief(self.long.get()), left)),
+                }));
+            }
+            Taking::Nothing => {
+                let first = peek(socket)?;
+                // A client does not use an id again before it has the answer.
+                let known = |h: &Header| !h.no_reply() && mark(h) == self.answered.get();
+                if let (true, Some(header)) = (answered, first.filter(known)) {
+                    let size = header.size as usize;
+                    set_peek_offset(socket, Some(size))?;
+                    self.take(socket, size, 0)?;
+                }
+                // What the answer to this one was to say may be written down already.
+                if !answered && first.is_some_and(|header| header.command == VERSION) {
+                    self.agree(None);
+                }
+            }
         }
-        // What the answer to this one was to say may be written down already.
-        let begins = first.is_some_and(|header| header.command == VERSION);
-        Ok(Some(unpack(self.negotiated.get()).filter(|_| !begins)))
+        set_peek_offset(socket, Some(0))?;
+        Ok(Some(Recovered {
+            negotiated: unpack(self.negotiated.get()),
+            long: None,
+        }))
+    }
+
+    /// Lets the socket be as it was, for a process of another version. Not called in the middle of
+    /// a message that is being taken out.
+    pub(crate) fn leave(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        match Taking::unpack(self.taking.get()) {
+            Taking::Nothing => set_peek_offset(socket, None),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to look at the socket from its first byte.
+    pub(crate) fn look_again(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        set_peek_offset(socket, Some(0))
     }
 
     /// Step 2.
@@ -107,6 +198,17 @@ impl Lifeline {
             n if n == answer.len() => Ok(()),
             _ => Err(Errno::MSGSIZE),
         }
+    }
+
+    /// Step 3: takes a message of this size, behind which `rest` bytes were looked at. One that was
+    /// too long has gone already.
+    pub(crate) fn take(&self, socket: &OwnedFd, size: usize, rest: usize) -> Result<(), Errno> {
+        if !self.is_skipping() {
+            self.taking.set(Taking::Message { rest }.pack());
+            discard(socket, size)?;
+        }
+        self.taking.set(Taking::Nothing.pack());
+        Ok(())
     }
 
     /// Step 4, as far as the client takes it. True if nothing is left.
@@ -124,22 +226,23 @@ impl Lifeline {
         }
     }
 
-    /// Step 3: takes a message of this size, or the end of one of which the start was skipped.
-    pub(crate) fn take(&self, socket: &OwnedFd, size: u64) -> Result<(), Errno> {
-        take(socket, size as usize)?;
-        if self.skipping.get() != 0 {
-            self.skipping.set(0);
-        }
-        Ok(())
+    /// In place of steps 1 to 3: the message that begins in the socket is too long to be kept, and
+    /// what comes of it is taken. So many bytes of it were looked at.
+    pub(crate) fn skip(
+        &self,
+        socket: &OwnedFd,
+        header: &Header,
+        looked_at: usize,
+    ) -> Result<(), Errno> {
+        set_peek_offset(socket, Some(header.size as usize))?;
+        self.long.set(brief(header));
+        self.taking.set(Taking::Long.pack());
+        discard(socket, looked_at)
     }
 
-    /// Takes so much of a message that is too long to be kept.
-    pub(crate) fn skip(&self, socket: &OwnedFd, size: u64) -> Result<(), Errno> {
-        if size > 0 {
-            self.skipping.set(1);
-            take(socket, size as usize)?;
-        }
-        Ok(())
+    /// True from there on until the end of that message.
+    pub(crate) fn is_skipping(&self) -> bool {
+        Taking::unpack(self.taking.get()) == Taking::Long
     }
 
     /// Writes down what was agreed on.
@@ -153,7 +256,7 @@ impl Lifeline {
     /// The client is gone, and all that it gave was given back.
     pub(crate) fn end(&self) {
         self.agree(None);
-        self.skipping.set(0);
+        self.taking.set(Taking::Nothing.pack());
         let mut bytes = [0; 4096];
         while let Ok(1..) = rustix::io::read(&self.read, &mut bytes) {}
         // Last: from now on there may be another one.
@@ -163,20 +266,22 @@ impl Lifeline {
 
 /// The header of the next message, if it has come.
 fn peek(socket: &OwnedFd) -> Result<Option<Header>, Errno> {
+    set_peek_offset(socket, Some(0))?;
     let mut bytes = [0; HEADER_SIZE];
+    let mut come = 0;
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    match retry_on_intr(|| recv(socket, &mut bytes, flags)) {
-        Ok((_, HEADER_SIZE)) => Ok(Some(Header::parse(&bytes))),
-        Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => Ok(None),
-        Err(e) => Err(e),
+    while come < HEADER_SIZE {
+        match retry_on_intr(|| recv(socket, &mut bytes[come..], flags)) {
+            Ok((_, 0)) | Err(Errno::AGAIN | Errno::CONNRESET) => return Ok(None),
+            Ok((_, n)) => come += n,
+            Err(e) => return Err(e),
+        }
     }
+    Ok(Some(Header::parse(&bytes)))
 }
 
 /// Takes bytes out of the socket that were seen there, and closes the descriptors with them.
-///
-/// In one call, so that a process which is killed has taken the whole message or nothing of it. Only
-/// descriptors with a message that the sender's kernel had to divide make it more calls.
-fn take(socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
+fn discard(socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
     let mut short = [0; SHORT];
     let mut long = Vec::new();
     let bytes = match count {
@@ -197,6 +302,21 @@ fn take(socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What of a header is needed to answer the message.
+fn brief(header: &Header) -> u64 {
+    u64::from(header.flags) << 32 | mark(header)
+}
+
+fn unbrief(packed: u64) -> Header {
+    Header {
+        id: (packed >> 16) as u16,
+        command: packed as u16,
+        size: 0,
+        flags: (packed >> 32) as u32,
+        errno: 0,
+    }
+}
+
 /// Tells a message from others that the client waits for.
 fn mark(header: &Header) -> u64 {
     u64::from(header.id) << 16 | u64::from(header.command)
@@ -212,3 +332,6 @@ fn unpack(packed: u64) -> Option<Negotiated> {
         write_multiple: packed & 2 != 0,
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -13,15 +13,15 @@ use rustix::net::{accept_with, SocketFlags};
 use tracing::{debug, info, warn};
 use vnet_card::{Card, Limit};
 use vnet_dma::Relay;
-use vnet_protocol::{Inbox, Layout, Negotiated, Protocol, Refusal};
+use vnet_protocol::{Inbox, Layout, Protocol, Refusal};
 
 use crate::asking::Asking;
-use crate::connection::{Connection, Received};
+use crate::connection::{Connection, Received, Woken};
 use crate::control::{ClientId, Control, Request};
 use crate::device::Device;
 use crate::error::Error;
 use crate::layout;
-use crate::lifeline::Lifeline;
+use crate::lifeline::{Lifeline, Recovered};
 use crate::socket::Socket;
 
 /// A card that the message thread shares with whoever ends the program. Outside of that nobody
@@ -51,8 +51,16 @@ enum End {
     HungUp,
     /// It sent what it cannot go on after.
     Refused(Refusal),
+    /// It sent the start of a message, and no more.
+    Late,
     /// Its socket failed.
     Failed(io::Error),
+}
+
+impl End {
+    fn failed(e: Errno) -> Self {
+        Self::Failed(e.into())
+    }
 }
 
 impl Session {
@@ -115,7 +123,8 @@ impl Session {
                     self.control.client_here(&socket);
                     let relay = self.device.connect(true);
                     let asking = relay.map(|relay| Asking::new(relay, self.device.address_space()));
-                    let end = self.serve(&Connection::new(socket, None), None, asking);
+                    let client = Connection::new(socket, None);
+                    let end = self.serve(&client, Recovered::default(), asking);
                     self.device.disconnect();
                     self.control.client_gone();
                     self.report(&end);
@@ -137,18 +146,21 @@ impl Session {
         self.control.client_here(&socket);
         let client = Connection::new(socket, Some(lifeline));
         let end = match client.recover(&self.control) {
-            Ok(Some(negotiated)) => {
-                if negotiated.is_some() {
+            Ok(Some(recovered)) => {
+                if recovered.negotiated.is_some() {
                     self.device.recovered();
                 }
                 self.device.connect(false);
-                self.serve(&client, negotiated, None)
+                self.serve(&client, recovered, None)
             }
             Ok(None) if self.control.request().is_some() => End::HungUp,
             Ok(None) => End::Left,
             Err(e) => End::Failed(e.into()),
         };
         if self.control.request() == Some(Request::Stop) {
+            if let Err(e) = client.leave() {
+                warn!("client: {e}");
+            }
             return;
         }
         self.device.disconnect();
@@ -176,92 +188,122 @@ impl Session {
         }
     }
 
-    /// Serves one client until it is gone. With `negotiated`, it has talked to another server
-    /// before, and goes on from there. What it gave is not given back.
+    /// Serves one client until it is gone, from where another server stopped if that has `recovered`
+    /// anything. What the client gave is not given back.
     fn serve(
         &mut self,
         client: &Connection<'_>,
-        negotiated: Option<Negotiated>,
+        recovered: Recovered,
         mut asking: Option<Asking>,
     ) -> End {
-        let mut protocol = Protocol::new(self.layout.clone(), negotiated);
-        let mut inbox = Inbox::default();
+        let mut protocol = Protocol::new(self.layout.clone(), recovered.negotiated);
+        let mut inbox = match recovered.long {
+            None => Inbox::default(),
+            Some((header, left)) => Inbox::resume(header, left),
+        };
         let mut reply = Vec::new();
+        let mut more = true;
         loop {
-            let asked = match &mut asking {
+            if let Err(end) =
+                self.handle(client, &mut inbox, &mut protocol, &mut reply, &mut asking)
+            {
+                return end;
+            }
+            let received = match &mut asking {
                 Some(asking) => asking.ask(client, protocol.negotiated(), &self.control),
                 None => Ok(true),
             };
             let relay = asking.as_ref().map(Asking::relay);
-            match asked.and_then(|there| Ok(there && self.receive(client, &mut inbox, relay)?)) {
-                Ok(true) => {}
-                Ok(false) if self.control.request().is_some() => return End::HungUp,
-                Ok(false) => return End::Left,
-                Err(e) => return End::Failed(e.into()),
-            }
-            let mut before = inbox.position();
-            loop {
-                let (header, done) = match inbox.next() {
-                    Ok(None) => break,
-                    Ok(Some(message)) => {
-                        let header = message.header;
-                        let done = match &mut asking {
-                            Some(asking) if header.is_reply() => {
-                                reply.clear();
-                                asking.answer(&message)
-                            }
-                            _ => protocol.handle(message, &mut self.device, &mut reply),
-                        };
-                        (header, done)
-                    }
-                    Err((header, refusal)) => {
-                        Protocol::refuse(header, &refusal, &mut reply);
-                        (header, Err(refusal))
-                    }
-                };
-                let size = inbox.position() - before;
-                before = inbox.position();
-                client.agree(protocol.negotiated());
-                self.device.caught_up();
-                match client.answer(&header, size, &reply, &self.control) {
-                    Ok(true) => {}
-                    Ok(false) if self.control.request().is_some() => return End::HungUp,
-                    Ok(false) => return End::Left,
-                    Err(e) => return End::Failed(e.into()),
-                }
-                match done {
-                    Err(refusal) if refusal.is_fatal() => return End::Refused(refusal),
-                    Err(refusal) => self.refused(&refusal),
-                    Ok(()) => {}
-                }
-            }
-            let skipped = inbox.position() - before;
-            if let Err(e) = client.handled(&mut inbox, skipped) {
-                return End::Failed(e.into());
+            let received = self
+                .ended(received)
+                .and_then(|()| self.receive(client, &mut inbox, relay, more));
+            match received {
+                Ok(there) => more = there,
+                Err(end) => return end,
             }
         }
     }
 
-    /// Waits for something to arrive, or to ask for. False: the client is gone, or is to be hung up
-    /// on.
+    /// Handles all messages that have come in full.
+    fn handle(
+        &mut self,
+        client: &Connection<'_>,
+        inbox: &mut Inbox,
+        protocol: &mut Protocol,
+        reply: &mut Vec<u8>,
+        asking: &mut Option<Asking>,
+    ) -> Result<(), End> {
+        loop {
+            let before = inbox.position();
+            let (header, done) = match inbox.next() {
+                Ok(None) => break,
+                Ok(Some(message)) => {
+                    let header = message.header;
+                    let done = match asking {
+                        Some(asking) if header.is_reply() => {
+                            reply.clear();
+                            asking.answer(&message)
+                        }
+                        _ => protocol.handle(message, &mut self.device, reply),
+                    };
+                    (header, done)
+                }
+                Err((header, refusal)) => {
+                    Protocol::refuse(header, &refusal, reply);
+                    (header, Err(refusal))
+                }
+            };
+            let size = (inbox.position() - before) as usize;
+            client.agree(protocol.negotiated());
+            self.device.caught_up();
+            let place = (size, inbox.unread());
+            self.ended(client.answer(&header, place, reply, &self.control))?;
+            match done {
+                Err(refusal) if refusal.is_fatal() => return Err(End::Refused(refusal)),
+                Err(refusal) => self.refused(&refusal),
+                Ok(()) => {}
+            }
+        }
+        self.ended(client.handled(inbox).map(|()| true))
+    }
+
+    /// Waits for something to arrive, or to ask for. With `more`, something may be there. Returns
+    /// whether there may be more.
     fn receive(
         &self,
         client: &Connection<'_>,
         inbox: &mut Inbox,
         relay: Option<&Relay>,
-    ) -> Result<bool, Errno> {
+        mut more: bool,
+    ) -> Result<bool, End> {
         // Looked at each time: a client that never stops sending is never waited for.
         while self.control.request().is_none() {
-            match client.receive(inbox)? {
-                Received::Data => return Ok(true),
-                Received::End => return Ok(false),
-                Received::Nothing if client.wait_for_data(&self.control, relay)? => {
-                    return Ok(true)
+            if more {
+                match client.receive(inbox).map_err(End::failed)? {
+                    Received::Data { more } => return Ok(more),
+                    Received::End => return Err(End::Left),
+                    Received::Nothing => {}
                 }
-                Received::Nothing => {}
+            }
+            more = true;
+            match client.wait_for_data(inbox, &self.control, relay) {
+                Ok(Woken::Event) => {}
+                Ok(Woken::Asks) => return Ok(true),
+                Ok(Woken::Late) => return Err(End::Late),
+                Err(e) => return Err(End::failed(e)),
             }
         }
-        Ok(false)
+        Err(End::HungUp)
+    }
+
+    /// What a step means that is done if it is true, and otherwise was in vain.
+    fn ended(&self, step: Result<bool, Errno>) -> Result<(), End> {
+        match step {
+            Ok(true) => Ok(()),
+            Ok(false) if self.control.request().is_some() => Err(End::HungUp),
+            Ok(false) => Err(End::Left),
+            Err(e) => Err(End::failed(e)),
+        }
     }
 
     fn refused(&mut self, refusal: &Refusal) {
@@ -277,6 +319,7 @@ impl Session {
             End::Left => info!("client disconnected"),
             End::HungUp => info!("client: hung up on"),
             End::Refused(refusal) => warn!("client: hung up on: {refusal}"),
+            End::Late => warn!("client: hung up on: the rest of a message did not come"),
             End::Failed(e) => warn!("client: {e}"),
         });
     }

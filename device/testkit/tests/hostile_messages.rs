@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Clients that send nonsense. What can be told from good requests is refused; whatever it is, the
-//! server goes on: after each of them the next client is served as if nothing had been.
+//! server goes on: after each of them the next client is served as if nothing had been. So does one
+//! that survives, which leaves messages in the socket while it handles them.
 #![allow(missing_docs)]
 
 mod common;
@@ -102,10 +103,21 @@ fn map(flags: u32, offset: u64, addr: u64, size: u64) -> Message {
     with_fds(message(command::DMA_MAP, &payload), 1)
 }
 
+/// A server of each kind.
+fn servers() -> [Server; 2] {
+    [&["--log", "off"][..], &["--log", "off", "--survive"]]
+        .map(|args| Server::start_with("loopback", args).unwrap())
+}
+
 /// Sends each message on a connection of its own, with and without a version exchange before,
 /// then lets a well-behaved client have a go.
 fn check(messages: Vec<Message>) {
-    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
+    servers()
+        .iter()
+        .for_each(|server| check_on(server, &messages));
+}
+
+fn check_on(server: &Server, messages: &[Message]) {
     let ram = GuestRam::new(0, 0x4000).unwrap();
     for (n, message) in messages.iter().enumerate() {
         for negotiate in [false, true] {
@@ -298,22 +310,23 @@ fn mappings_that_cannot_be() {
 
 #[test]
 fn files_that_are_no_memory() {
-    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
     let not_memory = [
         File::open("/dev/null").unwrap(),
         File::open("/proc/self/status").unwrap(),
         File::open("/").unwrap(),
     ];
-    for file in &not_memory {
-        let mut card = server.card().unwrap();
-        let payload = Card::map_message(3, 0, 0, 0x1000);
-        let fds = [file.as_fd()];
-        let answer = card.wire.request(command::DMA_MAP, &payload, &fds);
-        assert_eq!(answer.unwrap().error, Some(22), "{file:?}");
-        card.reg(vnet_contract::regs::ID).unwrap();
+    for server in servers() {
+        for file in &not_memory {
+            let mut card = server.card().unwrap();
+            let payload = Card::map_message(3, 0, 0, 0x1000);
+            let fds = [file.as_fd()];
+            let answer = card.wire.request(command::DMA_MAP, &payload, &fds);
+            assert_eq!(answer.unwrap().error, Some(22), "{file:?}");
+            card.reg(vnet_contract::regs::ID).unwrap();
+        }
+        let mut nic = server.nic_with(options()).unwrap();
+        round_trip(&mut nic, 0, 1);
     }
-    let mut nic = server.nic_with(options()).unwrap();
-    round_trip(&mut nic, 0, 1);
 }
 
 /// What clients send must not fill the log, nor tell what a panic of a library looks like.
@@ -379,56 +392,89 @@ fn random_bytes() {
 /// A client that floods the server with requests and never reads an answer.
 #[test]
 fn a_client_that_does_not_read() {
-    let server = Server::start_with("loopback", &["--log", "off"]).unwrap();
-    for _ in 0..3 {
-        let mut card = server.card().unwrap();
-        let request = access(command::REGION_READ, 0, region::CONFIG, 4096, &[]);
-        // Fits into the socket's buffers in this direction, but not the answers.
-        for _ in 0..200 {
-            card.wire.send_raw(&request.bytes, &[]).unwrap();
+    for server in servers() {
+        for _ in 0..3 {
+            let mut card = server.card().unwrap();
+            let request = access(command::REGION_READ, 0, region::CONFIG, 4096, &[]);
+            // Fits into the socket's buffers in this direction, but not the answers.
+            for _ in 0..200 {
+                card.wire.send_raw(&request.bytes, &[]).unwrap();
+            }
+            drop(card);
+            let mut nic = server.nic_with(options()).unwrap();
+            round_trip(&mut nic, 0, 1);
         }
-        drop(card);
-        let mut nic = server.nic_with(options()).unwrap();
-        round_trip(&mut nic, 0, 1);
     }
 }
 
 #[test]
 fn posted_writes_without_end() {
-    let server = Server::start("loopback").unwrap();
-    let mut nic = server.nic_with(options()).unwrap();
-    let doorbell = vnet_contract::regs::doorbell_reg(1);
-    let start = Instant::now();
-    let mut sent = 0;
-    while start.elapsed() < Duration::from_millis(300) {
-        nic.card
-            .post(region::BAR0, doorbell.into(), &[0; 4])
+    for server in servers() {
+        let mut nic = server.nic_with(options()).unwrap();
+        let doorbell = vnet_contract::regs::doorbell_reg(1);
+        let start = Instant::now();
+        let mut sent = 0;
+        while start.elapsed() < Duration::from_millis(300) {
+            nic.card
+                .post(region::BAR0, doorbell.into(), &[0; 4])
+                .unwrap();
+            sent += 1;
+        }
+        assert!(sent > 1000, "only {sent} doorbells");
+        round_trip(&mut nic, 0, 1);
+        // Requests that must not be answered are not.
+        let get_info = words(&[16, 0, 0, 0]);
+        let wire = &mut nic.card.wire;
+        wire.send(command::DEVICE_RESET, NO_REPLY, &[], &[])
             .unwrap();
-        sent += 1;
+        let reply = wire.request(command::GET_INFO, &get_info, &[]).unwrap();
+        assert_eq!(reply.command, command::GET_INFO);
     }
-    assert!(sent > 1000, "only {sent} doorbells");
-    round_trip(&mut nic, 0, 1);
-    // Requests that must not be answered are not.
-    let get_info = words(&[16, 0, 0, 0]);
-    let wire = &mut nic.card.wire;
-    wire.send(command::DEVICE_RESET, NO_REPLY, &[], &[])
-        .unwrap();
-    let reply = wire.request(command::GET_INFO, &get_info, &[]).unwrap();
-    assert_eq!(reply.command, command::GET_INFO);
 }
 
 #[test]
 fn clients_that_come_and_go() {
-    let server = Server::start("loopback").unwrap();
-    for n in 0..300 {
-        let mut wire = Wire::connect(server.socket()).unwrap();
-        if n % 3 == 0 {
-            wire.version().unwrap();
+    for server in servers() {
+        for n in 0..300 {
+            let mut wire = Wire::connect(server.socket()).unwrap();
+            if n % 3 == 0 {
+                wire.version().unwrap();
+            }
+            if n % 5 == 0 {
+                wire.send_raw(&[3; 7], &[]).unwrap();
+            }
         }
-        if n % 5 == 0 {
-            wire.send_raw(&[3; 7], &[]).unwrap();
-        }
+        let mut nic = server.nic_with(options()).unwrap();
+        round_trip(&mut nic, 0, 1);
     }
-    let mut nic = server.nic_with(options()).unwrap();
-    round_trip(&mut nic, 0, 1);
+}
+
+/// A stream has no borders: a message is what its header says, however it was written.
+#[test]
+fn messages_in_pieces() {
+    let ram = GuestRam::new(0, 0x10000).unwrap();
+    let info = message(command::GET_INFO, &words(&[16, 0, 0, 0]));
+    let long = [words(&[16, 0, 0, 0]), vec![0; 65_000]].concat();
+    for server in servers() {
+        let mut wire = Wire::connect(server.socket()).unwrap();
+        wire.version().unwrap();
+        // The descriptor with the header, or with a part of it.
+        for (n, cut) in (0..).zip([16, 7, 40]) {
+            let map = map(3, 0, n * 0x1000, 0x1000);
+            wire.send_raw(&map.bytes[..cut], &[ram.fd()]).unwrap();
+            wire.send_raw(&map.bytes[cut..], &[]).unwrap();
+            Answer::Good.check(0, &mut wire);
+        }
+        for byte in &info.bytes {
+            wire.send_raw(&[*byte], &[]).unwrap();
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Answer::Good.check(1, &mut wire);
+        // One that the client's kernel divides, behind the descriptor.
+        let long = message(command::GET_INFO, &long);
+        wire.send_raw(&long.bytes, &[ram.fd()]).unwrap();
+        Answer::Good.check(2, &mut wire);
+        drop(wire);
+        round_trip(&mut server.nic_with(options()).unwrap(), 0, 1);
+    }
 }

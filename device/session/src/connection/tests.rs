@@ -31,7 +31,7 @@ fn send_with(client: &UnixStream, bytes: &[u8], count: usize) {
 fn receive(connection: &Connection) -> Vec<(u16, usize, bool)> {
     let mut inbox = Inbox::default();
     let mut list = Vec::new();
-    while connection.receive(&mut inbox).unwrap() == Received::Data {
+    while let Received::Data { .. } = connection.receive(&mut inbox).unwrap() {
         while let Some(message) = inbox.next().unwrap() {
             for fd in &message.fds {
                 assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
@@ -84,10 +84,11 @@ fn an_event_without_a_request_does_not_keep_the_thread_awake() {
     let former = control.client();
     control.client_here(&client.try_clone().unwrap().into());
     control.hang_up(former);
-    connection.wait_for_data(&control, None).unwrap();
+    let inbox = Inbox::default();
+    connection.wait_for_data(&inbox, &control, None).unwrap();
     assert_eq!(control.request(), None);
     let asleep = std::thread::scope(|s| {
-        let sleeper = s.spawn(|| connection.wait_for_data(&control, None));
+        let sleeper = s.spawn(|| connection.wait_for_data(&inbox, &control, None));
         std::thread::sleep(std::time::Duration::from_millis(50));
         let asleep = !sleeper.is_finished();
         client.write_all(&[0]).unwrap();
@@ -104,7 +105,8 @@ fn many_messages_come_with_one_read() {
         client.write_all(&message(id, 36)).unwrap();
     }
     let mut inbox = Inbox::default();
-    assert_eq!(connection.receive(&mut inbox), Ok(Received::Data));
+    let data = Received::Data { more: false };
+    assert_eq!(connection.receive(&mut inbox), Ok(data));
     for id in 0..100 {
         assert_eq!(inbox.next().unwrap().unwrap().header.id, id);
     }

@@ -5,9 +5,10 @@ use super::*;
 use crate::layout::regions;
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::fs::{memfd_create, MemfdFlags};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, Mutex};
+use vfio_user::{Client, Server, ServerRegion};
 use vnet_card::{Config, Options};
 use vnet_contract::regs;
 use vnet_loopback::Null;
@@ -231,4 +232,68 @@ fn a_client_that_shares_no_memory_is_found_out_when_it_wants_dma() {
         .unwrap();
     want_dma(&mut device);
     assert!(fatal.try_recv().is_err());
+}
+
+/// The loop of the `vfio_user` crate, with its client: the device does not know which one it is.
+#[test]
+fn another_loop_can_run_the_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (mut device, _errors) = device();
+    let regions = regions().into_iter().map(|region_info| ServerRegion {
+        region_info,
+        sparse_areas: Vec::new(),
+        mmap_fd: None,
+    });
+    let vectors = device.card().vectors().count();
+    let irqs = layout::irqs(vectors);
+    let server = Server::new(&path, true, irqs, regions.collect()).unwrap();
+    let thread = std::thread::spawn(move || {
+        server.run(&mut device).unwrap();
+        device
+    });
+
+    let mut client = Client::new(&path).unwrap();
+    let mut bytes = [0; 4];
+    client.region_read(CONFIG, 0, &mut bytes).unwrap();
+    assert_eq!(
+        u16::from_le_bytes([bytes[0], bytes[1]]),
+        vnet_contract::pci::VENDOR_ID
+    );
+    client
+        .region_write(CONFIG, COMMAND, &MEMORY_AND_MASTER)
+        .unwrap();
+    let mut register = |client: &mut Client, offset: u32| {
+        client
+            .region_read(REGISTERS, offset.into(), &mut bytes)
+            .unwrap();
+        u32::from_le_bytes(bytes)
+    };
+    assert_eq!(register(&mut client, regs::ID), regs::ID_VALUE);
+    let mtu = 1400u32;
+    client
+        .region_write(REGISTERS, regs::MTU.into(), &mtu.to_le_bytes())
+        .unwrap();
+    assert_eq!(register(&mut client, regs::MTU), mtu);
+    let file = memory(0x4000);
+    client
+        .dma_map(0, 0x10_0000, 0x4000, file.as_raw_fd())
+        .unwrap();
+    client
+        .dma_map(0, 0x20_0000, 0x4000, file.as_raw_fd())
+        .unwrap();
+    client.dma_unmap(0x20_0000, 0x4000).unwrap();
+    let (fd, reader) = event();
+    let fds = [fd.as_raw_fd()];
+    client
+        .set_irqs(MSIX_IRQ, TRIGGER_EVENTFD, 1, 1, &fds)
+        .unwrap();
+    client.shutdown().unwrap();
+
+    let device = thread.join().unwrap();
+    raise(&device, 1);
+    assert!(fired(&reader));
+    let map = device.card().address_space().all();
+    assert!(map.file(0x10_0000).is_some());
+    assert!(map.file(0x20_0000).is_none());
 }

@@ -11,11 +11,9 @@ use vnet_card::{Config, Options};
 use vnet_contract::regs::ID_VALUE;
 use vnet_loopback::Null;
 
-/// Runs a session while `test` talks to it, and stops it.
-fn with_session(test: impl FnOnce(&Path, &Control)) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s");
-    let socket = Socket::bind(&path).unwrap();
+use crate::lifeline::tests::{message, Kept};
+
+fn card() -> SharedCard {
     let config = Config {
         mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 1,
@@ -24,8 +22,16 @@ fn with_session(test: impl FnOnce(&Path, &Control)) {
         service: Options::default(),
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();
+    Arc::new(Mutex::new(card))
+}
+
+/// Runs a session while `test` talks to it, and stops it.
+fn with_session(test: impl FnOnce(&Path, &Control)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let socket = Socket::bind(&path).unwrap();
     let on_fatal = |_, e| panic!("{e}");
-    let mut session = Session::new(&socket, Arc::new(Mutex::new(card)), on_fatal).unwrap();
+    let mut session = Session::new(&socket, card(), on_fatal).unwrap();
     let control = session.control();
     let thread = thread::spawn(move || session.run());
     test(&path, &control);
@@ -154,4 +160,173 @@ fn stopping_ends_a_client_that_is_silent_that_floods_and_that_does_not_read() {
     };
     flood(false);
     flood(true);
+}
+
+/// Has a process serve a client that outlives it until `test` is over, or the client gone. Returns
+/// the CPU time that this took.
+fn serving(kept: &mut Kept, test: impl FnOnce(&mut Kept)) -> Duration {
+    let mut session = Session::without_listener(card(), |_, e| panic!("{e}")).unwrap();
+    let (lifeline, socket) = (kept.lifeline(), kept.socket());
+    let control = session.control();
+    let thread = thread::spawn(move || {
+        session.serve_kept(socket, &lifeline);
+        rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)
+    });
+    test(kept);
+    control.stop();
+    Duration::try_from(thread.join().unwrap()).unwrap()
+}
+
+/// Waits for the refusal of a message of [`message`].
+fn refused(kept: &mut Kept, id: u16) {
+    let mut answer = [0; 16];
+    kept.client
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    kept.client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[0..2], id.to_ne_bytes());
+    assert_ne!(answer[12..16], [0; 4]);
+}
+
+/// Waits until the session has ended of its own accord.
+fn gone(kept: &Kept, within: Duration) {
+    let end = Instant::now() + within;
+    while kept.holds_client() {
+        assert!(Instant::now() < end, "the client is held on to");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_message_is_let_go() {
+    for part in [1, 7, 15, 16, 30] {
+        for ends in [0, 1] {
+            let mut kept = Kept::new();
+            serving(&mut kept, |kept| {
+                kept.client.write_all(&message(1, 16)).unwrap();
+                kept.send(&message(2, 64)[..part], ends);
+                kept.client.shutdown(std::net::Shutdown::Write).unwrap();
+                gone(kept, Duration::from_secs(2));
+            });
+        }
+    }
+}
+
+#[test]
+fn messages_that_come_in_parts_are_serving() {
+    let mut kept = Kept::new();
+    serving(&mut kept, |kept| {
+        // Descriptors with a part that is not the last.
+        kept.send(&message(1, 64)[..16], 1);
+        kept.client.write_all(&message(1, 64)[16..]).unwrap();
+        refused(kept, 1);
+        // So long that the kernel divides it behind the descriptors.
+        kept.send(&message(2, 65_000), 1);
+        refused(kept, 2);
+        for byte in message(3, 64) {
+            kept.client.write_all(&[byte]).unwrap();
+            thread::sleep(Duration::from_micros(300));
+        }
+        refused(kept, 3);
+    });
+}
+
+/// A read that ends where the buffer does may end within a message with descriptors, which must
+/// not come twice.
+#[test]
+fn descriptors_come_once_wherever_a_read_ends() {
+    let kept = Kept::new();
+    let lifeline = kept.lifeline();
+    lifeline.recover(&kept.socket()).unwrap();
+    let client = Connection::new(kept.socket(), Some(&lifeline));
+    let many = message(1, vnet_protocol::CAPACITY - 40);
+    kept.send(&many, 0);
+    kept.send(&message(2, 64), 1);
+    let mut inbox = Inbox::default();
+    let mut fds = Vec::new();
+    while let Received::Data { .. } = client.receive(&mut inbox).unwrap() {
+        loop {
+            let before = inbox.position();
+            let Some(message) = inbox.next().unwrap() else {
+                break;
+            };
+            fds.push(message.fds.len());
+            let header = message.header;
+            let size = (inbox.position() - before) as usize;
+            let control = Control::new().unwrap();
+            let place = (size, inbox.unread());
+            assert!(client.answer(&header, place, &[], &control).unwrap());
+        }
+        client.handled(&mut inbox).unwrap();
+    }
+    assert_eq!(fds, [0, 1]);
+}
+
+#[test]
+fn one_who_waits_for_the_rest_of_a_message_sleeps_and_not_for_ever() {
+    let mut kept = Kept::new();
+    let spent = serving(&mut kept, |kept| {
+        kept.client.write_all(&message(1, 64)[..20]).unwrap();
+        thread::sleep(Duration::from_secs(2));
+        // Something has come meanwhile.
+        kept.client.write_all(&message(1, 64)[20..40]).unwrap();
+        gone(kept, Duration::from_secs(8));
+    });
+    assert!(spent < Duration::from_millis(100), "{spent:?}");
+}
+
+/// Stopped in an orderly way, in the middle of a message, as often as it likes.
+#[test]
+fn the_next_process_goes_on_in_the_middle_of_a_message() {
+    let mut kept = Kept::new();
+    let long = message(1, 900_000);
+    for part in long.chunks(100_000) {
+        serving(&mut kept, |kept| kept.client.write_all(part).unwrap());
+    }
+    serving(&mut kept, |kept| refused(kept, 1));
+    let short = message(2, 40);
+    serving(&mut kept, |kept| kept.send(&short[..16], 1));
+    serving(&mut kept, |kept| kept.send(&short[16..30], 0));
+    serving(&mut kept, |kept| {
+        kept.send(&short[30..], 0);
+        refused(kept, 2);
+    });
+}
+
+#[test]
+fn a_message_that_comes_alone_takes_one_read() {
+    let session = Session::without_listener(card(), |_, e| panic!("{e}")).unwrap();
+    let kept = Kept::new();
+    let lifeline = kept.lifeline();
+    for (what, lifeline, fds, reads) in [
+        ("alone", None, 0, 100),
+        ("with a process that may die", Some(&lifeline), 0, 100),
+        // Behind these there may be more.
+        ("with descriptors", None, 1, 200),
+    ] {
+        let kept = Kept::new();
+        let client = Connection::new(kept.socket(), lifeline);
+        client.recover(&session.control).unwrap();
+        let mut inbox = Inbox::default();
+        let mut more = true;
+        for id in 0..100 {
+            kept.send(&message(id, 36), fds);
+            loop {
+                let received = session.receive(&client, &mut inbox, None, more);
+                more = received.expect("the client is there");
+                let Some(message) = inbox.next().unwrap() else {
+                    continue;
+                };
+                assert_eq!(message.header.id, id);
+                let header = message.header;
+                let place = (36, inbox.unread());
+                client
+                    .answer(&header, place, &[], &session.control)
+                    .unwrap();
+                break;
+            }
+        }
+        let count = client.reads.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(count <= reads, "{what}: {count} reads");
+    }
 }
