@@ -64,7 +64,8 @@ impl Card {
             }
             Target::Counter { .. } => false,
         };
-        if !legal {
+        // What was legal may not be a second time, and what was not was counted.
+        if !legal && !self.is_again() {
             self.illegal(Rule::RegisterValue, offset, value.into());
         }
     }
@@ -238,6 +239,10 @@ impl Card {
             self.queues[usize::from(queue)].set(reg, value);
             self.apply_moderation(queue);
         } else if self.is_running(queue) {
+            // The message may have started the queue, too, and come again.
+            if self.is_again() && self.queues[usize::from(queue)].get(reg) == value {
+                return true;
+            }
             self.settle(queue);
             self.check_running(queue, reg);
             let fault = Fault::new(Broken::ConfigWhileRunning, reg);

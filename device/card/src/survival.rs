@@ -217,10 +217,14 @@ impl Card {
         index < self.vectors.count().into()
     }
 
+    /// True if the message that is handled may be one that the last process has handled.
+    pub(crate) fn is_again(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.again)
+    }
+
     /// True if this very range is there already, and may be so because of the same message.
     pub(crate) fn has_mapped(&self, mapping: &Mapping) -> bool {
-        let again = self.ledger.as_ref().is_some_and(|ledger| ledger.again);
-        again
+        self.is_again()
             && self
                 .ledger
                 .as_ref()

@@ -300,6 +300,66 @@ fn a_message_that_was_handled_may_come_again() {
     assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 2 << 16 | 2);
 }
 
+/// Whatever was written, and whatever came of it: the process has written it down, and died.
+#[test]
+fn every_write_may_come_again() {
+    let writable = |r: &&regs::Register| r.access != Access::Ro;
+    let global = regs::GLOBAL.iter().filter(writable).map(|r| r.offset);
+    let queue = regs::QUEUE.iter().filter(writable);
+    let queue = queue.map(|r| queue_reg(1, r.offset));
+    let all: Vec<_> = global.chain(queue).collect();
+    assert!(all.len() > 30);
+    for accepted in [None, Some(MRG_RXBUF | MAC_FILTER | RSS | MODERATION)] {
+        for &register in &all {
+            for value in [0, 1, regs::CTRL_COMMIT_FEATURES, 1500, u32::MAX] {
+                let shelter = Shelter::new();
+                let mut b = shelter.bench();
+                if let Some(features) = accepted {
+                    b.accept(features);
+                }
+                b.card.caught_up();
+                b.write(register, value);
+                let (illegal, before) = (b.illegal(), registers(&mut b));
+                b.exchange(shelter.card());
+                b.write(register, value);
+                assert_eq!(b.illegal(), illegal, "{value:#x} at {register:#x}");
+                for (was, is) in before.into_iter().zip(registers(&mut b)) {
+                    // A start that is refused is tried again, and refused again.
+                    if was.0 != stats_reg(1, regs::S_ERRORS) {
+                        assert_eq!(was, is, "{value:#x} at {register:#x}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A driver that sets its card up with one message for many registers.
+#[test]
+fn so_may_many_at_once() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    let set_up = |b: &mut Bench| {
+        b.accept(QUEUE_STATS);
+        b.start(1);
+    };
+    set_up(&mut b);
+    b.send(1);
+    b.wait_used(1, 1);
+    b.exchange(shelter.card());
+    set_up(&mut b);
+    b.card.caught_up();
+    assert!(b.is_running(1));
+    b.send_again(1, 2);
+    b.wait_used(1, 2);
+    assert_eq!(b.illegal(), 0);
+    // What comes later is judged as ever.
+    b.accept(QUEUE_STATS);
+    assert_eq!(b.illegal(), 3);
+    b.write(queue_reg(1, regs::Q_SIZE), 64);
+    assert!(b.error(1).is_some());
+}
+
 #[test]
 fn descriptors_are_kept_for_as_long_as_they_are_used() {
     let shelter = Shelter::new();
