@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{options, own, round_trip};
-use rustix::process::Signal;
+use rustix::process::{kill_process, Pid, Signal};
 use vnet_contract::{pci, regs};
 use vnet_testkit::{region, Card, Nic, Server, LIMIT};
 
@@ -263,6 +263,46 @@ fn a_new_version_that_does_not_run_changes_nothing() {
     round_trip(&mut nic, 0, 2);
     drop(nic);
     server.end().unwrap();
+}
+
+#[test]
+fn a_worker_that_hangs_holds_nobody_up() {
+    let mut server = server("loopback");
+    let mut nic = server.nic_with(options()).unwrap();
+    let stop = |server: &Server| {
+        let worker = server.worker().unwrap().unwrap();
+        let pid = Pid::from_raw(worker as i32).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        let status = format!("/proc/{worker}/status");
+        until(|| fs::read_to_string(&status).unwrap().contains("(stopped)"));
+        worker
+    };
+    let hung = stop(&server);
+    server.process.signal(Signal::USR2).unwrap();
+    round_trip(&mut nic, 0, 1);
+    assert_ne!(server.worker().unwrap(), Some(hung));
+    stop(&server);
+    server.process.signal(Signal::TERM).unwrap();
+    server.process.wait().unwrap();
+    assert!(server.process.stderr().contains("hangs"));
+}
+
+/// As a control group does that has no memory for it.
+#[test]
+fn a_card_whose_workers_are_all_killed_before_they_serve_is_given_up() {
+    let mut server = server("null");
+    let holder = server.process.id();
+    let children = format!("/proc/{holder}/task/{holder}/children");
+    let end = Instant::now() + LIMIT;
+    while server.process.is_running() {
+        assert!(Instant::now() < end, "it starts one worker after the other");
+        let list = fs::read_to_string(&children).unwrap_or_default();
+        for pid in list.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            // One that is gone by now cannot be killed.
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+    }
+    assert!(!server.process.wait().unwrap().success());
 }
 
 #[test]

@@ -40,6 +40,11 @@ const MOST_EARLY: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a worker may take to hand over. Clients wait meanwhile, QEMU for five seconds.
+const LONGEST_HAND_OVER: Duration = Duration::from_secs(1);
+/// How long one may take to end. It gives up by itself on what hangs, but after a shorter time.
+const LONGEST_END: Duration = Duration::from_secs(4);
+
 /// Starts workers until one ends of its own accord, and returns as it did.
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
     let mut holder = Holder {
@@ -132,6 +137,27 @@ struct Worker {
     handing_over: bool,
     /// A signal asked it to end.
     ending: bool,
+    /// When it has to be gone, if it was told to go.
+    until: Option<Instant>,
+}
+
+impl Worker {
+    /// From now on it has this time to go.
+    fn limit(&mut self, time: Duration) {
+        self.until.get_or_insert_with(|| Instant::now() + time);
+    }
+
+    /// Kills it if its time is over, which the next one survives as it does any death.
+    fn press(&mut self) {
+        if self
+            .until
+            .take_if(|until| *until <= Instant::now())
+            .is_some()
+        {
+            warn!("worker hangs, and is killed");
+            self.employee.signal(Signal::KILL);
+        }
+    }
 }
 
 /// What is waited for.
@@ -179,6 +205,7 @@ impl Holder<'_> {
             ready: None,
             handing_over: false,
             ending: false,
+            until: None,
         };
         // A worker that dies meanwhile is noticed below.
         let _ = self.brief(&worker.employee.line);
@@ -204,6 +231,7 @@ impl Holder<'_> {
                 self.standby = None;
             }
             self.welcome(&mut worker, woken.coming_ended);
+            worker.press();
             self.accept(&worker);
         }
     }
@@ -240,7 +268,9 @@ impl Holder<'_> {
             .collect();
         let left = coming.map(Standby::left).into_iter();
         let signs = self.door.as_ref().and_then(|_| self.watchdog.left());
-        let left = left.chain(signs).min();
+        let until = worker.until.into_iter();
+        let end = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.chain(signs).chain(end).min();
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(|e| Error::Holder(e.into()))?;
 
@@ -338,6 +368,7 @@ impl Holder<'_> {
             };
             if signal != Signal::HUP {
                 worker.ending = true;
+                worker.limit(LONGEST_END);
                 systemd::stopping();
             }
             worker.employee.signal(signal);
@@ -380,6 +411,9 @@ impl Holder<'_> {
             self.former = Some(std::mem::replace(&mut self.program, program));
             self.standby = Some(standby);
             worker.handing_over = worker.employee.line.hand_over().is_ok();
+            if worker.handing_over {
+                worker.limit(LONGEST_HAND_OVER);
+            }
         }
     }
 
@@ -402,10 +436,12 @@ impl Holder<'_> {
         if worker.ending || meant && !successor {
             return End::Done(status);
         }
-        let early = worker.ready.is_none_or(|ready| ready.elapsed() < EARLY);
-        // Somebody else's doing says nothing about the next one.
+        // Somebody else's doing says nothing about the next one; unless it lets none begin.
         let killed = status.signal() == Some(SIGKILL);
-        self.early = if early && !killed { self.early + 1 } else { 0 };
+        let early = worker
+            .ready
+            .is_none_or(|ready| !killed && ready.elapsed() < EARLY);
+        self.early = if early { self.early + 1 } else { 0 };
         End::Died(status.to_string())
     }
 }
