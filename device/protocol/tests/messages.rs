@@ -132,6 +132,21 @@ fn reads_are_not_longer_than_the_client_takes() {
     assert_eq!(peer.call(REGION_READ, &access(0, 0, 9, &[])), Err(MSGSIZE));
 }
 
+/// A doorbell is counted, and two writes of a register are not one.
+#[test]
+fn writes_that_are_alike_all_reach_the_device() {
+    let mut peer = Peer::negotiated();
+    let bell = access(0, 0, 4, b"bell");
+    let size = (16 + bell.len()) as u32;
+    let header = [
+        words(&[u32::from(REGION_WRITE) << 16, size, NO_REPLY, 0]),
+        bell,
+    ];
+    peer.receive(&header.concat().repeat(3), Vec::new());
+    let write = || Call::Write(0, 0, b"bell".to_vec());
+    assert_eq!(peer.calls(), [write(), write(), write()]);
+}
+
 #[test]
 fn writes() {
     let mut peer = Peer::negotiated();

@@ -6,7 +6,8 @@
 //! them. "alone": one doorbell at a time, with the thread asleep in between. "read": a register,
 //! with the client waiting for the answer.
 //!
-//! `cargo run --release -p vnet-testkit --example messages`; `VNET_VNETD` names another server.
+//! `cargo run --release -p vnet-testkit --example messages [-- --survive]`: what follows are options
+//! of vnetd. `VNET_VNETD` names another server.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -21,7 +22,9 @@ const READS: u32 = 20_000;
 
 /// How long the message thread has been on a CPU.
 fn cpu_time(server: &Server) -> Result<Duration> {
-    let tasks = format!("/proc/{}/task", server.process.id());
+    // With `--survive`, the worker has it.
+    let pid = server.worker()?.unwrap_or(server.process.id());
+    let tasks = format!("/proc/{pid}/task");
     for task in fs::read_dir(tasks)? {
         let task = task?.path();
         if fs::read_to_string(task.join("comm"))?.trim() == "vnet-session" {
@@ -53,7 +56,8 @@ fn measure(
 }
 
 fn main() -> Result<()> {
-    let server = Server::start("null")?;
+    let options: Vec<_> = std::env::args_os().skip(1).collect();
+    let server = Server::start_with("null", &options)?;
     let mut nic = server.nic()?;
     let bell = |nic: &mut Nic| nic.card.doorbell(queue::tx_index(0), 0);
     println!("message | CPU, us | clock, us");
