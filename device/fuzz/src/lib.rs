@@ -14,7 +14,10 @@
 #![deny(missing_docs)]
 
 mod backend;
+mod client;
 mod config;
+mod control;
+mod device;
 mod frames;
 mod gateway;
 mod guest;
@@ -23,6 +26,8 @@ mod mirrors;
 mod multicast;
 mod plan;
 mod registers;
+mod replay;
+mod requests;
 mod rss;
 mod rx;
 mod segment;
@@ -31,6 +36,7 @@ mod slots;
 mod state;
 mod stream;
 mod switch;
+mod timeline;
 mod tx;
 mod unshared;
 mod witness;
@@ -41,9 +47,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("config", config::config),
+    ("control", control::control),
+    ("device", device::device),
     ("gateway", gateway::gateway),
     ("plan", plan::plan),
     ("registers", registers::registers),
+    ("replay", replay::replay),
+    ("requests", requests::requests),
     ("rss", rss::rss),
     ("rx", rx::rx),
     ("segment", segment::segment),
@@ -51,14 +61,19 @@ pub const TARGETS: &[Target] = &[
     ("state", state::state),
     ("stream", stream::stream),
     ("switch", switch::switch),
+    ("timeline", timeline::timeline),
     ("tx", tx::tx),
     ("unshared", unshared::unshared),
 ];
 
 pub use config::config;
+pub use control::control;
+pub use device::device;
 pub use gateway::gateway;
 pub use plan::plan;
 pub use registers::registers;
+pub use replay::replay;
+pub use requests::requests;
 pub use rss::rss;
 pub use rx::rx;
 pub use segment::segment;
@@ -66,5 +81,6 @@ pub use session::session;
 pub use state::state;
 pub use stream::stream;
 pub use switch::switch;
+pub use timeline::timeline;
 pub use tx::tx;
 pub use unshared::unshared;

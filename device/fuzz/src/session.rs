@@ -8,24 +8,19 @@ use arbitrary::{Result, Unstructured};
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio::vfio_region_info;
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, ServerBackend};
-use vnet_protocol::{Inbox, Layout, Protocol, CAPACITY, HEADER_SIZE, MAX_FDS};
+use vnet_protocol::Layout;
 use vnet_queue::mock::memfd;
 
-use crate::input::{bytes, mostly, rarely};
+use crate::client::{Has, Server};
+use crate::input::rarely;
 
-const VERSION: u16 = 1;
-const NO_REPLY: u32 = 1 << 4;
 const REGIONS: [u64; 3] = [0x4000, 0, 0x1000];
 /// Number and flags of each kind of interrupt.
 const IRQS: [(u32, u32); 3] = [(0, 0), (1, 2), (4, 1)];
-/// Most memory for a reply: the longest region, and what growing by doubling makes of that.
-const MOST_REPLY: usize = 0x10000;
-const PROPOSALS: [&[u8]; 4] = [
-    b"\0\0\0\0{\"capabilities\":{\"write_multiple\":true}}\0",
-    b"\0\0\0\0{\"capabilities\":{\"max_data_xfer_size\":4096,\"max_msg_fds\":8}}\0",
-    b"\0\0\0\0{}\0",
-    b"\0\0\0\0",
-];
+const HAS: Has = Has {
+    regions: &[0, 0, 2, 1, 3],
+    numbers: &[0, 1, 2, 4, 16, 32, 0x1000, 0x3ffc, 0x4000],
+};
 
 /// A stream of messages. Each that says its size right is answered once and in order, if it wants
 /// to be; the device is asked for nothing that it does not have; no size costs memory.
@@ -40,62 +35,14 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         resettable: u.arbitrary()?,
         max_maps: 100,
     };
-    let mut server = Server {
-        protocol: Protocol::new(layout, None),
-        inbox: Inbox::default(),
-        device: Device::default(),
-        reply: Vec::new(),
-        answered: Vec::new(),
-        ended: false,
-    };
-    if !rarely(u, 8)? {
-        let proposal = *u.choose(&PROPOSALS)?;
-        server.receive(&message(1, VERSION, 0, proposal), Vec::new());
-    }
+    let mut server = Server::new(u, layout, Device::default())?;
     let fd = memfd(0x1000);
     while !u.is_empty() && !server.ended {
-        server.answered.clear();
         server.device.fails = rarely(u, 8)?;
-        if rarely(u, 20)? {
-            // A header that lies, or anything else, ends the part in which replies are counted.
-            server.receive(bytes(u, 300)?, Vec::new());
-            while !u.is_empty() && !server.ended {
-                server.receive(bytes(u, 300)?, Vec::new());
-            }
-            return Ok(());
-        }
-        let mut stream = Vec::new();
-        let mut expected = Vec::new();
-        for _ in 0..u.int_in_range(1..=4)? {
-            let (id, command) = (u.arbitrary()?, mostly(u, &COMMANDS)?);
-            let flags: u32 = mostly(u, &[0, 0, NO_REPLY])?;
-            stream.extend(message(id, command, flags, &payload(u, command)?));
-            if flags & NO_REPLY == 0 && flags & 0xf != 1 {
-                expected.push(id);
-            }
-        }
-        let mut fds = Vec::new();
-        if rarely(u, 4)? {
-            for _ in 0..u.int_in_range(1..=MAX_FDS + 2)? {
-                fds.push(fd.try_clone().expect("dup"));
-            }
-        }
-        let mut rest = &stream[..];
-        while !rest.is_empty() {
-            let most = rest.len();
-            let cut = match rarely(u, 2)? {
-                true => u.int_in_range(1..=most)?,
-                false => most,
-            };
-            server.receive(&rest[..cut], std::mem::take(&mut fds));
-            rest = &rest[cut..];
-        }
-        assert!(server.ended || server.answered == expected);
+        server.step(u, &HAS, |_| Ok(fd.try_clone().expect("dup")))?;
     }
     Ok(())
 }
-
-const COMMANDS: [u16; 12] = [9, 10, 8, 2, 3, 4, 5, 7, 13, 14, VERSION, 15];
 
 fn region(size: u64) -> vfio_region_info {
     vfio_region_info {
@@ -111,160 +58,6 @@ fn irq((index, (count, flags)): (u32, (u32, u32))) -> IrqInfo {
         index,
         flags,
         count,
-    }
-}
-
-fn message(id: u16, command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
-    let size = (HEADER_SIZE + payload.len()) as u32;
-    let mut message = [id.to_ne_bytes(), command.to_ne_bytes()].concat();
-    for word in [size, flags, 0] {
-        message.extend(word.to_ne_bytes());
-    }
-    message.extend(payload);
-    message
-}
-
-/// A number that means something, or any.
-fn number(u: &mut Unstructured<'_>) -> Result<u64> {
-    let edge: u64 = mostly(u, &[0, 1, 2, 4, 16, 32, 0x1000, 0x3ffc, 0x4000])?;
-    Ok(match rarely(u, 8)? {
-        true => edge.wrapping_neg(),
-        false => edge,
-    })
-}
-
-/// A payload that begins as that of its command does, or not.
-fn payload(u: &mut Unstructured<'_>, command: u16) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let word = |u: &mut Unstructured<'_>, out: &mut Vec<u8>, usual: &[u32]| {
-        let word = match rarely(u, 8)? {
-            true => number(u)? as u32,
-            false => *u.choose(usual)?,
-        };
-        out.extend(word.to_ne_bytes());
-        Ok(())
-    };
-    match command {
-        _ if rarely(u, 8)? => out.extend(bytes(u, 100)?),
-        _ if rarely(u, 60)? => out.resize(CAPACITY + usize::from(u.arbitrary::<u8>()?) - 100, 0xa5),
-        // Region reads and writes.
-        9 | 10 => {
-            out.extend(number(u)?.to_ne_bytes());
-            word(u, &mut out, &[0, 0, 2, 1, 3])?;
-            let data = bytes(u, 40)?;
-            word(u, &mut out, &[data.len() as u32, 4, 8])?;
-            if command == 10 {
-                out.extend(data);
-            }
-        }
-        15 => {
-            let count = u.int_in_range(0..=5)?;
-            out.extend(u64::to_ne_bytes(count));
-            for _ in 0..count {
-                out.extend(number(u)?.to_ne_bytes());
-                word(u, &mut out, &[0, 0, 2, 1, 3])?;
-                word(u, &mut out, &[4, 8, 1, 0])?;
-                out.extend(number(u)?.to_ne_bytes());
-            }
-        }
-        // Memory.
-        2 | 3 => {
-            word(u, &mut out, &[32, 24])?;
-            word(u, &mut out, &[3, 1, 0, 2])?;
-            for _ in 0..u16::from(command == 2) + 2 {
-                out.extend(number(u)?.to_ne_bytes());
-            }
-        }
-        // Interrupts.
-        8 => {
-            word(u, &mut out, &[20])?;
-            word(u, &mut out, &[0x24, 0x21, 0x22, 0x0c, 0x11])?;
-            word(u, &mut out, &[2, 1, 0, 3])?;
-            word(u, &mut out, &[0, 1])?;
-            word(u, &mut out, &[1, 0, 4, 2])?;
-            out.extend(bytes(u, 4)?);
-        }
-        VERSION => {
-            let mut proposal = u.choose(&PROPOSALS)?.to_vec();
-            if rarely(u, 2)? {
-                let at = u.int_in_range(0..=proposal.len() - 1)?;
-                proposal[at] = u.arbitrary()?;
-            }
-            out.extend(proposal);
-        }
-        _ => {
-            for _ in 0..4 {
-                word(u, &mut out, &[32, 0, 1, 2])?;
-            }
-        }
-    }
-    Ok(out)
-}
-
-struct Server {
-    protocol: Protocol,
-    inbox: Inbox,
-    device: Device,
-    reply: Vec<u8>,
-    /// Ids of the replies since the last look.
-    answered: Vec<u16>,
-    ended: bool,
-}
-
-impl Server {
-    fn receive(&mut self, mut bytes: &[u8], mut fds: Vec<File>) {
-        while !bytes.is_empty() && !self.ended {
-            let space = self.inbox.space();
-            assert!(!space.is_empty() && space.len() <= CAPACITY);
-            let count = bytes.len().min(space.len());
-            space[..count].copy_from_slice(&bytes[..count]);
-            let lost = fds.len() > MAX_FDS;
-            fds.truncate(MAX_FDS);
-            self.inbox.received(count, std::mem::take(&mut fds), lost);
-            bytes = &bytes[count..];
-            self.serve();
-        }
-    }
-
-    fn serve(&mut self) {
-        loop {
-            let done = match self.inbox.next() {
-                Ok(None) => return,
-                Ok(Some(message)) => {
-                    self.protocol
-                        .handle(message, &mut self.device, &mut self.reply)
-                }
-                Err((header, refusal)) => {
-                    Protocol::refuse(header, &refusal, &mut self.reply);
-                    Err(refusal)
-                }
-            };
-            self.look_at_reply();
-            if done.is_err_and(|refusal| refusal.is_fatal()) {
-                self.ended = true;
-                return;
-            }
-        }
-    }
-
-    fn look_at_reply(&mut self) {
-        let bytes = &self.reply;
-        assert!(bytes.capacity() <= MOST_REPLY);
-        if bytes.is_empty() {
-            return;
-        }
-        let word = |at: usize| {
-            let word = bytes[at..].first_chunk().expect("a header");
-            u32::from_ne_bytes(*word)
-        };
-        let (size, flags, errno) = (word(4) as usize, word(8), word(12));
-        assert_eq!(size, bytes.len());
-        match flags {
-            1 => assert_eq!(errno, 0),
-            0x21 => assert!(errno != 0 && size == HEADER_SIZE),
-            _ => panic!("neither reply nor error: {flags:#x}"),
-        }
-        self.answered.push(u16::from_ne_bytes([bytes[0], bytes[1]]));
     }
 }
 

@@ -22,7 +22,7 @@ fn inputs(kind: &str, target: &str) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-fn replay(name: &str) {
+fn run_on_all(name: &str) {
     let (_, target) = vnet_fuzz::TARGETS.iter().find(|(n, _)| *n == name).unwrap();
     let corpus = inputs("corpus", name);
     assert!(!corpus.is_empty(), "{name} has no corpus");
@@ -35,11 +35,11 @@ fn replay(name: &str) {
     }
 }
 
-macro_rules! replay {
+macro_rules! targets {
     ($($name:ident),*) => {
         $(#[test]
         fn $name() {
-            replay(stringify!($name));
+            run_on_all(stringify!($name));
         })*
 
         /// A target that is not replayed would be forgotten.
@@ -51,7 +51,7 @@ macro_rules! replay {
     };
 }
 
-replay!(
-    config, gateway, plan, registers, rss, rx, segment, session, state, stream, switch, tx,
-    unshared
+targets!(
+    config, control, device, gateway, plan, registers, replay, requests, rss, rx, segment, session,
+    state, stream, switch, timeline, tx, unshared
 );

@@ -62,7 +62,7 @@ impl Capture {
 
     /// Reads a stream to its end.
     pub fn read(stream: impl io::Read + Send) -> Result<Self, BadCapture> {
-        let mut reader = create_reader(MAX_BLOCK, stream).map_err(|error| match error {
+        let mut reader = create_reader(MAX_BLOCK, Whole(stream)).map_err(|error| match error {
             PcapError::ReadError => io::Error::other("cannot be read").into(),
             error => damaged(0, &error),
         })?;
@@ -113,6 +113,25 @@ impl Capture {
         let before = index.checked_sub(1).and_then(|n| self.frames.get(n));
         let start = before.map_or(0, |(end, _)| *end);
         Some((self.bytes.get(start..end)?, time))
+    }
+}
+
+/// Reads as much as is wanted, if there is as much. What comes first of a pipe may be less than the first
+/// block, and the parser would not know it.
+struct Whole<R>(R);
+
+impl<R: io::Read> io::Read for Whole<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < to.len() {
+            match self.0.read(&mut to[done..]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
     }
 }
 

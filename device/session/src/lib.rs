@@ -31,3 +31,23 @@ pub use error::Error;
 pub use lifeline::Lifeline;
 pub use serve::{Session, SharedCard};
 pub use socket::Socket;
+
+/// The card behind the protocol, without a socket and a thread.
+#[cfg(feature = "test-utils")]
+pub mod test_utils {
+    use vfio_user::ServerBackend;
+    use vnet_protocol::Layout;
+
+    use crate::device::Device;
+    use crate::SharedCard;
+
+    /// A card with this many vectors, as clients see it.
+    pub fn layout(vectors: u16) -> Layout {
+        crate::layout::layout(vectors)
+    }
+
+    /// What messages do to a card.
+    pub fn device(card: SharedCard) -> impl ServerBackend {
+        Device::new(card, Box::new(|_| ()))
+    }
+}

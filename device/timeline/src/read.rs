@@ -125,8 +125,9 @@ fn frame(card: &str, len: u32, time: i64, text: &str) -> Option<Frame> {
         used: used?,
         interrupt,
     };
-    let order = at.into_iter().flatten();
-    order.is_sorted().then_some(frame)
+    let mut order = at.into_iter().flatten();
+    // Nor is it before 1970, so that any two of them have a difference.
+    (order.clone().is_sorted() && order.next()? >= 0).then_some(frame)
 }
 
 fn text<'a>(options: &'a [PcapNGOption<'_>], code: OptionCode) -> Option<&'a str> {
