@@ -42,8 +42,9 @@ guest_check "TCP frames arrive whole, with the segment size of the connection" '
   awk "\$1 > 30000 { n++ } END { print n, NR; exit !(n > NR / 2) }" /tmp/data
   awk "\$1 > 2000 && (\$6 != 1448 || \$7 != \"0x3\") { print; bad = 1 } END { exit bad }" /tmp/data'
 guest_check "64 KiB take few buffers and little more memory" '
-  awk "\$1 > 60000 { n++; frags += \$5; if (\$5 > 8 || \$3 > 1.3 * \$1) { print; bad = 1 } }
-    END { print n, frags / n; exit bad || frags / n > 6 }" /tmp/data'
+  # Where memory has no large pieces for a moment, the driver takes small ones.
+  awk "\$1 > 60000 { n++; frags += \$5; if (\$5 > 8 || \$3 > 1.3 * \$1) { print; bad++ } }
+    END { print n, frags / n; exit bad > n / 100 || frags / n > 6 }" /tmp/data'
 guest_check "headers are linear, and only they" '
   awk "\$1 > 2100 && \$1 - \$2 != 66 - 14 { print; bad = 1 } END { exit bad }" /tmp/data'
 guest_check "segments are counted, by the driver and by the stack" '
@@ -62,7 +63,7 @@ guest_check "segments are counted, by the driver and by the stack" '
   [ $((wire * 1448 + large * 66)) -ge $bytes ]
   [ $seen -ge $wire ]'
 guest_check "switched off under traffic, no large frame comes any more" '
-  iperf3 -c 10.99.0.1 -t 6 -R &
+  iperf3 -c 10.99.0.1 -t $((6 + 3 * (slowness - 1))) -R &
   sleep 1
   ethtool -K vnet0 rx-gro-hw off
   large=$(counter rx0_hw_gro_packets) packets=$(counter rx0_packets)

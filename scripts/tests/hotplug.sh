@@ -16,10 +16,7 @@ check "QEMU takes the card" qmp '{"execute": "device_add", "arguments": {
   "driver": "vfio-user-pci", "id": "nic0", "bus": "empty",
   "socket": {"type": "unix", "path": "'"$GUEST_DIR/nic0.sock"'"}}}'
 guest_check "the guest finds it and binds the driver" '
-  for i in $(seq 50); do
-    [ ! -e /sys/class/net/vnet0 ] || break
-    usleep 200000
-  done
+  within 10 [ -e /sys/class/net/vnet0 ]
   readlink /sys/class/net/vnet0/device/driver | grep "/vnet\$"'
 guest_check "its MAC address is the card's" "grep -x $(guest_mac 0) /sys/class/net/vnet0/address"
 guest_check "DHCP and ping" '
