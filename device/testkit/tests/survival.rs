@@ -293,7 +293,8 @@ fn a_card_whose_workers_are_all_killed_before_they_serve_is_given_up() {
     let mut server = server("null");
     let holder = server.process.id();
     let children = format!("/proc/{holder}/task/{holder}/children");
-    let end = Instant::now() + LIMIT;
+    // One that is quicker than this loop, which shares its CPU, has the holder count anew.
+    let end = Instant::now() + 3 * LIMIT;
     while server.process.is_running() {
         assert!(Instant::now() < end, "it starts one worker after the other");
         let list = fs::read_to_string(&children).unwrap_or_default();
