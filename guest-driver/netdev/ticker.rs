@@ -42,14 +42,14 @@ impl Ticker {
         dev: *mut b::net_device,
         interval: c_ulong,
     ) -> Result<Pin<KBox<Self>>> {
-        let this = KBox::pin(
-            Self {
+        // Made when there is memory for it: without, it would be dropped, and stopped, before it is set up.
+        let this: Pin<KBox<Self>> = KBox::new_uninit(GFP_KERNEL)?
+            .write(Self {
                 timer: Opaque::zeroed(),
                 dev,
                 interval,
-            },
-            GFP_KERNEL,
-        )?;
+            })
+            .into();
         // SAFETY: the timer is pinned, zeroed and known to nobody.
         unsafe { b::nd_timer_setup(this.timer.get(), Some(Self::expire::<T>)) };
         Ok(this)

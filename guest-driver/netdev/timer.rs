@@ -54,14 +54,14 @@ impl Timer {
     /// Before `dev` is freed or its private data dropped, [`Self::stop`] is called after the last
     /// [`Self::start`].
     pub(crate) unsafe fn new<T: Operations>(dev: *mut b::net_device) -> Result<Pin<KBox<Self>>> {
-        let this = KBox::pin(
-            Self {
+        // Made when there is memory for it: without, it would be dropped, and stopped, before it is set up.
+        let this: Pin<KBox<Self>> = KBox::new_uninit(GFP_KERNEL)?
+            .write(Self {
                 timer: Opaque::zeroed(),
                 dev,
                 period: Atomic::new(0),
-            },
-            GFP_KERNEL,
-        )?;
+            })
+            .into();
         // SAFETY: the timer is pinned, and known to nobody.
         unsafe {
             bindings::hrtimer_setup(
