@@ -137,11 +137,30 @@ struct Worker {
     handing_over: bool,
     /// A signal asked it to end.
     ending: bool,
+    /// Signals for it, once it is ready.
+    due: Vec<Signal>,
     /// When it has to be gone, if it was told to go.
     until: Option<Instant>,
 }
 
 impl Worker {
+    /// Sends it a signal, of which one that is not ready yet would die without a word: of what was
+    /// found, for example.
+    fn tell(&mut self, signal: Signal) {
+        if self.ready.is_some() {
+            self.employee.signal(signal);
+        } else if !self.due.contains(&signal) {
+            self.due.push(signal);
+        }
+    }
+
+    fn is_ready(&mut self) {
+        self.ready = Some(Instant::now());
+        for signal in std::mem::take(&mut self.due) {
+            self.employee.signal(signal);
+        }
+    }
+
     /// From now on it has this time to go.
     fn limit(&mut self, time: Duration) {
         self.until.get_or_insert_with(|| Instant::now() + time);
@@ -205,6 +224,7 @@ impl Holder<'_> {
             ready: None,
             handing_over: false,
             ending: false,
+            due: Vec::new(),
             until: None,
         };
         // A worker that dies meanwhile is noticed below.
@@ -332,7 +352,7 @@ impl Holder<'_> {
                 self.held.remove(&token);
             }
             Message::Ready => {
-                worker.ready = Some(Instant::now());
+                worker.is_ready();
                 self.former = None;
                 if let Some(since) = self.since.take() {
                     info!(
@@ -371,7 +391,7 @@ impl Holder<'_> {
                 worker.limit(LONGEST_END);
                 systemd::stopping();
             }
-            worker.employee.signal(signal);
+            worker.tell(signal);
         }
     }
 
