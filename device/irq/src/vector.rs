@@ -11,7 +11,7 @@ use crate::EventFd;
 /// The eventfd sits behind a mutex that is held while it is written. Uncontended this costs a
 /// small part of the write, and it gives the guarantee that matters: when [`Self::attach`] or
 /// [`Self::detach`] has returned, no thread writes the former eventfd any more. A write that the
-/// client holds up is ended by [`Self::release`].
+/// client holds up is ended by another thread.
 ///
 /// Aligned so that vectors of different workers share no cache lines.
 #[derive(Debug, Default)]
