@@ -37,11 +37,12 @@ drained() {
 }
 '
 
-# stalls: the card stands still three times, too short for QEMU or the driver to take offence.
+# stalls: the card stands still three times, too short for QEMU or the driver to take offence, and long enough for the
+# senders to fill the ring.
 stalls() {
-  local n
+  local n still=$(($(slowness) > 1 ? 3 : 1))
   for n in 1 2 3; do
-    kill -STOP "${VNETD_PIDS[0]}" && sleep 1
+    kill -STOP "${VNETD_PIDS[0]}" && sleep "$still"
     kill -CONT "${VNETD_PIDS[0]}" && sleep 0.5 || return
   done
 }
