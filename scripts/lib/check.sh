@@ -148,6 +148,7 @@ host_listens() {
     sleep 0.1
   done
   not_ok "nothing listens on port $1"
+  { jobs -l && cat /proc/net/tcp; } | sed 's/^/    /'
   exit 1
 }
 

@@ -8,11 +8,6 @@ own_network "RSS"
 
 host=10.99.0.1
 box=$ROOT/usr/bin/busybox
-host_program() {
-  local lib=$ROOT/usr/lib/x86_64-linux-gnu program=$1
-  shift
-  child "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$ROOT$program" "$@"
-}
 
 $box ip link set lo up
 boot NET=tap:name=vnettest SMP=2 QUEUES=4 MEM=1G

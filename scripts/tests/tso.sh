@@ -7,11 +7,6 @@
 own_network "TSO"
 
 box=$ROOT/usr/bin/busybox
-host_program() {
-  local lib=$ROOT/usr/lib/x86_64-linux-gnu program=$1
-  shift
-  child "$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$ROOT$program" "$@"
-}
 
 $box ip link set lo up
 check "a TAP interface can be made" "$box" tunctl -t vnettest
