@@ -37,12 +37,11 @@ drained() {
 }
 '
 
-# stalls: the card stands still three times, too short for QEMU or the driver to take offence, and long enough for the
-# senders to fill the ring.
+# stalls: the card stands still three times, too short for QEMU or the driver to take offence.
 stalls() {
-  local n still=$(($(slowness) > 1 ? 3 : 1))
+  local n
   for n in 1 2 3; do
-    kill -STOP "${VNETD_PIDS[0]}" && sleep "$still"
+    kill -STOP "${VNETD_PIDS[0]}" && sleep 1
     kill -CONT "${VNETD_PIDS[0]}" && sleep 0.5 || return
   done
 }
