@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! Drivers that keep the rules, and whom a finding is laid to.
+
+use super::*;
+
+#[test]
+fn no_rule_was_forgotten() {
+    let rules: Vec<_> = RULES
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .collect();
+    assert!(rules.len() > 30);
+    let cases = concat!(
+        include_str!("registers.rs"),
+        include_str!("chains.rs"),
+        include_str!("headers.rs"),
+        include_str!("waits.rs"),
+    );
+    for rule in rules {
+        assert!(cases.contains(&format!("\"{rule}\"")), "{rule}");
+    }
+}
+
+#[test]
+fn a_driver_that_keeps_the_rules() {
+    for net in ["loopback", "gateway"] {
+        let broken = judge(net, |server| {
+            let options = Options {
+                features: u64::MAX,
+                ..Options::default()
+            };
+            let mut nic = server.nic_with(options).unwrap();
+            for seed in 0..2000 {
+                match net {
+                    "loopback" => round_trip(&mut nic, 0, seed),
+                    _ => nic.send(0, &own(&nic, 60, seed)).unwrap(),
+                }
+            }
+            nic.drain(0).unwrap();
+            while !nic.arm(0).unwrap() {}
+            linger(&mut nic.card);
+            nic.restart().unwrap();
+            nic.stop(0).unwrap();
+            nic.resume(0).unwrap();
+            nic.drain(0).unwrap();
+            while !nic.arm(0).unwrap() {}
+            linger(&mut nic.card);
+        });
+        assert!(broken.is_empty(), "{net}: {broken:?}");
+    }
+}
+
+#[test]
+fn offloads_that_fit() {
+    let broken = judge("null", |server| {
+        let mut bench = Bench::new(server);
+        bench.start(TX, NO_VECTOR);
+        let (header, frame) = datagram(100);
+        bench.send(header, &frame);
+        let (header, frame) = datagram(3000);
+        let header = NetHdr {
+            gso_type: GSO_UDP_L4,
+            gso_size: 1000,
+            hdr_len: 42,
+            ..header
+        };
+        bench.send(header, &frame);
+    });
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+#[test]
+fn report_is_not_strict() {
+    let mut server = Server::start_with("null", &["--sanitize=report"]).unwrap();
+    server.card().unwrap().reg(0x3ffc).unwrap();
+    let (status, text) = server.finish().unwrap();
+    assert_eq!(status, Some(0));
+    assert!(text.contains("register-unknown, 1 times"), "{text}");
+}
+
+#[test]
+fn what_is_found_outlives_the_process_that_found_it() {
+    let args = ["--survive", "--sanitize=strict"];
+    let mut server = Server::start_with("null", &args).unwrap();
+    let mut card = server.card().unwrap();
+    server.kill_worker().unwrap();
+    card.reg(0x3ffc).unwrap();
+    card.reg(0x3ff8).unwrap();
+    server.kill_worker().unwrap();
+    // The first message may be one that was handled, so a write in it is not judged.
+    card.reg(regs::STATUS).unwrap();
+    card.set_reg(regs::MTU, 1).unwrap();
+    // In order.
+    let before = server.worker().unwrap();
+    server.process.signal(Signal::USR2).unwrap();
+    eventually(|| {
+        server
+            .worker()
+            .unwrap()
+            .is_some_and(|now| Some(now) != before)
+    });
+    card.reg(0x3ffc).unwrap();
+    server.kill_worker().unwrap();
+    let (status, text) = server.finish().unwrap();
+    assert_eq!(status, Some(3), "{text}");
+    for due in [
+        "sanitizer: 2 rules were broken, 4 times in all",
+        "sanitizer: register-unknown, 3 times, first: register-unknown: There is no register",
+        "sanitizer: register-value, 1 times, first: register-value: ",
+    ] {
+        assert!(text.contains(due), "{text}");
+    }
+}
+
+#[test]
+fn a_driver_that_keeps_the_rules_does_when_the_server_is_killed() {
+    let args = ["--survive", "--sanitize=strict", "--sanitize-patience=1"];
+    let mut server = Server::start_with("loopback", &args).unwrap();
+    let mut nic = server.nic().unwrap();
+    for n in 0..20 {
+        round_trip(&mut nic, 0, n);
+        server.kill_worker().unwrap();
+    }
+    round_trip(&mut nic, 0, 1);
+    linger(&mut nic.card);
+    drop(nic);
+    let (status, text) = server.finish().unwrap();
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("no rule was broken"), "{text}");
+}
+
+#[test]
+fn each_session_is_told_of_its_own() {
+    let args = ["--survive", "--sanitize=report"];
+    let mut server = Server::start_with("null", &args).unwrap();
+    let said = |server: &Server, text: &str| server.process.stderr().contains(text);
+    let mut card = server.card().unwrap();
+    for n in 0..6 {
+        card.reg(0x3fc0 + 4 * n).unwrap();
+    }
+    drop(card);
+    let summary = "the driver of this session broke rules";
+    eventually(|| said(&server, &format!("{summary} 6 times")));
+    assert!(!said(&server, "an access at 0x3fd0"), "the fifth");
+    // As often again by the next driver, with a hand-over in the middle of its session and one
+    // between this and another.
+    let mut card = server.card().unwrap();
+    card.reg(0x3fe0).unwrap();
+    eventually(|| said(&server, "an access at 0x3fe0"));
+    server.kill_worker().unwrap();
+    card.reg(0x3fe4).unwrap();
+    drop(card);
+    eventually(|| said(&server, &format!("{summary} 2 times")));
+    server.kill_worker().unwrap();
+    let mut card = server.card().unwrap();
+    card.set_reg(regs::MTU, 1).unwrap();
+    drop(card);
+    eventually(|| said(&server, &format!("{summary} 1 times")));
+    let text = server.end().unwrap();
+    assert!(text.contains("broken, 9 times in all"), "{text}");
+}
