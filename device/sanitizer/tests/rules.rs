@@ -2,13 +2,13 @@
 //! `docs/rules.md` and the list of rules say the same, and every rule is broken in a test.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use vnet_sanitizer::Rule;
 
-fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read_to_string(root.join(path)).unwrap()
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The chapters of the document: name and text.
@@ -36,7 +36,7 @@ fn wrong(rule: Rule, text: &str) -> Option<&'static str> {
 
 #[test]
 fn the_document_has_a_chapter_for_each_rule() {
-    let text = read("docs/rules.md");
+    let text = fs::read_to_string(root().join("docs/rules.md")).unwrap();
     let chapters = chapters(&text);
     let names: Vec<_> = chapters.iter().map(|(name, _)| *name).collect();
     let ids: Vec<_> = Rule::ALL.iter().map(|rule| rule.id()).collect();
@@ -68,7 +68,10 @@ fn a_chapter_that_differs_is_noticed() {
 
 #[test]
 fn each_rule_is_broken_in_a_test() {
-    let tests = read("device/testkit/tests/sanitizer.rs");
+    let tests: String = fs::read_dir(root().join("device/testkit/tests/sanitizer"))
+        .unwrap()
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
     let missing: Vec<_> = Rule::ALL
         .iter()
         .filter(|rule| !tests.contains(&format!("\"{rule}\"")))
