@@ -5,11 +5,11 @@
 
 use std::os::fd::OwnedFd;
 
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use crate::eventfd::tests::{count, eventfd};
-use crate::Vector;
+use crate::{EventFd, Vector};
 
 /// A vector that a worker raises `times`, while `meanwhile` happens to it.
 fn raised(times: u64, before: impl Fn(&Vector), meanwhile: impl FnOnce(&Vector)) -> Arc<Vector> {
@@ -97,5 +97,62 @@ fn what_was_detached_is_pending_or_was_delivered() {
         );
         assert_eq!(seen(&reader), 0, "written after it was detached");
         assert_eq!(before, u64::from(!vector.is_pending()));
+    });
+}
+
+/// What goes wrong if the lock is given back before the eventfd is written.
+#[test]
+#[should_panic(expected = "written after it was replaced")]
+fn a_write_without_the_lock_reaches_an_eventfd_that_was_replaced() {
+    loom::model(|| {
+        let (old, old_reader) = eventfd();
+        let (new, _new_reader) = eventfd();
+        let target = Arc::new(Mutex::new(std::sync::Arc::new(old)));
+        let worker = thread::spawn({
+            let target = Arc::clone(&target);
+            move || {
+                let fd: std::sync::Arc<EventFd> = target.lock().unwrap().clone();
+                // Loom knows no eventfds: this is where another thread may come in between.
+                thread::yield_now();
+                fd.signal();
+            }
+        });
+        *target.lock().unwrap() = std::sync::Arc::new(new);
+        seen(&old_reader);
+        worker.join().unwrap();
+        assert_eq!(seen(&old_reader), 0, "written after it was replaced");
+    });
+}
+
+/// What goes wrong if the eventfd and what waits for one have a lock each.
+#[test]
+#[should_panic(expected = "neither delivered nor pending")]
+fn an_interrupt_that_finds_no_eventfd_and_waits_in_two_steps_is_lost() {
+    loom::model(|| {
+        let (fd, reader) = eventfd();
+        let target = Arc::new(Mutex::new(None::<EventFd>));
+        let pending = Arc::new(Mutex::new(false));
+        let worker = thread::spawn({
+            let (target, pending) = (Arc::clone(&target), Arc::clone(&pending));
+            move || {
+                let there = target
+                    .lock()
+                    .unwrap()
+                    .as_ref()
+                    .map(EventFd::signal)
+                    .is_some();
+                if !there {
+                    *pending.lock().unwrap() = true;
+                }
+            }
+        });
+        let mut slot = target.lock().unwrap();
+        let fd = slot.insert(fd);
+        if std::mem::take(&mut *pending.lock().unwrap()) {
+            fd.signal();
+        }
+        drop(slot);
+        worker.join().unwrap();
+        assert_eq!(seen(&reader), 1, "neither delivered nor pending");
     });
 }
