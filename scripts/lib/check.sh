@@ -90,7 +90,7 @@ faults_done() {
 # kernel_complaints: the complaints in a kernel log on stdin.
 kernel_complaints() {
   grep -avE -- "${LOG_EXPECTED:-^$}" |
-    grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|hung_task|rcu.*stall|unregister_netdevice: waiting'
+    grep -aE -A 20 'WARNING:|BUG:|Oops|Call Trace|general protection|Kernel panic|UBSAN|rust_kernel: panicked|stalled pool shutdown|refcount_t:|NETDEV WATCHDOG|blocked.* for more than|INFO: trying to register|rcu.*stall|unregister_netdevice: waiting'
 }
 
 # Succeeds if the kernel had nothing to complain about.
