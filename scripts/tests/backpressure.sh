@@ -59,11 +59,14 @@ guest_check "the answers of the driver are traced" '
   echo >trace'
 
 # The ring has room for more frames than this bound, so the driver has no reason to stop the queue.
+# What is in flight is the difference of two counts that sysfs reads one after the other: it may come
+# out below zero, which is no bound to anything.
 guest_check "under a flood the byte queue limit moves, and what is in flight" '
   echo 100000 >$limits/limit_max
   before=$(cat $limits/limit)
   flood
-  for i in $(seq 200); do cat $limits/inflight; usleep 5000; done | sort -nu >/tmp/inflight
+  for i in $(seq 200); do cat $limits/inflight; usleep 5000; done |
+    grep -vx "4294[0-9]*" | sort -nu >/tmp/inflight
   after=$(cat $limits/limit)
   end_flood
   echo "limit before: $before, after: $after, in flight:" $(cat /tmp/inflight)

@@ -36,6 +36,7 @@ mod slots;
 mod state;
 mod stream;
 mod switch;
+mod takeover;
 mod timeline;
 mod tx;
 mod unshared;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     ("state", state::state),
     ("stream", stream::stream),
     ("switch", switch::switch),
+    ("takeover", takeover::takeover),
     ("timeline", timeline::timeline),
     ("tx", tx::tx),
     ("unshared", unshared::unshared),
@@ -81,6 +83,7 @@ pub use session::session;
 pub use state::state;
 pub use stream::stream;
 pub use switch::switch;
+pub use takeover::takeover;
 pub use timeline::timeline;
 pub use tx::tx;
 pub use unshared::unshared;

@@ -45,45 +45,60 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         true => Box::new(Loopback::new()),
         false => Box::new(Null::new()),
     };
-    let mut bench = Bench::new(endpoint, rarely(u, 3)?);
+    let mut bench = Bench::new(card(endpoint, rarely(u, 3)?));
     while !u.is_empty() {
         bench.step(u)?;
-        // Awake, whatever config space holds now.
-        bench.card.write_config(PM_CTRL, &[0]);
-        bench.card.write_config(COMMAND, &COMMAND_ON);
+        bench.awake();
         bench.assert_rules();
     }
-    bench.write(regs::CTRL, regs::CTRL_RESET);
-    bench.assert_reset();
+    bench.reset();
     Ok(())
 }
 
-struct Bench {
+pub(crate) fn card(endpoint: Box<dyn Endpoint>, sanitized: bool) -> Card {
+    let config = Config {
+        mac: [0x52, 0x54, 0, 1, 2, 3],
+        queue_pairs: PAIRS,
+        max_mtu: 9000,
+        withheld: 0,
+        service: Options::default(),
+    };
+    let card = Card::new(config, endpoint).expect("a good configuration");
+    if !sanitized {
+        return card;
+    }
+    let sanitizer = Sanitizer::new(Duration::ZERO, Instant::now());
+    card.sanitized(Arc::new(sanitizer)).expect("a thread")
+}
+
+/// A card and its guest.
+pub(crate) struct Bench {
     card: Card,
     memory: File,
 }
 
 impl Bench {
-    fn new(endpoint: Box<dyn Endpoint>, sanitized: bool) -> Self {
-        let config = Config {
-            mac: [0x52, 0x54, 0, 1, 2, 3],
-            queue_pairs: PAIRS,
-            max_mtu: 9000,
-            withheld: 0,
-            service: Options::default(),
-        };
-        let mut card = Card::new(config, endpoint).expect("a good configuration");
-        if sanitized {
-            let sanitizer = Sanitizer::new(Duration::ZERO, Instant::now());
-            card = card.sanitized(Arc::new(sanitizer)).expect("a thread");
-        }
-        let mut bench = Self {
-            card,
-            memory: memfd(MEMORY_SIZE),
-        };
+    pub(crate) fn new(card: Card) -> Self {
+        Self::with_guest(card, memfd(MEMORY_SIZE))
+    }
+
+    /// The guest is there already, and has its memory.
+    pub(crate) fn with_guest(card: Card, memory: File) -> Self {
+        let mut bench = Self { card, memory };
         bench.map();
         bench.card.write_config(COMMAND, &COMMAND_ON);
         bench
+    }
+
+    /// Ends the card.
+    pub(crate) fn into_guest(self) -> File {
+        self.memory
+    }
+
+    /// Has the card awake, whatever config space holds now.
+    pub(crate) fn awake(&mut self) {
+        self.card.write_config(PM_CTRL, &[0]);
+        self.card.write_config(COMMAND, &COMMAND_ON);
     }
 
     fn map(&mut self) {
@@ -109,7 +124,7 @@ impl Bench {
             .write_registers(offset.into(), &value.to_le_bytes());
     }
 
-    fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+    pub(crate) fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         match u.int_in_range(0..=19)? {
             0..=2 => {
                 let offset = offset(u)?;
@@ -215,7 +230,7 @@ impl Bench {
     }
 
     /// What holds at any time.
-    fn assert_rules(&mut self) {
+    pub(crate) fn assert_rules(&mut self) {
         assert_eq!(self.read(regs::ID), regs::ID_VALUE);
         assert_eq!(self.read(regs::CTRL), 0);
         assert!((68..=9000).contains(&self.read(regs::MTU)));
@@ -241,6 +256,18 @@ impl Bench {
             assert!(!running || negotiated);
             assert_eq!(failed, regs::Q_STATUS_CODE.get(status) != 0);
         }
+    }
+
+    /// What holds even if the state was made up.
+    pub(crate) fn assert_serves(&mut self) {
+        assert_eq!(self.read(regs::ID), regs::ID_VALUE);
+        assert_eq!(self.read(regs::STATUS) & regs::STATUS_FAILED, 0);
+    }
+
+    /// Resets the card; then its registers are as they were at first.
+    pub(crate) fn reset(&mut self) {
+        self.write(regs::CTRL, regs::CTRL_RESET);
+        self.assert_reset();
     }
 
     fn assert_reset(&mut self) {

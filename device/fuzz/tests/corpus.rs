@@ -53,5 +53,5 @@ macro_rules! targets {
 
 targets!(
     config, control, device, gateway, plan, registers, replay, requests, rss, rx, segment, session,
-    state, stream, switch, timeline, tx, unshared
+    state, stream, switch, takeover, timeline, tx, unshared
 );

@@ -35,7 +35,8 @@ impl Memory {
         self.word(at + LENGTH)
             .store(bytes.len() as u64, Ordering::Relaxed);
         self.word(at + SUM).store(sum(bytes), Ordering::Relaxed);
-        self.word(at + SEQUENCE).store(last + 1, Ordering::Release);
+        self.word(at + SEQUENCE)
+            .store(last.wrapping_add(1), Ordering::Release);
         true
     }
 
