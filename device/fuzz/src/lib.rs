@@ -20,6 +20,7 @@ mod control;
 mod device;
 mod frames;
 mod gateway;
+mod generator;
 mod guest;
 mod input;
 mod mirrors;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     ("control", control::control),
     ("device", device::device),
     ("gateway", gateway::gateway),
+    ("generator", generator::generator),
     ("plan", plan::plan),
     ("registers", registers::registers),
     ("replay", replay::replay),
@@ -72,6 +74,7 @@ pub use config::config;
 pub use control::control;
 pub use device::device;
 pub use gateway::gateway;
+pub use generator::generator;
 pub use plan::plan;
 pub use registers::registers;
 pub use replay::replay;

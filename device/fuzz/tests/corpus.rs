@@ -52,6 +52,6 @@ macro_rules! targets {
 }
 
 targets!(
-    config, control, device, gateway, plan, registers, replay, requests, rss, rx, segment, session,
-    state, stream, switch, takeover, timeline, tx, unshared
+    config, control, device, gateway, generator, plan, registers, replay, requests, rss, rx,
+    segment, session, state, stream, switch, takeover, timeline, tx, unshared
 );
