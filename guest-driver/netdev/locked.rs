@@ -134,9 +134,14 @@ impl<'a, T: Operations> Locked<'a, T> {
     /// the device has, and to it one that was stopped when it was last in use is stuck.
     pub fn start_tx(&self) {
         for i in 0..self.channels() {
-            if let Some(queue) = self.tx_queue(i) {
-                queue.start();
-            }
+            self.start_tx_queue(i);
+        }
+    }
+
+    /// Lets the stack fill the transmit queue of a channel.
+    pub fn start_tx_queue(&self, index: u16) {
+        if let Some(queue) = self.tx_queue(index) {
+            queue.start();
         }
     }
 

@@ -2,8 +2,9 @@
 
 //! Control interrupt, errors and what is done about them.
 //!
-//! A queue that fails stays stopped, and the card is reset in process context. If it fails again soon
-//! after, or cannot be started, the queues stay stopped until the next attempt, which comes by itself:
+//! A queue that fails stays stopped, and its pair is started anew in process context; the others go on.
+//! If a queue of that pair fails again soon after, or cannot be started, or is stuck, the card is reset.
+//! If that does not last, the queues stay stopped until the next attempt, which comes by itself:
 //! meanwhile the interface is up, without carrier. So it is with a card that does not answer.
 //!
 //! Interrupts of the card may get lost, and its state with them: a look now and then finds out.
@@ -29,11 +30,19 @@ use netdev::{
     NetDevice, //
 };
 use vnet_contract::{
+    pci::MAX_QUEUE_PAIRS,
     queue,
     regs, //
 };
 
-use crate::{nic::Nic, probe, recovery::Recovery};
+use crate::{
+    nic::Nic,
+    probe,
+    recovery::{
+        self,
+        Recovery, //
+    }, //
+};
 
 type Time = Instant<Monotonic>;
 
@@ -42,6 +51,9 @@ type Time = Instant<Monotonic>;
 pub(crate) const WORK_CHECK: usize = 1 << 0;
 /// Work: reset the card and start the queues anew.
 pub(crate) const WORK_RESET: usize = 1 << 1;
+
+/// Work: start the pairs anew of which a queue has failed.
+pub(crate) const WORK_RESTART: usize = 1 << 2;
 
 /// Ticks from one check to the next. A check reads two registers, and two of each pair.
 pub(crate) const TICKS_PER_CHECK: u32 = 4;
@@ -67,11 +79,31 @@ pub(crate) struct Control {
     failed: bool,
     /// When the driver reset the card because something failed.
     recovery: Recovery,
+    /// When it last started each pair anew.
+    restarts: [Option<Time>; MAX_QUEUE_PAIRS as usize],
     /// Messages about the link since this time.
     link_messages: Option<(Time, u32)>,
 }
 
 impl Control {
+    /// The card has forgotten the failure of a queue, as that was started.
+    pub(crate) fn forget_error(&mut self, index: u16) {
+        self.reported &= !bit(index);
+    }
+
+    /// True if a pair may be started anew: not if that was done so lately that it does not help.
+    fn may_restart(&mut self, pair: u16) -> bool {
+        let now = Time::now();
+        match self.restarts.get_mut(usize::from(pair)) {
+            Some(Some(last)) if now - *last < recovery::STABLE => false,
+            Some(last) => {
+                *last = Some(now);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// True if one more message about the link may be printed.
     fn may_tell_link(&mut self) -> bool {
         let now = Time::now();
@@ -86,6 +118,11 @@ impl Control {
             }
         }
     }
+}
+
+/// The bit of a queue.
+fn bit(index: u16) -> u32 {
+    1u32.checked_shl(index.into()).unwrap_or(0)
 }
 
 impl<'a> Nic<'a> {
@@ -157,18 +194,17 @@ impl<'a> Nic<'a> {
         for pair in 0..self.max_pairs {
             let tx_index = queue::tx_index(pair);
             for index in [queue::rx_index(pair), tx_index] {
-                let bit = 1u32.checked_shl(u32::from(index)).unwrap_or(0);
-                if errors & bit == 0 {
+                if errors & bit(index) == 0 {
                     continue;
                 }
-                control.reported |= bit;
+                control.reported |= bit(index);
                 self.counters.queue_errors.add(1);
                 let status = self.regs.read_queue(index, regs::Q_STATUS);
                 self.report_queue(dev, index, status);
                 if index == tx_index {
                     dev.with_tx(pair, |queue, tx| tx.fail(queue, None));
                 }
-                dev.schedule_work(WORK_RESET);
+                self.schedule_restart(dev, index);
             }
         }
     }
@@ -184,10 +220,19 @@ impl<'a> Nic<'a> {
         );
     }
 
-    /// Says what rule of the ring the card broke, and has it reset. The caller stopped the queue.
+    /// Says what rule of the ring the card broke, and has the pair started anew. The caller stopped the
+    /// queue.
     pub(crate) fn queue_broken(&self, dev: &NetDevice<Self>, index: u16, why: fmt::Arguments<'_>) {
         netdev::err!(dev, "card broke queue {index}: {why}\n");
-        dev.schedule_work(WORK_RESET);
+        self.schedule_restart(dev, index);
+    }
+
+    /// Has the pair of a queue started anew.
+    fn schedule_restart(&self, dev: &NetDevice<Self>, index: u16) {
+        if let Some(broken) = self.broken.get(usize::from(index / 2)) {
+            broken.store(true, Relaxed);
+        }
+        dev.schedule_work(WORK_RESTART);
     }
 
     /// A transmit queue makes no progress.
@@ -219,13 +264,33 @@ impl<'a> Nic<'a> {
             dev.schedule_all();
         }
         // When the interface is down, bringing it up sees to the card.
-        if events & WORK_RESET != 0 && dev.is_running() {
-            if self.regs.alive() {
-                self.restart(dev);
-            } else {
-                self.card_gone(dev);
+        if events & (WORK_RESET | WORK_RESTART) == 0 || !dev.is_running() {
+            return;
+        }
+        if !self.regs.alive() {
+            self.card_gone(dev);
+        } else if events & WORK_RESET != 0 || !self.restart_broken(dev) {
+            self.restart(dev);
+        }
+    }
+
+    /// Starts the pairs anew of which a queue has failed. False if the card has to be reset for one.
+    fn restart_broken(&self, dev: &Locked<'_, Self>) -> bool {
+        for (pair, broken) in (0..).zip(&self.broken) {
+            if !broken.xchg(false, Full) {
+                continue;
+            }
+            if !self.control.lock().may_restart(pair) {
+                return false;
+            }
+            netdev::info!(dev, "starting queue pair {pair} anew\n");
+            self.counters.queue_restarts.add(1);
+            if let Err(e) = self.restart_pair(dev, pair) {
+                netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");
+                return false;
             }
         }
+        true
     }
 
     /// Sees whether the card is there and as it was left, or could be brought back.
@@ -320,7 +385,7 @@ impl<'a> Nic<'a> {
             return Err(EIO);
         }
         self.forget_drops();
-        dev.cancel_work(WORK_RESET);
+        dev.cancel_work(WORK_RESET | WORK_RESTART);
         (control.reported, control.failed) = (0, false);
         self.given_up.store(false, Relaxed);
         self.enable_events();

@@ -99,6 +99,8 @@ pub(crate) struct Nic<'a> {
     pub(crate) given_up: AtomicFlag,
     /// Channels whose next poll is to look for a lost interrupt.
     pub(crate) looks: KVec<AtomicFlag>,
+    /// Pairs of which a queue has failed, to be started anew.
+    pub(crate) broken: KVec<AtomicFlag>,
     /// Ticks so far.
     ticks: Atomic<u32>,
     /// What handling events needs to know. Ordered after the RTNL lock.
@@ -115,10 +117,7 @@ impl<'a> Nic<'a> {
         queue_stats: KVec<(Arc<TxStats>, Arc<RxStats>)>,
     ) -> Result<Self> {
         let coalesce = moderation::initial(identity.features);
-        let mut looks = KVec::with_capacity(queue_stats.len(), GFP_KERNEL)?;
-        for _ in 0..queue_stats.len() {
-            looks.push(AtomicFlag::new(false), GFP_KERNEL)?;
-        }
+        let (looks, broken) = (flags(queue_stats.len())?, flags(queue_stats.len())?);
         Ok(Self {
             dev,
             regs,
@@ -141,6 +140,7 @@ impl<'a> Nic<'a> {
             starved: AtomicFlag::new(false),
             given_up: AtomicFlag::new(false),
             looks,
+            broken,
             ticks: Atomic::new(0),
             control: KBox::pin_init(new_mutex!(Control::default()), GFP_KERNEL)?,
         })
@@ -157,6 +157,15 @@ impl<'a> Nic<'a> {
     pub(crate) fn present(&self) -> bool {
         !self.gone.load(Relaxed)
     }
+}
+
+/// So many flags, none of them set.
+fn flags(count: usize) -> Result<KVec<AtomicFlag>> {
+    let mut flags = KVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        flags.push(AtomicFlag::new(false), GFP_KERNEL)?;
+    }
+    Ok(flags)
 }
 
 impl Drop for Nic<'_> {

@@ -2,7 +2,10 @@
 
 //! Bringing queues up and down.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 use netdev::Locked;
 use vnet_contract::{
     queue,
@@ -43,6 +46,9 @@ impl<'a> Nic<'a> {
         self.restore_filter();
         self.restore_rss(dev);
         self.write_rx_offloads(dev, dev.features());
+        for broken in &self.broken {
+            broken.store(false, Relaxed);
+        }
         for (pair, (tx, rx)) in (0..self.max_pairs).zip(queues) {
             if let Err(e) = self.start_pair(dev, pair, tx, rx) {
                 netdev::err!(dev, "cannot start queue pair {pair}: {e:?}\n");
@@ -67,6 +73,8 @@ impl<'a> Nic<'a> {
         let posted = rx.publish();
         dev.start_channel(pair, tx, rx)?;
 
+        // Whoever handles events waits, and then finds what has failed since.
+        let mut control = self.control.lock();
         for index in [rx_index, tx_index] {
             self.regs
                 .write_queue(index, regs::Q_CTRL, regs::Q_CTRL_ENABLE);
@@ -75,9 +83,33 @@ impl<'a> Nic<'a> {
                 self.report_queue(dev, index, status);
                 return Err(EIO);
             }
+            control.forget_error(index);
         }
+        drop(control);
         // The ring was filled before the card looked at it.
         self.regs.ring_doorbell(rx_index, posted);
+        Ok(())
+    }
+
+    /// Starts a pair anew of which a queue has failed; the others go on. What was in its rings is lost.
+    pub(crate) fn restart_pair(&self, dev: &Locked<'_, Self>, pair: u16) -> Result {
+        let shape = self.shape();
+        if pair >= shape.pairs {
+            return Err(EINVAL);
+        }
+        let tx = Tx::new(self, pair, shape.tx_ring)?;
+        let rx = Rx::new(self, pair, shape)?;
+        let queues = [queue::rx_index(pair), queue::tx_index(pair)];
+        for index in queues {
+            self.regs.write_queue(index, regs::Q_CTRL, 0);
+        }
+        if !queues.iter().all(|index| self.regs.queue_rests(*index)) {
+            return Err(EIO);
+        }
+        dev.stop_channel(pair);
+        self.start_pair(dev, pair, tx, rx)?;
+        dev.start_tx_queue(pair);
+        dev.schedule_all();
         Ok(())
     }
 

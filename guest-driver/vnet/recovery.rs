@@ -14,8 +14,9 @@ use kernel::time::{
 
 type Time = Instant<Monotonic>;
 
-/// A failure so soon after an attempt means that the attempt was in vain.
-const STABLE: Delta = Delta::from_secs(10);
+/// A failure so soon after an attempt means that the attempt was in vain. Also for a pair that was
+/// started anew.
+pub(crate) const STABLE: Delta = Delta::from_secs(10);
 
 /// Time between attempts: doubled after each that was in vain, to a limit.
 const FIRST_PAUSE: i64 = 1;

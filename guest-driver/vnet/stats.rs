@@ -141,6 +141,8 @@ counters! {
     CardCounters {
         /// Resets that the driver did because something failed.
         resets,
+        /// Queue pairs that it started anew because one of their queues failed.
+        queue_restarts,
         /// Queue errors that the card reported.
         queue_errors,
         /// Transmit queues found stuck.
