@@ -213,7 +213,7 @@ recorded() {
   (cd "$dir" && ls -l "${files[@]}")
   [ ${#files[@]} = 3 ] || return
   last=${files[2]#record-}
-  [ "$((10#${last%.pcapng}))" -gt 10 ] || return
+  [ "$((10#${last%.pcapng}))" -gt 5 ] || return
   for file in "${files[@]}"; do
     [ "$(stat -c %s "$dir/$file")" -lt 4300000 ] && found "$file" 0 _ws.malformed && some "$file" tcp || return
   done
