@@ -126,6 +126,13 @@ impl<'a> Connection<'a> {
         Ok(Received::Data { more })
     }
 
+    /// A message is going to be handled.
+    pub(crate) fn begin(&self) {
+        if let Some(lifeline) = self.lifeline {
+            lifeline.begin();
+        }
+    }
+
     /// Sends the answer, if there is one, to the message of this size that was handled, behind which
     /// so many bytes were read. False: the client is gone, or `control` asks for something.
     pub(crate) fn answer(

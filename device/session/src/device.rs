@@ -31,7 +31,7 @@ pub(crate) struct Device {
     sharing: Sharing,
     on_fatal: OnFatal,
     limit: Limit,
-    /// The next message may be one that another process has handled.
+    /// The next message may be one that another process has handled, if only in part.
     again: bool,
     /// Set if the client can be asked for memory that it does not share.
     relay: Option<Arc<Relay>>,

@@ -6,16 +6,17 @@
 //! So a message stays in the socket while it is handled, and an answer is put into a pipe before
 //! the message is taken out, and goes from there to the client:
 //!
-//! 1. look at the message (`MSG_PEEK`), handle it, and write down what has changed;
+//! 1. look at the message (`MSG_PEEK`), say in a cell that it is begun, handle it, and write down
+//!    what has changed;
 //! 2. write the answer into the pipe;
 //! 3. take the message out of the socket;
 //! 4. have the kernel move the answer from the pipe to the client (`splice`).
 //!
 //! A process that is killed before 2 leaves the message in the socket and nothing in the pipe: the
-//! next one handles the message again, which does no harm ([`vnet_card`]). From then on there is
-//! something in the pipe. If the message is still in the socket, too, it is taken out; then the
-//! answer goes on its way. Each of these steps is a system call, which a signal does not interrupt
-//! half-way.
+//! next one handles the message again, which does no harm ([`vnet_card`]), and knows by the cell that
+//! it does. From then on there is something in the pipe. If the message is still in the socket, too,
+//! it is taken out; then the answer goes on its way. Each of these steps is a system call, which a
+//! signal does not interrupt half-way.
 //!
 //! But 3 may be several, since Linux ends a read behind a write that had descriptors. How many of
 //! them were done, the socket knows: it counts the bytes that were looked at and are still there
@@ -44,6 +45,11 @@ const SHORT: usize = 512;
 /// Number of the command with which a session begins.
 const VERSION: u16 = 1;
 
+/// Beside what was agreed on: a cell says whether a message is begun. A version that does not know of
+/// it writes down what was agreed on without this, once it has handled a message. That it died in
+/// its very first one is not seen.
+const TELLS: u64 = 1 << 2;
+
 /// What outlives the process of a session.
 pub struct Lifeline {
     keeper: Arc<dyn Keeper>,
@@ -57,6 +63,8 @@ pub struct Lifeline {
     taking: Cell,
     /// How a message that is too long to be kept begins; see [`brief`].
     long: Cell,
+    /// One from before a message is handled until it is being taken out, and otherwise zero.
+    begun: Cell,
 }
 
 /// What is being taken out of the socket. Other versions take what they do not know for
@@ -102,6 +110,8 @@ pub(crate) struct Recovered {
     pub(crate) negotiated: Option<Negotiated>,
     /// The message that was being read over, and how much of it is still to come.
     pub(crate) long: Option<(Header, usize)>,
+    /// The next message may have been handled, wholly or in part.
+    pub(crate) again: bool,
 }
 
 impl Lifeline {
@@ -129,6 +139,7 @@ impl Lifeline {
             answered: block.cell(1),
             taking: block.cell(2),
             long: block.cell(3),
+            begun: block.cell(4),
         })
     }
 
@@ -141,14 +152,14 @@ impl Lifeline {
             Taking::Message { rest } => {
                 let there = peek_offset(socket)?.unwrap_or(0);
                 discard(socket, there.saturating_sub(rest))?;
-                self.taking.set(Taking::Nothing.pack());
+                self.taken();
             }
-            Taking::Long if answered => self.taking.set(Taking::Nothing.pack()),
+            Taking::Long if answered => self.taken(),
             Taking::Long => {
                 let left = peek_offset(socket)?.unwrap_or(0);
                 return Ok(Some(Recovered {
-                    negotiated: unpack(self.negotiated.get()),
                     long: Some((unbrief(self.long.get()), left)),
+                    ..self.recovered()
                 }));
             }
             Taking::Nothing => {
@@ -167,10 +178,19 @@ impl Lifeline {
             }
         }
         set_peek_offset(socket, Some(0))?;
-        Ok(Some(Recovered {
-            negotiated: unpack(self.negotiated.get()),
+        Ok(Some(self.recovered()))
+    }
+
+    /// What the cells say once nothing is being taken out.
+    fn recovered(&self) -> Recovered {
+        let agreed = self.negotiated.get();
+        // Before something is agreed on, no message reaches the card.
+        let untold = agreed != 0 && agreed & TELLS == 0;
+        Recovered {
+            negotiated: unpack(agreed),
             long: None,
-        }))
+            again: untold || self.begun.get() != 0,
+        }
     }
 
     /// Lets the socket be as it was, for a process of another version. Not called in the middle of
@@ -185,6 +205,11 @@ impl Lifeline {
     /// Begins to look at the socket from its first byte.
     pub(crate) fn look_again(&self, socket: &OwnedFd) -> Result<(), Errno> {
         set_peek_offset(socket, Some(0))
+    }
+
+    /// Before a message is handled.
+    pub(crate) fn begin(&self) {
+        self.begun.set_first(1);
     }
 
     /// Step 2.
@@ -207,8 +232,15 @@ impl Lifeline {
             self.taking.set(Taking::Message { rest }.pack());
             discard(socket, size)?;
         }
-        self.taking.set(Taking::Nothing.pack());
+        self.taken();
         Ok(())
+    }
+
+    /// The message is out of the socket. Not in the other order, which for a moment would have the next
+    /// one begun. As long as this one is being taken out, the cell is not looked at.
+    fn taken(&self) {
+        self.begun.set(0);
+        self.taking.set(Taking::Nothing.pack());
     }
 
     /// Step 4, as far as the client takes it. True if nothing is left.
@@ -256,7 +288,7 @@ impl Lifeline {
     /// The client is gone, and all that it gave was given back.
     pub(crate) fn end(&self) {
         self.agree(None);
-        self.taking.set(Taking::Nothing.pack());
+        self.taken();
         let mut bytes = [0; 4096];
         while let Ok(1..) = rustix::io::read(&self.read, &mut bytes) {}
         // Last: from now on there may be another one.
@@ -323,7 +355,7 @@ fn mark(header: &Header) -> u64 {
 }
 
 fn pack(negotiated: Negotiated) -> u64 {
-    u64::from(negotiated.max_data) << 32 | u64::from(negotiated.write_multiple) << 1 | 1
+    u64::from(negotiated.max_data) << 32 | u64::from(negotiated.write_multiple) << 1 | TELLS | 1
 }
 
 fn unpack(packed: u64) -> Option<Negotiated> {

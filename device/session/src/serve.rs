@@ -150,6 +150,9 @@ impl Session {
                 if recovered.negotiated.is_some() {
                     self.device.recovered();
                 }
+                if !recovered.again {
+                    self.device.caught_up();
+                }
                 self.device.connect(false);
                 self.serve(&client, recovered, None)
             }
@@ -239,6 +242,7 @@ impl Session {
                 Ok(None) => break,
                 Ok(Some(message)) => {
                     let header = message.header;
+                    client.begin();
                     let done = match asking {
                         Some(asking) if header.is_reply() => {
                             reply.clear();

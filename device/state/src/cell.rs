@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Single numbers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{compiler_fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::memory::{Memory, CELLS_AT};
@@ -70,6 +70,14 @@ impl Cell {
     #[inline]
     pub fn set(&self, value: u64) {
         self.word().store(value, Ordering::Release);
+    }
+
+    /// Writes it, before all that is written from then on, in the same sense.
+    #[inline]
+    pub fn set_first(&self, value: u64) {
+        self.set(value);
+        // Only the compiler could turn them round: a process is killed between two instructions.
+        compiler_fence(Ordering::SeqCst);
     }
 
     fn word(&self) -> &AtomicU64 {

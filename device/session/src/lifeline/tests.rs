@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use vnet_card::{Card, Survival};
 use vnet_protocol::Inbox;
 
 use crate::connection::{Connection, Received};
@@ -74,10 +75,22 @@ impl Kept {
 
     /// What another process makes of what was left.
     pub(crate) fn lifeline(&self) -> Lifeline {
-        let memory = Memory::open(self.memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        let mut held = self.holder.held();
-        let keeper = Arc::clone(&self.holder) as Arc<dyn Keeper>;
-        Lifeline::new(&memory, keeper, &mut held).unwrap()
+        let Survival { memory, keeper } = self.survival();
+        Lifeline::new(&memory, keeper, &mut self.holder.held()).unwrap()
+    }
+
+    /// Has a card go on with what was left of it.
+    pub(crate) fn survive(&self, card: &mut Card) {
+        card.survive(self.survival(), &mut self.holder.held())
+            .unwrap();
+    }
+
+    fn survival(&self) -> Survival {
+        let memory = self.memory.as_fd().try_clone_to_owned().unwrap();
+        Survival {
+            memory: Memory::open(memory).unwrap(),
+            keeper: Arc::clone(&self.holder) as Arc<dyn Keeper>,
+        }
     }
 
     fn cell(&self, index: usize) -> Cell {
@@ -105,7 +118,7 @@ impl Kept {
     }
 }
 
-/// A message of this size, its header included, that wants an answer.
+/// A message of this size, its header included, that wants an answer, if only that it is refused.
 pub(crate) fn message(id: u16, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     bytes[0..2].copy_from_slice(&id.to_ne_bytes());
@@ -131,6 +144,7 @@ fn messages(client: &Connection<'_>) -> Vec<(u16, usize)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Look,
+    Begin,
     Put,
     /// The first part of the message has left the socket.
     TakePart,
@@ -138,8 +152,9 @@ enum Step {
     Push,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step::Look,
+    Step::Begin,
     Step::Put,
     Step::TakePart,
     Step::Take,
@@ -158,6 +173,9 @@ fn handle_first(kept: &Kept, last: Step) {
     while let Received::Data { .. } = client.receive(&mut inbox).unwrap() {}
     let header = inbox.next().unwrap().unwrap().header;
     assert_eq!(header.id, 1);
+    if last >= Step::Begin {
+        lifeline.begin();
+    }
     if last >= Step::Put {
         lifeline.put(&header, ANSWER).unwrap();
     }
@@ -196,16 +214,17 @@ fn a_message_is_answered_once_wherever_a_process_stops() {
 
             let lifeline = kept.lifeline();
             let socket = kept.socket();
-            let recovered = lifeline.recover(&socket).unwrap();
-            assert_eq!(recovered, Some(Recovered::default()));
+            let what = format!("{pieces} pieces, {last:?}");
+            let recovered = lifeline.recover(&socket).unwrap().unwrap();
+            assert_eq!(recovered.again, last == Step::Begin, "{what}");
             assert!(lifeline.push(&socket).unwrap());
             let left = messages(&Connection::new(socket, Some(&lifeline)));
-            let what = format!("{pieces} pieces, {last:?}");
-            match last {
-                Step::Look => assert_eq!(left, [(1, 1), (2, 2), (3, 0)], "{what}"),
-                _ => assert_eq!(left, [(2, 2), (3, 0)], "{what}"),
+            let answered = last >= Step::Put;
+            match answered {
+                false => assert_eq!(left, [(1, 1), (2, 2), (3, 0)], "{what}"),
+                true => assert_eq!(left, [(2, 2), (3, 0)], "{what}"),
             }
-            let answer = if last == Step::Look { &[][..] } else { ANSWER };
+            let answer = if answered { ANSWER } else { &[][..] };
             assert_eq!(kept.answers(), answer, "{what}");
         }
     }
@@ -213,7 +232,7 @@ fn a_message_is_answered_once_wherever_a_process_stops() {
 
 #[test]
 fn a_message_without_an_answer_is_not_begun_in_its_middle() {
-    for last in [Step::Look, Step::TakePart, Step::Take] {
+    for last in [Step::Look, Step::Begin, Step::TakePart, Step::Take] {
         let kept = Kept::new();
         let mut first = message(1, 48);
         first[8] = 0x10;
@@ -225,6 +244,9 @@ fn a_message_without_an_answer_is_not_begun_in_its_middle() {
         let mut inbox = Inbox::default();
         client.receive(&mut inbox).unwrap();
         inbox.next().unwrap().unwrap();
+        if last >= Step::Begin {
+            lifeline.begin();
+        }
         if last == Step::TakePart {
             let rest = inbox.unread();
             lifeline.taking.set(Taking::Message { rest }.pack());
@@ -233,10 +255,11 @@ fn a_message_without_an_answer_is_not_begun_in_its_middle() {
             lifeline.take(&socket, 48, inbox.unread()).unwrap();
         }
         let next = kept.lifeline();
-        next.recover(&socket).unwrap();
+        let recovered = next.recover(&socket).unwrap().unwrap();
+        assert_eq!(recovered.again, last == Step::Begin, "{last:?}");
         let left = messages(&Connection::new(socket, Some(&next)));
         match last {
-            Step::Look => assert_eq!(left, [(1, 0), (2, 0)]),
+            Step::Look | Step::Begin => assert_eq!(left, [(1, 0), (2, 0)]),
             _ => assert_eq!(left, [(2, 0)], "{last:?}"),
         }
     }
@@ -272,6 +295,7 @@ fn what_is_left_of_a_long_message_is_known() {
             assert_eq!((message.header.id, message.header.command), (1, 99));
             assert!(message.payload.is_none());
             let header = message.header;
+            lifeline.begin();
             lifeline.put(&header, ANSWER).unwrap();
             break;
         }
@@ -310,23 +334,30 @@ fn an_answer_goes_out_in_pieces() {
 }
 
 /// The cells as versions of the program have left them: what was agreed on, the message that was
-/// answered, what is being taken, and how a long one begins. When what is written changes, it is a
-/// further row.
-const CELLS: [(&str, [u64; 4]); 5] = [
+/// answered, what is being taken, how a long one begins, and whether one is begun. When what is
+/// written changes, it is a further row. The truth value: the next message may have been handled.
+const CELLS: [(&str, [u64; 5], bool); 9] = [
     // Until 1b1a3cf: of what is being taken it said nothing but that there was something.
-    ("nothing", [0x1_0000 << 32 | 3, 7 << 16 | 9, 0, 0]),
-    ("a part", [0x1_0000 << 32 | 3, 7 << 16 | 9, 1, 0]),
+    ("nothing", [AGREED, ANSWERED, 0, 0, 0], true),
+    ("a part", [AGREED, ANSWERED, 1, 0, 0], true),
+    // Until 13286ff: of whether a message was begun it said nothing.
+    ("nothing", [AGREED, ANSWERED, 0, 0, 0], true),
+    ("a message", [AGREED, ANSWERED, 32 << 8 | 2, 0, 0], true),
+    ("a long one", [AGREED, 0, 3, LONG, 0], true),
     // Since then.
-    ("nothing", [0x1_0000 << 32 | 3, 7 << 16 | 9, 0, 0]),
+    ("nothing", [AGREED | 4, ANSWERED, 0, 0, 0], false),
+    ("nothing", [AGREED | 4, ANSWERED, 0, 0, 1], true),
     (
         "a message",
-        [0x1_0000 << 32 | 3, 7 << 16 | 9, 32 << 8 | 2, 0],
+        [AGREED | 4, ANSWERED, 32 << 8 | 2, 0, 1],
+        false,
     ),
-    (
-        "a long one",
-        [0x1_0000 << 32 | 3, 0, 3, 0x10 << 32 | 7 << 16 | 99],
-    ),
+    ("a long one", [AGREED | 4, 0, 3, LONG, 0], false),
 ];
+
+const AGREED: u64 = 0x1_0000 << 32 | 3;
+const ANSWERED: u64 = 7 << 16 | 9;
+const LONG: u64 = 0x10 << 32 | 7 << 16 | 99;
 
 const NEGOTIATED: Negotiated = Negotiated {
     max_data: 0x1_0000,
@@ -335,7 +366,7 @@ const NEGOTIATED: Negotiated = Negotiated {
 
 #[test]
 fn the_cells_of_every_version_are_gone_on_with() {
-    for (what, cells) in CELLS {
+    for (what, cells, again) in CELLS {
         let kept = Kept::new();
         kept.send(&message(1, 48), 0);
         kept.send(&message(2, 32), 0);
@@ -346,19 +377,20 @@ fn the_cells_of_every_version_are_gone_on_with() {
         set_peek_offset(&socket, Some(80)).unwrap();
         let lifeline = kept.lifeline();
         let recovered = lifeline.recover(&socket).unwrap();
-        let left = |long| {
-            Some(Recovered {
-                negotiated: Some(NEGOTIATED),
-                long,
-            })
-        };
+        let left = Some(Recovered {
+            negotiated: Some(NEGOTIATED),
+            long: None,
+            again,
+        });
         let ids = messages(&Connection::new(socket, Some(&lifeline)));
         match what {
-            "nothing" => assert_eq!((recovered, ids.len()), (left(None), 2)),
-            "a message" => assert_eq!((recovered, ids.len()), (left(None), 1)),
+            "nothing" => assert_eq!((recovered, ids.len()), (left, 2)),
+            "a message" => assert_eq!((recovered, ids.len()), (left, 1)),
             "a part" => assert_eq!(recovered, None),
             _ => {
-                let (header, missing) = recovered.unwrap().long.unwrap();
+                let recovered = recovered.unwrap();
+                assert_eq!(recovered.again, again);
+                let (header, missing) = recovered.long.unwrap();
                 assert_eq!((header.id, header.command, header.flags), (7, 99, 0x10));
                 assert_eq!(missing, 80);
             }
@@ -372,7 +404,7 @@ fn the_cells_are_as_every_version_reads_them() {
     let kept = Kept::new();
     let lifeline = kept.lifeline();
     let socket = kept.socket();
-    let cells = || [0, 1, 2, 3].map(|index| kept.cell(index).get());
+    let cells = || [0, 1, 2, 3, 4].map(|index| kept.cell(index).get());
     lifeline.recover(&socket).unwrap();
     lifeline.agree(Some(NEGOTIATED));
     let header = Header {
@@ -384,9 +416,12 @@ fn the_cells_are_as_every_version_reads_them() {
     };
     lifeline.put(&header, ANSWER).unwrap();
     lifeline.take(&socket, 0, 32).unwrap();
-    assert_eq!(cells(), CELLS[2].1);
+    assert_eq!(cells(), CELLS[5].1);
+    lifeline.begin();
+    assert_eq!(cells(), CELLS[6].1);
     lifeline.taking.set(Taking::Message { rest: 32 }.pack());
-    assert_eq!(cells(), CELLS[3].1);
+    assert_eq!(cells(), CELLS[7].1);
+    lifeline.taken();
     lifeline.answered.set(0);
     let long = Header {
         command: 99,
@@ -394,9 +429,9 @@ fn the_cells_are_as_every_version_reads_them() {
         ..header
     };
     lifeline.skip(&socket, &long, 0).unwrap();
-    assert_eq!(cells(), CELLS[4].1);
+    assert_eq!(cells(), CELLS[8].1);
     // The first version goes on if there is nothing in the third cell.
-    assert!(CELLS[3..].iter().all(|(_, cells)| cells[2] != 0));
+    assert!(CELLS[7..].iter().all(|(_, cells, _)| cells[2] != 0));
 }
 
 /// Another version may not know where the looks at a socket begin.

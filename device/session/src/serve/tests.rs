@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use vfio_user::Client;
 use vnet_card::{Config, Options};
-use vnet_contract::regs::ID_VALUE;
+use vnet_contract::regs::{self, ID_VALUE};
 use vnet_loopback::Null;
 
 use crate::lifeline::tests::{message, Kept};
@@ -165,7 +165,9 @@ fn stopping_ends_a_client_that_is_silent_that_floods_and_that_does_not_read() {
 /// Has a process serve a client that outlives it until `test` is over, or the client gone. Returns
 /// the CPU time that this took.
 fn serving(kept: &mut Kept, test: impl FnOnce(&mut Kept)) -> Duration {
-    let mut session = Session::without_listener(card(), |_, e| panic!("{e}")).unwrap();
+    let card = card();
+    kept.survive(&mut card.lock().unwrap());
+    let mut session = Session::without_listener(card, |_, e| panic!("{e}")).unwrap();
     let (lifeline, socket) = (kept.lifeline(), kept.socket());
     let control = session.control();
     let thread = thread::spawn(move || {
@@ -290,6 +292,62 @@ fn the_next_process_goes_on_in_the_middle_of_a_message() {
     serving(&mut kept, |kept| {
         kept.send(&short[30..], 0);
         refused(kept, 2);
+    });
+}
+
+/// Has the client's request done, and returns what the answer brings.
+fn request(kept: &mut Kept, command: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = message(1, 16 + payload.len());
+    bytes[2..4].copy_from_slice(&command.to_ne_bytes());
+    bytes[16..].copy_from_slice(payload);
+    kept.client.write_all(&bytes).unwrap();
+    let mut head = [0; 16];
+    kept.client.read_exact(&mut head).unwrap();
+    assert_eq!((head[2], head[12]), (bytes[2], 0));
+    let mut rest = vec![0; usize::from(head[4]) - head.len()];
+    kept.client.read_exact(&mut rest).unwrap();
+    rest
+}
+
+/// The place of four bytes or less, as REGION_READ and REGION_WRITE have it.
+fn place(region: u32, offset: u32, count: u8) -> Vec<u8> {
+    let mut place = u64::from(offset).to_ne_bytes().to_vec();
+    place.extend(region.to_ne_bytes());
+    place.extend([count, 0, 0, 0]);
+    place
+}
+
+/// Whatever the process before has died of.
+#[test]
+fn only_a_message_that_was_begun_may_have_been_handled() {
+    const VERSION: u16 = 1;
+    const REGION_READ: u16 = 9;
+    const REGION_WRITE: u16 = 10;
+    let enable = [place(layout::CONFIG, 4, 2), vec![2, 0]].concat();
+    let too_small = place(layout::REGISTERS, regs::MTU, 4);
+    let too_small = [too_small, vec![1, 0, 0, 0]].concat();
+    let illegal = |kept: &mut Kept| {
+        let place = place(layout::REGISTERS, regs::ILLEGAL_ACCESSES, 4);
+        request(kept, REGION_READ, &place)[16]
+    };
+    let mut kept = Kept::new();
+    serving(&mut kept, |kept| {
+        request(kept, VERSION, &[0; 4]);
+        request(kept, REGION_WRITE, &enable);
+        request(kept, REGION_WRITE, &too_small);
+        assert_eq!(illegal(kept), 1);
+    });
+    serving(&mut kept, |kept| {
+        request(kept, REGION_WRITE, &too_small);
+        assert_eq!(illegal(kept), 2);
+    });
+    // A process that has done no more than that with what comes next.
+    kept.lifeline().begin();
+    serving(&mut kept, |kept| {
+        request(kept, REGION_WRITE, &too_small);
+        assert_eq!(illegal(kept), 2);
+        request(kept, REGION_WRITE, &too_small);
+        assert_eq!(illegal(kept), 3);
     });
 }
 
