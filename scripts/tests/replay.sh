@@ -6,9 +6,10 @@
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vnet-replay.XXXXXX")
 trap 'guest_stop; rm -rf "$dir"' EXIT
 
-# list FILE: frames without their times, as lines of the guest's shell.
+# list FILE: frames without their times, as lines of the guest's shell. Sequence numbers as they are: one tcpdump
+# may have seen the beginning of a connection, and another not.
 list() {
-  echo "tcpdump -n -e -t -r $1 2>/dev/null"
+  echo "tcpdump -n -e -t -S -r $1 2>/dev/null"
 }
 
 boot
