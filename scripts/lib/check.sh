@@ -107,20 +107,10 @@ devices_fine() {
   ! grep -H panicked "$GUEST_DIR"/vnetd*.log
 }
 
-# end_servers: ends the device servers that the test left running. SERVERS_UNHAPPY are those that did not
-# end well, which is so if the driver broke a rule and they were told to be strict.
-end_servers() {
-  local n
-  SERVERS_UNHAPPY=()
-  for n in "${!VNETD_PIDS[@]}"; do
-    kill "${VNETD_PIDS[n]}"
-    end_process "${VNETD_PIDS[n]}" 3 || SERVERS_UNHAPPY+=("$n")
-    unset "VNETD_PIDS[n]"
-  done
-}
+# Succeeds if the servers that end_servers has ended found nothing.
 no_rule_broken() {
   local n
-  for n in "${SERVERS_UNHAPPY[@]}"; do
+  for n in "${!SERVERS_UNHAPPY[@]}"; do
     tail -n 20 "$GUEST_DIR/vnetd$n.log"
   done
   [ ${#SERVERS_UNHAPPY[@]} = 0 ]

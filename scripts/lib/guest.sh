@@ -25,6 +25,14 @@ MODULE=''           # the module to load, if not that of scripts/build-module
 FAULTS=no           # yes: the cards can be told to misbehave, see faults in check.sh
 QEMU_EXTRA=()       # more arguments for QEMU
 
+# known_sanitize: ends the script if the value of --sanitize is none.
+known_sanitize() {
+  case $SANITIZE in
+    off | report | strict) ;;
+    *) die "no such thing: --sanitize $SANITIZE (off, report, strict)" ;;
+  esac
+}
+
 GUEST_DIR=''   # sockets, FIFOs and logs: console.log, vnetdN.log, qemu.log
 QEMU_PID=''    # the running QEMU
 VNETD_PIDS=()  # the running device servers, one per NIC
@@ -408,20 +416,38 @@ guest_off() {
   QEMU_PID=''
 }
 
+# end_servers: ends the device servers that still run. SERVERS_UNHAPPY has the status of those that did not end
+# well: 3 if the driver broke a rule and they were told to be strict.
+end_servers() {
+  local n
+  SERVERS_UNHAPPY=()
+  for n in "${!VNETD_PIDS[@]}"; do
+    kill "${VNETD_PIDS[n]}" 2>/dev/null
+    end_process "${VNETD_PIDS[n]}" 3 || SERVERS_UNHAPPY[n]=$?
+    unset "VNETD_PIDS[n]"
+  done
+}
+
+# guest_verdict STATUS: once the guest is off, says what the device servers have found of its driver. Returns
+# STATUS, or if that is 0 the status of a server that did not end well.
+guest_verdict() {
+  [ "$SANITIZE" != off ] || return "$1"
+  end_servers
+  grep -h '^sanitizer: ' "$GUEST_DIR"/vnetd*.log >&2
+  [ "$1" = 0 ] || return "$1"
+  set -- "${SERVERS_UNHAPPY[@]}"
+  return "${1:-0}"
+}
+
 # guest_stop: ends whatever still runs and removes the run's directory. Safe to call at any time.
 guest_stop() {
-  local pid
   [ -z "${TERMINAL:-}" ] || stty "$TERMINAL"
   if [ -n "$QEMU_PID" ]; then
     kill "$QEMU_PID" 2>/dev/null
     end_process "$QEMU_PID" 3
     QEMU_PID=''
   fi
-  for pid in "${VNETD_PIDS[@]}"; do
-    kill "$pid" 2>/dev/null
-    end_process "$pid" 3
-  done
-  VNETD_PIDS=()
+  end_servers
   if [ -n "$GUEST_DIR" ]; then
     [ -z "${KEEP_LOGS:-}" ] || { mkdir -p "$KEEP_LOGS" && cp "$GUEST_DIR"/*.log "$KEEP_LOGS/"; }
     rm -rf "$GUEST_DIR"

@@ -8,17 +8,22 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/vnet-test-run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 # Runs of this test make their directories here, where they can be counted.
 export TMPDIR=$work
+# Of runs that end in order, the card tells whether the driver broke a rule.
+strict() {
+  "$run" --sanitize strict "$@"
+}
 
 exec_output() {
   local out
-  out=$("$run" --exec 'echo to stdout; echo to stderr >&2; exit 7' 2>"$work/err")
-  [ $? = 7 ] && [ "$out" = "to stdout" ] && grep -x "to stderr" "$work/err"
+  out=$(strict --exec 'echo to stdout; echo to stderr >&2; exit 7' 2>"$work/err")
+  [ $? = 7 ] && [ "$out" = "to stdout" ] && grep -x "to stderr" "$work/err" &&
+    grep -x "sanitizer: no rule was broken" "$work/err"
 }
 check "--exec: stdout is the command's, status too" exec_output
 
 exec_binary() {
   head -c 5000000 /dev/urandom >"$work/data"
-  "$run" --file "$work/data" --exec 'cat /root/data' 2>/dev/null | cmp - "$work/data"
+  strict --file "$work/data" --exec 'cat /root/data' 2>/dev/null | cmp - "$work/data"
 }
 check "--file and --exec carry 5 MB unchanged" exec_binary
 
@@ -28,11 +33,24 @@ exec_timeout() {
 }
 check "--timeout ends a command that hangs" exec_timeout
 
+# The version, which nobody writes.
+breaks_a_rule() {
+  strict --no-up --exec '
+    for card in /sys/bus/pci/devices/*; do
+      [ "$(cat $card/class)" = 0x020000 ] || continue
+      echo 1 >$card/enable
+      read -r bar _ <$card/resource
+      devmem $((bar + 4)) 32 1
+    done' 2>"$work/err"
+  [ $? = 3 ] && grep "^sanitizer: register-read-only, 1 times, " "$work/err"
+}
+check "--sanitize strict: a broken rule is told, and is the status" breaks_a_rule
+
 two_at_once() {
   local first second
-  "$run" --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
+  strict --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
   first=$!
-  "$run" --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
+  strict --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
   second=$!
   wait "$first" && wait "$second"
 }
@@ -40,8 +58,10 @@ check "two runs at once" two_at_once
 
 show() {
   local since=$SECONDS
-  "$run" </dev/null >"$work/show" 2>&1 || return 1
+  strict </dev/null >"$work/show" 2>&1
+  local status=$?
   cat "$work/show"
+  [ "$status" = 0 ] || return 1
   echo "$((SECONDS - since)) s"
   grep "state UP" "$work/show" && grep "3 received" "$work/show" &&
     grep "ARP, Request" "$work/show" && grep "driver: vnet" "$work/show"
@@ -49,14 +69,14 @@ show() {
 check "the show shows the card at work" show
 
 every_option() {
-  "$run" --smp 2 --mem 768M --queues 2 --accel tcg --kernel cloud-amd64 --net gateway --nic vnet \
+  strict --smp 2 --mem 768M --queues 2 --accel tcg --kernel cloud-amd64 --net gateway --nic vnet \
     --nics 1 --web 0 --exec '[ $(nproc) = 2 ] && [ -e /sys/class/net/vnet0/queues/tx-1 ]' 2>&1 |
     tee /dev/stderr | grep '^web page at http://127.0.0.1:'
 }
 check "options for CPUs, memory, queues, accelerator" every_option
 
 for backend in loopback null; do
-  check "--net $backend" "$run" --net $backend --exec 'ip link show dev vnet0 | grep "[<,]UP"'
+  check "--net $backend" strict --net $backend --exec 'ip link show dev vnet0 | grep "[<,]UP"'
 done
 for rival in virtio-net vmxnet3 e1000e igb; do
   check "--nic $rival" "$run" --nic $rival --exec 'ping -c 2 -W 5 10.0.2.2'
@@ -73,6 +93,8 @@ check "unknown guest: one line" refused --guest windows
 check "the debug kernel for a Debian guest: one line" refused --guest debian --kernel debug
 check "--ssh to the small guest: one line" refused --ssh 2222
 check "bad number: one line" refused --smp many
+check "no such thing as --sanitize loosely: one line" refused --sanitize loosely
+check "--sanitize without the card: one line" refused --sanitize strict --nic virtio-net
 check "missing file: one line" refused --file /does/not/exist --exec true
 
 # signalled SIGNAL: a run with a guest in it gets the signal, as from a terminal; nothing is left.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-# The guest powers off with the driver loaded and traffic on the card.
+# The guest powers off with the driver loaded and traffic on the card, which the driver stops first.
 . "$(dirname "$0")/../lib/check.sh"
 
 boot
@@ -17,4 +17,6 @@ powers_off() {
 check "power off within 10 seconds" powers_off
 check "device server is alive, no panic" devices_fine
 check "kernel log has no WARN, BUG or Oops" kernel_log_clean
+end_servers
+check "the driver broke no rule of the card" no_rule_broken
 exit $((CHECKS_FAILED > 0))
