@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{options, own, round_trip};
@@ -156,6 +156,38 @@ fn the_holder_does_not_grow() {
         server.kill_worker().unwrap();
     }
     until(|| descriptors(holder) <= fds);
+}
+
+/// As with `vnetd 2>&1 | head`.
+#[test]
+fn a_card_whose_log_nobody_reads_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let mut holder = Server::command()
+        .args(["--net", "loopback", "--survive", "--log", "info"])
+        .args(["--sanitize", "strict", "--socket"])
+        .arg(&socket)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(holder.stderr.take());
+    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+    let worker = || {
+        let list = fs::read_to_string(&children).unwrap();
+        let mut pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
+        pids.find(|pid| name_of(*pid).as_deref() == Some("vnetd-worker\n"))
+    };
+    until(|| socket.exists());
+    let mut card = Card::connect(&socket).unwrap();
+    for mtu in 1400..1405 {
+        card.set_reg(regs::MTU, mtu).unwrap();
+        let worker = worker().and_then(Pid::from_raw).unwrap();
+        kill_process(worker, Signal::KILL).unwrap();
+        assert_eq!(card.reg(regs::MTU).unwrap(), mtu);
+    }
+    drop(card);
+    kill_process(Pid::from_child(&holder), Signal::TERM).unwrap();
+    assert!(holder.wait().unwrap().success());
 }
 
 #[test]

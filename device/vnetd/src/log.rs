@@ -18,7 +18,9 @@ const MAX_MESSAGE: usize = 160;
 
 /// Sends records of this level and above to standard error.
 pub(crate) fn start(level: LevelFilter) {
+    // Of a log that nobody reads there is nobody to tell, either; who tries all the same panics.
     let format = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_max_level(level)
         .with_target(false);
     match journal::is_there() {

@@ -2,6 +2,7 @@
 //! Whether the mistakes of the driver are looked for, and what follows from them.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,8 @@ pub(crate) fn sanitizer(args: &Args) -> Option<Arc<Sanitizer>> {
 /// Lists what was found, and judges it.
 pub(crate) fn verdict(mode: Mode, sanitizer: &Sanitizer) -> Result<(), Error> {
     let findings = sanitizer.findings();
-    eprintln!("{findings}");
+    // Whether anybody reads it or not.
+    let _ = writeln!(io::stderr(), "{findings}");
     match (mode, findings.total()) {
         (Mode::Strict, total @ 1..) => Err(Error::Rules(total)),
         _ => Ok(()),
