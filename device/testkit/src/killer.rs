@@ -6,7 +6,7 @@ use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::process::{kill_process, prlimit, Pid, Resource, Rlimit, Signal};
 
 use crate::error::timeout;
 use crate::{Error, Result, LIMIT};
@@ -30,16 +30,21 @@ pub(crate) fn child_of(holder: u32, name: &str) -> Result<Option<u32>> {
     Ok(pids.find(named))
 }
 
-/// Kills a process.
-pub(crate) fn kill(pid: u32) -> Result<()> {
+/// Kills a process, which leaves no core.
+pub(crate) fn kill(pid: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid as i32).expect("is no zero");
-    Ok(kill_process(pid, Signal::KILL)?)
+    let nothing = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    prlimit(Some(pid), Resource::Core, nothing)?;
+    Ok(kill_process(pid, signal)?)
 }
 
 /// Kills the worker of a holder, and waits until there is another one.
-pub(crate) fn kill_worker(holder: u32) -> Result<()> {
+pub(crate) fn kill_worker(holder: u32, signal: Signal) -> Result<()> {
     let worker = worker_of(holder)?.ok_or_else(|| Error::Answer("there is no worker".into()))?;
-    kill(worker)?;
+    kill(worker, signal)?;
     let end = Instant::now() + LIMIT;
     while worker_of(holder)?.is_none_or(|now| now == worker) {
         if Instant::now() > end {
@@ -50,7 +55,8 @@ pub(crate) fn kill_worker(holder: u32) -> Result<()> {
     Ok(())
 }
 
-/// A thread that kills one worker after the other, at times that are all over the place.
+/// A thread that kills one worker after the other, at times that are all over the place; a third of
+/// them with the signal of those that crash.
 #[derive(Debug)]
 pub struct Killer {
     stop: Sender<()>,
@@ -70,7 +76,11 @@ impl Killer {
                     Err(RecvTimeoutError::Timeout) => {}
                     _ => return Ok(kills),
                 }
-                kill_worker(holder)?;
+                let signal = match (seed >> 32) % 3 {
+                    0 => Signal::ABORT,
+                    _ => Signal::KILL,
+                };
+                kill_worker(holder, signal)?;
                 kills += 1;
             }
         });

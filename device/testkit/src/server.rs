@@ -84,7 +84,12 @@ impl Server {
 
     /// Kills the worker, and waits until there is another one, which may not be ready yet.
     pub fn kill_worker(&self) -> Result<()> {
-        kill_worker(self.process.id())
+        kill_worker(self.process.id(), Signal::KILL)
+    }
+
+    /// The same, with the signal of one that crashes.
+    pub fn crash_worker(&self) -> Result<()> {
+        kill_worker(self.process.id(), Signal::ABORT)
     }
 
     /// Process id of the one that stands by, if there is one now.
@@ -95,7 +100,7 @@ impl Server {
     /// Kills the process that stands by.
     pub fn kill_standby(&self) -> Result<()> {
         let standby = self.standby()?;
-        standby.map_or(Ok(()), kill)
+        standby.map_or(Ok(()), |pid| kill(pid, Signal::KILL))
     }
 
     /// Goes on killing workers, with pauses of this length at most.

@@ -158,6 +158,21 @@ fn the_holder_does_not_grow() {
     until(|| descriptors(holder) <= fds);
 }
 
+/// More often than crashes may follow one another: each of these workers has served.
+#[test]
+fn a_worker_may_crash() {
+    let mut server = server("loopback");
+    let mut nic = server.nic_with(options()).unwrap();
+    for n in 0..30 {
+        server.crash_worker().unwrap();
+        round_trip(&mut nic, 0, n);
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    drop(nic);
+    let said = server.end().unwrap();
+    assert_eq!(said.matches("worker died (signal: 6").count(), 30, "{said}");
+}
+
 /// As with `vnetd 2>&1 | head`.
 #[test]
 fn a_card_whose_log_nobody_reads_goes_on() {
