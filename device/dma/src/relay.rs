@@ -266,9 +266,10 @@ impl AsFd for Relay {
 }
 
 impl Inner {
+    /// Ends what waits, also what only waits for the rest after a refusal: that may never come.
     fn fail(&mut self, failure: Failure) {
         if let Some(exchange) = &mut self.current {
-            exchange.failed.get_or_insert(failure);
+            exchange.failed = Some(failure);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! Memory by message, with the test as the message thread and as the client.
 #![allow(missing_docs)]
 
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::Arc;
-use std::thread::{scope, sleep};
+use std::thread::{scope, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
@@ -224,6 +225,40 @@ fn without_bus_mastering_it_waits_and_a_reset_or_the_client_s_end_ends_it() {
         assert!(!relay.is_writing());
         assert_eq!(push(), Err(Failure::Closed));
         assert!(space.mirrored().is_none());
+    });
+}
+
+/// A push of which one half is refused, by what is done with it, and the other is on its way when
+/// the client leaves.
+fn leaves_after_a_refusal(refuse: impl Fn(&AddressSpace, &Relay)) {
+    let (space, relay, map) = space();
+    let (sender, done) = channel();
+    // Not scoped: it may never come back, and then the test is to fail.
+    spawn({
+        let relay = Arc::clone(&relay);
+        move || {
+            let list = [stretch(BASE, 8), stretch(BASE + 64, 8)];
+            let result = relay.turn().exchange(&map, Way::Push, list);
+            sender.send(result).unwrap();
+        }
+    });
+    next(&relay, &space);
+    refuse(&space, &relay);
+    let early = done.recv_timeout(Duration::from_millis(50));
+    assert_eq!(early, Err(RecvTimeoutError::Timeout), "it is on its way");
+    space.set_relayed(false);
+    let end = done.recv_timeout(Duration::from_secs(20));
+    assert_eq!(end, Ok(Err(Failure::Closed)));
+}
+
+#[test]
+fn a_refusal_does_not_hold_up_the_client_s_end() {
+    // By the client.
+    leaves_after_a_refusal(|space, relay| relay.answered(&next(relay, space), Err(())));
+    // By the map.
+    leaves_after_a_refusal(|space, relay| {
+        assert_eq!(space.unmap(BASE, 1), 1);
+        assert!(relay.next(space, 8).is_none());
     });
 }
 
