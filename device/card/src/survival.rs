@@ -187,9 +187,9 @@ impl Card {
     /// Sends the interrupts of consecutive vectors from `start` to these eventfds. Either all exist,
     /// or nothing changes.
     pub fn attach(&mut self, start: u32, fds: Vec<EventFd>) -> Result<(), OutOfRange> {
+        self.vectors.check(start, fds.len())?;
         if let Some(ledger) = &self.ledger {
-            let tokens = (start..).zip(&fds);
-            for (index, fd) in tokens.take_while(|(index, _)| self.has_vector(*index)) {
+            for (index, fd) in (start..).zip(&fds) {
                 ledger.keeper.keep(Token::Vector(index as u16), fd.as_fd());
             }
         }
@@ -211,10 +211,6 @@ impl Card {
     pub fn detach_all(&mut self) {
         // It has so many.
         let _ = self.detach(0, self.vectors.count().into());
-    }
-
-    fn has_vector(&self, index: u32) -> bool {
-        index < self.vectors.count().into()
     }
 
     /// True if the message that is handled may be one that the last process has handled.

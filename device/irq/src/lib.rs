@@ -67,6 +67,11 @@ impl Vectors {
         self.vectors.get(usize::from(index))
     }
 
+    /// Says whether `count` vectors from `start` exist.
+    pub fn check(&self, start: u32, count: usize) -> Result<(), OutOfRange> {
+        self.range(start, count).map(drop)
+    }
+
     /// Attaches the eventfds to consecutive vectors from `start`. Checked as a whole: either
     /// every vector exists and gets its eventfd, or nothing changes.
     pub fn attach(&self, start: u32, fds: Vec<EventFd>) -> Result<(), OutOfRange> {

@@ -407,6 +407,21 @@ fn descriptors_are_kept_for_as_long_as_they_are_used() {
 }
 
 #[test]
+fn the_eventfds_that_are_kept_are_those_that_the_card_has() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    let [taken, refused] = [(); 2].map(|()| eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+    let fd = |of: &OwnedFd| EventFd::new(of.try_clone().unwrap()).unwrap();
+    b.card.attach(2, vec![fd(&taken)]).unwrap();
+    let beyond = b.card.attach(2, vec![fd(&refused), fd(&refused)]);
+    assert!(beyond.is_err());
+    let kept = &shelter.held()[&Token::Vector(2)];
+    rustix::io::write(kept, &1u64.to_ne_bytes()).unwrap();
+    let rang = |fd: &OwnedFd| rustix::io::read(fd, &mut [0; 8]).is_ok();
+    assert!(rang(&taken) && !rang(&refused));
+}
+
+#[test]
 fn only_the_same_card_goes_on() {
     let shelter = Shelter::new();
     drop(shelter.card());
