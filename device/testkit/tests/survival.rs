@@ -11,7 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{options, own, round_trip};
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::net::{shutdown, Shutdown};
+use rustix::process::{
+    kill_process, pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags, Signal,
+};
 use vnet_contract::{pci, regs};
 use vnet_testkit::{region, Card, Nic, Server, LIMIT};
 
@@ -312,18 +315,20 @@ fn a_new_version_that_does_not_run_changes_nothing() {
     server.end().unwrap();
 }
 
+/// Stops the worker where it is.
+fn stop(server: &Server) -> u32 {
+    let worker = server.worker().unwrap().unwrap();
+    let pid = Pid::from_raw(worker as i32).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let status = format!("/proc/{worker}/status");
+    until(|| fs::read_to_string(&status).unwrap().contains("(stopped)"));
+    worker
+}
+
 #[test]
 fn a_worker_that_hangs_holds_nobody_up() {
     let mut server = server("loopback");
     let mut nic = server.nic_with(options()).unwrap();
-    let stop = |server: &Server| {
-        let worker = server.worker().unwrap().unwrap();
-        let pid = Pid::from_raw(worker as i32).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
-        let status = format!("/proc/{worker}/status");
-        until(|| fs::read_to_string(&status).unwrap().contains("(stopped)"));
-        worker
-    };
     let hung = stop(&server);
     server.process.signal(Signal::USR2).unwrap();
     round_trip(&mut nic, 0, 1);
@@ -332,6 +337,26 @@ fn a_worker_that_hangs_holds_nobody_up() {
     server.process.signal(Signal::TERM).unwrap();
     server.process.wait().unwrap();
     assert!(server.process.stderr().contains("hangs"));
+}
+
+#[test]
+fn nor_does_one_that_hangs_up_and_goes_on() {
+    let mut server = server("loopback");
+    let mut nic = server.nic_with(options()).unwrap();
+    round_trip(&mut nic, 0, 1);
+    let worker = stop(&server);
+    // Its line to the holder.
+    let pid = Pid::from_raw(worker as i32).unwrap();
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let line = match pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()) {
+        Ok(line) => line,
+        // As in many containers.
+        Err(e) => return eprintln!("SKIPPED nor_does_one_that_hangs_up_and_goes_on: {e}"),
+    };
+    shutdown(&line, Shutdown::Both).unwrap();
+    round_trip(&mut nic, 0, 2);
+    assert_ne!(server.worker().unwrap(), Some(worker));
+    server.end().unwrap();
 }
 
 #[test]

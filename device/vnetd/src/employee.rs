@@ -6,13 +6,18 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::retry_on_intr;
 use rustix::process::{kill_process, pidfd_open, Pid, PidfdFlags, Signal};
+use tracing::warn;
 
 use crate::line::{Line, Message};
 use crate::program::Program;
 
 /// How long a program may take to report in. Nobody waits for it meanwhile.
 const LONGEST_START: Duration = Duration::from_secs(10);
+/// How long a process may have hung up and not be gone. The kernel closes its line as it ends it.
+const LONGEST_EXIT: Duration = Duration::from_secs(1);
 
 /// The process, how it is talked to, and how its end shows.
 #[derive(Debug)]
@@ -36,6 +41,17 @@ impl Employee {
     pub(crate) fn signal(&self, signal: Signal) {
         // It is a child that was not waited for, so this is still it.
         let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Sees to it that one that has hung up ends.
+    pub(crate) fn hurry(&self) -> io::Result<()> {
+        let mut gone = [PollFd::new(&self.gone, PollFlags::IN)];
+        let limit = Timespec::try_from(LONGEST_EXIT).ok();
+        if retry_on_intr(|| poll(&mut gone, limit.as_ref()))? == 0 {
+            warn!("worker has hung up and goes on, and is killed");
+            self.signal(Signal::KILL);
+        }
+        Ok(())
     }
 
     /// Waits for its end.

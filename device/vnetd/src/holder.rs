@@ -308,8 +308,7 @@ impl Holder<'_> {
         }
         if hung_up && !woken.ended {
             // It is about to end; its line would be ready all the time.
-            let mut gone = [PollFd::new(&own.gone, PollFlags::IN)];
-            retry_on_intr(|| poll(&mut gone, None)).map_err(|e| Error::Holder(e.into()))?;
+            own.hurry().map_err(Error::Holder)?;
             woken.ended = true;
         }
         Ok(woken)
