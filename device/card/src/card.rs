@@ -30,7 +30,7 @@ use crate::sanitize::Watch;
 use crate::survival::{row, Ledger};
 
 /// Smallest MTU limit that a card may have: less would surprise every driver.
-const LEAST_MAX_MTU: u16 = 1500;
+pub(crate) const LEAST_MAX_MTU: u16 = 1500;
 
 /// Counters per queue that have a latch.
 pub(crate) const LATCHES: usize = vnet_contract::regs::STATS.len();

@@ -6,6 +6,8 @@ use std::io;
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_worker::Options;
 
+use crate::card::LEAST_MAX_MTU;
+
 /// What the user chooses about a card.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -20,6 +22,20 @@ pub struct Config {
     pub withheld: u64,
     /// How its queue pairs are served.
     pub service: Options,
+}
+
+impl Config {
+    /// The least that there is: one queue pair, and frames of the size that every driver expects. Nothing
+    /// is withheld.
+    pub fn new(mac: [u8; 6]) -> Self {
+        Self {
+            mac,
+            queue_pairs: 1,
+            max_mtu: LEAST_MAX_MTU,
+            withheld: 0,
+            service: Options::default(),
+        }
+    }
 }
 
 /// Why a card cannot be made.

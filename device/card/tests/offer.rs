@@ -3,7 +3,7 @@
 //! backend that can do everything.
 
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Offloads, Queue, RxRing};
-use vnet_card::{Card, Config, Options, IMPLEMENTED};
+use vnet_card::{Card, Config, IMPLEMENTED};
 use vnet_contract::features::{self, FEATURES};
 use vnet_contract::regs;
 
@@ -37,11 +37,9 @@ impl Queue for Able {
 /// A card that has all features but these, with memory space on.
 fn card(withheld: u64) -> Card {
     let config = Config {
-        mac: [2, 0, 0, 0, 0, 1],
-        queue_pairs: 1,
         max_mtu: 9000,
         withheld,
-        service: Options::default(),
+        ..Config::new([2, 0, 0, 0, 0, 1])
     };
     let mut card = Card::new(config, Box::new(Able)).unwrap();
     card.write_config(0x04, &0x0002u16.to_le_bytes());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arbitrary::{Result, Unstructured};
 use rustix::event::{eventfd, EventfdFlags};
-use vnet_card::{Card, Config, Options};
+use vnet_card::{Card, Config};
 use vnet_contract::regs::{self, queue_reg};
 use vnet_dma::MAX_MAPPINGS;
 use vnet_loopback::Loopback;
@@ -47,11 +47,8 @@ pub fn device(data: &[u8]) {
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let config = Config {
-        mac: [0x52, 0x54, 0, 1, 2, 3],
-        queue_pairs: 1,
         max_mtu: 9000,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new([0x52, 0x54, 0, 1, 2, 3])
     };
     let card = Card::new(config, Box::new(Loopback::new())).expect("a good configuration");
     let vectors = card.vectors().count();

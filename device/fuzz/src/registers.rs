@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
 use vnet_backend::Endpoint;
-use vnet_card::{Card, Config, Options};
+use vnet_card::{Card, Config};
 use vnet_contract::pci::MAX_VECTORS;
 use vnet_contract::regs::{self, queue_reg};
 use vnet_contract::ring::Desc;
@@ -57,11 +57,9 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
 
 pub(crate) fn card(endpoint: Box<dyn Endpoint>, sanitized: bool) -> Card {
     let config = Config {
-        mac: [0x52, 0x54, 0, 1, 2, 3],
         queue_pairs: PAIRS,
         max_mtu: 9000,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new([0x52, 0x54, 0, 1, 2, 3])
     };
     let card = Card::new(config, endpoint).expect("a good configuration");
     if !sanitized {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Cards of one process after another, each of which finds what the last one left spoilt.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
 use rustix::io::pwrite;
 use vnet_card::{Card, Survival};
 use vnet_loopback::Loopback;
-use vnet_state::{Held, Keeper, Memory, Token};
+use vnet_state::mock::Holder;
+use vnet_state::{Keeper, Memory};
 
 use crate::input::{bytes, index, rarely};
 use crate::registers::{card, Bench};
@@ -63,26 +63,6 @@ struct Shelter {
     holder: Arc<Holder>,
 }
 
-#[derive(Default)]
-struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
-
-impl Keeper for Holder {
-    fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
-        let fd = fd.try_clone_to_owned().expect("dup");
-        self.held(|held| held.insert(token, fd));
-    }
-
-    fn forget(&self, token: Token) {
-        self.held(|held| held.remove(&token));
-    }
-}
-
-impl Holder {
-    fn held<T>(&self, f: impl FnOnce(&mut Held) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 impl Shelter {
     fn new() -> Self {
         Self {
@@ -97,12 +77,7 @@ impl Shelter {
         let fd = self.memory.as_fd().try_clone_to_owned().expect("dup");
         let memory = Memory::open(fd).expect("the head was not touched");
         let keeper = Arc::clone(&self.holder) as Arc<dyn Keeper>;
-        let mut held: Held = self.holder.held(|held| {
-            let fds = held.iter();
-            fds.map(|(token, fd)| (*token, fd.try_clone().expect("dup")))
-                .collect()
-        });
-        let taken = card.survive(Survival { memory, keeper }, &mut held);
+        let taken = card.survive(Survival { memory, keeper }, &mut self.holder.held());
         taken.is_ok().then_some(card)
     }
 

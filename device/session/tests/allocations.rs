@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use stats_alloc::{Region, StatsAlloc, INSTRUMENTED_SYSTEM};
-use vnet_card::{Card, Config, Options};
+use vnet_card::{Card, Config};
 use vnet_contract::{queue, regs};
 use vnet_loopback::Null;
 use vnet_session::{Session, Socket};
@@ -36,13 +36,7 @@ fn a_doorbell_does_not_allocate() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let socket = Socket::bind(&path).unwrap();
-    let config = Config {
-        mac: [2, 0, 0, 0, 0, 1],
-        queue_pairs: 1,
-        max_mtu: 1500,
-        withheld: 0,
-        service: Options::default(),
-    };
+    let config = Config::new([2, 0, 0, 0, 0, 1]);
     let card = Card::new(config, Box::new(Null::new())).unwrap();
     let card = Arc::new(Mutex::new(card));
     let mut session = Session::new(&socket, card, |_, e| panic!("{e}")).unwrap();

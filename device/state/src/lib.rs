@@ -26,6 +26,8 @@ mod intake;
 mod keeper;
 pub mod maps;
 mod memory;
+#[cfg(feature = "test-utils")]
+pub mod mock;
 pub mod records;
 mod snapshot;
 

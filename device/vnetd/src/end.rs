@@ -106,17 +106,11 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
     use std::sync::{Arc, Mutex};
-    use vnet_card::{Card, Config, Options};
+    use vnet_card::{Card, Config};
     use vnet_loopback::Null;
 
     fn card() -> SharedCard {
-        let config = Config {
-            mac: [2, 0, 0, 0, 0, 1],
-            queue_pairs: 1,
-            max_mtu: 1500,
-            withheld: 0,
-            service: Options::default(),
-        };
+        let config = Config::new([2, 0, 0, 0, 0, 1]);
         Arc::new(Mutex::new(
             Card::new(config, Box::new(Null::new())).unwrap(),
         ))

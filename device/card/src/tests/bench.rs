@@ -13,7 +13,7 @@ use vnet_contract::ring::{Desc, DESC_SIZE, RING_IDX};
 use vnet_dma::Mapping;
 use vnet_loopback::Null;
 
-use crate::{Card, Config, Options};
+use crate::{Card, Config};
 
 pub(super) const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 pub(super) const PAIRS: u16 = 2;
@@ -40,11 +40,9 @@ pub(super) struct Bench {
 /// A card that nobody has touched.
 pub(super) fn new_card(endpoint: Box<dyn Endpoint>) -> Card {
     let config = Config {
-        mac: MAC,
         queue_pairs: PAIRS,
         max_mtu: 9000,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new(MAC)
     };
     Card::new(config, endpoint).unwrap()
 }

@@ -13,7 +13,6 @@ use vnet_contract::regs::{self, queue_reg, Access};
 use super::bench::{Bench, BUS_MASTER, MAC, MEMORY_SPACE, PAIRS, PM_CTRL};
 use crate::config::{Config, Error};
 use crate::Card;
-use crate::Options;
 use vnet_loopback::{Loopback, Null};
 
 #[test]
@@ -278,11 +277,8 @@ fn pending_bits_are_in_their_bar() {
 #[test]
 fn a_card_that_cannot_be_is_refused() {
     let config = Config {
-        mac: MAC,
-        queue_pairs: 1,
         max_mtu: 9000,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new(MAC)
     };
     let refusal = |config| Card::new(config, Box::new(Null::new())).err().unwrap();
     for queue_pairs in [0, 17, u16::MAX] {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Cards of one process after another.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,31 +15,18 @@ use vnet_irq::EventFd;
 use vnet_loopback::{Loopback, Null};
 use vnet_sanitizer::{Finding, Rule, Sanitizer};
 use vnet_state::maps::{Maps, Row, ROWS};
+use vnet_state::mock::Holder;
 use vnet_state::records::{Reader, Writer};
-use vnet_state::{Board, Held, Keeper, Memory, Token};
+use vnet_state::{Board, Keeper, Memory, Token};
 
 use super::bench::{new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
-use crate::{Card, Config, Error, Options, Survival};
+use crate::{Card, Config, Error, Survival};
 
 /// What outlives the processes.
 #[derive(Clone)]
 pub(super) struct Shelter {
     pub(super) memory: Arc<Memory>,
     pub(super) holder: Arc<Holder>,
-}
-
-#[derive(Default)]
-pub(super) struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
-
-impl Keeper for Holder {
-    fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
-        let fd = fd.try_clone_to_owned().unwrap();
-        self.0.lock().unwrap().insert(token, fd);
-    }
-
-    fn forget(&self, token: Token) {
-        self.0.lock().unwrap().remove(&token);
-    }
 }
 
 impl Shelter {
@@ -51,22 +37,15 @@ impl Shelter {
         }
     }
 
-    fn held(&self) -> Held {
-        let held = self.holder.0.lock().unwrap();
-        let fds = held.iter();
-        fds.map(|(token, fd)| (*token, fd.try_clone().unwrap()))
-            .collect()
-    }
-
     fn tokens(&self) -> Vec<Token> {
-        self.holder.0.lock().unwrap().keys().copied().collect()
+        self.holder.held().into_keys().collect()
     }
 
     fn survive(&self, card: &mut Card) -> Result<(), Error> {
         // As another process would: over a mapping of its own.
         let memory = Memory::open(self.memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
         let keeper = Arc::clone(&self.holder) as Arc<dyn Keeper>;
-        card.survive(Survival { memory, keeper }, &mut self.held())
+        card.survive(Survival { memory, keeper }, &mut self.holder.held())
     }
 
     pub(super) fn card(&self) -> Card {
@@ -430,11 +409,9 @@ fn only_the_same_card_goes_on() {
         shelter.survive(&mut card)
     };
     let same = Config {
-        mac: super::bench::MAC,
         queue_pairs: PAIRS,
         max_mtu: 9000,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new(super::bench::MAC)
     };
     other(same).unwrap();
     for config in [

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, Mutex};
 use vfio_user::{Client, Server, ServerRegion};
-use vnet_card::{Config, Options};
+use vnet_card::Config;
 use vnet_contract::regs;
 use vnet_loopback::Null;
 
@@ -20,11 +20,8 @@ const TRIGGER_NONE: u32 = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
 
 fn device() -> (Device, Receiver<Error>) {
     let config = Config {
-        mac: [2, 0, 0, 0, 0, 1],
         queue_pairs: 2,
-        max_mtu: 1500,
-        withheld: 0,
-        service: Options::default(),
+        ..Config::new([2, 0, 0, 0, 0, 1])
     };
     let card = Card::new(config, Box::new(Null::new())).unwrap();
     let (sender, receiver) = channel();

@@ -2,43 +2,17 @@
 //! Processes that stop after any step, and what the next one makes of that.
 
 use super::*;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
 
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use vnet_card::{Card, Survival};
 use vnet_protocol::Inbox;
+use vnet_state::mock::Holder;
 
 use crate::connection::{Connection, Received};
-
-/// What outlives the processes.
-#[derive(Default)]
-pub(crate) struct Holder(Mutex<BTreeMap<Token, OwnedFd>>);
-
-impl Holder {
-    fn held(&self) -> Held {
-        let held = self.0.lock().unwrap();
-        let fds = held.iter();
-        fds.map(|(token, fd)| (*token, fd.try_clone().unwrap()))
-            .collect()
-    }
-}
-
-impl Keeper for Holder {
-    fn keep(&self, token: Token, fd: BorrowedFd<'_>) {
-        let fd = fd.try_clone_to_owned().unwrap();
-        self.0.lock().unwrap().insert(token, fd);
-    }
-
-    fn forget(&self, token: Token) {
-        self.0.lock().unwrap().remove(&token);
-    }
-}
 
 /// A client's connection, with what is kept of it.
 pub(crate) struct Kept {
@@ -65,7 +39,7 @@ impl Kept {
 
     /// False once a process has given the client up.
     pub(crate) fn holds_client(&self) -> bool {
-        self.holder.0.lock().unwrap().contains_key(&Token::Client)
+        self.holder.held().contains_key(&Token::Client)
     }
 
     /// The server's end, as another process would have it.

@@ -7,20 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use vfio_user::Client;
-use vnet_card::{Config, Options};
+use vnet_card::Config;
 use vnet_contract::regs::{self, ID_VALUE};
 use vnet_loopback::Null;
 
 use crate::lifeline::tests::{message, Kept};
 
 fn card() -> SharedCard {
-    let config = Config {
-        mac: [2, 0, 0, 0, 0, 1],
-        queue_pairs: 1,
-        max_mtu: 1500,
-        withheld: 0,
-        service: Options::default(),
-    };
+    let config = Config::new([2, 0, 0, 0, 0, 1]);
     let card = Card::new(config, Box::new(Null::new())).unwrap();
     Arc::new(Mutex::new(card))
 }
