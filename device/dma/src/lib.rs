@@ -32,6 +32,7 @@ mod mirror;
 mod range;
 mod relay;
 mod space;
+mod sync;
 
 pub use finder::Finder;
 pub use map::{DmaMap, Slices};

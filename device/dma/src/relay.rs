@@ -16,13 +16,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{eventfd, EventfdFlags};
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
 
 use crate::mirror::Mirrors;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{AddressSpace, DmaMap};
 
 /// How long a client may take for one answer. As long as QEMU gives a server.
@@ -393,7 +394,10 @@ impl Turn<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod model;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::Mapping;
