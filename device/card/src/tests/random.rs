@@ -87,7 +87,7 @@ fn assert_invariants(b: &mut Bench) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(super::rounds(128)))]
 
     #[test]
     fn no_sequence_of_accesses_breaks_the_card(steps in prop::collection::vec(step(), 1..80)) {

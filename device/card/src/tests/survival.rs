@@ -523,7 +523,7 @@ fn a_session_goes_on_with_its_own_findings() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(super::rounds(40)))]
 
     #[test]
     fn a_new_process_changes_nothing(

@@ -118,7 +118,7 @@ fn reference(driver: &Driver, mem: &Memory) -> Vec<(u16, Vec<(u64, u32)>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(crate::rounds(400)))]
 
     /// Whatever stands in the ring, the transmit queue sends what the reference sees, in order,
     /// up to the first fault, and changes no byte of guest memory outside the used ring.

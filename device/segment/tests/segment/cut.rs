@@ -45,7 +45,7 @@ fn same(flow: &Flow, mut a: Vec<u8>, b: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(crate::rounds(1000)))]
 
     /// Whatever the frame, the segments are those that its sender would have sent one by one, to
     /// the byte; however the guest's buffers are cut, and however few the backend takes at a time.

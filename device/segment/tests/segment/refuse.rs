@@ -186,7 +186,7 @@ fn a_segment_that_ip_cannot_say_the_length_of_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(crate::rounds(2000)))]
 
     /// Whatever a guest sends, it is cut within bounds or refused.
     #[test]
