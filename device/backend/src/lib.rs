@@ -177,9 +177,13 @@ pub trait Queue: Send {
         0
     }
 
-    /// Forgets the guest: the frames that wait for it, and what it has asked for. Called for each
-    /// queue when the card is reset, with none of them running.
+    /// Forgets the frames that wait for the driver. Called for each queue when the card is reset, with
+    /// none of them running. Whoever is at the other end of the wire does not notice more than that.
     fn reset(&mut self) {}
+
+    /// Forgets the machine, which is gone: the next one to have the card may be another. Called for each
+    /// queue after [`Self::reset`].
+    fn disconnect(&mut self) {}
 }
 
 /// What connects one queue of an endpoint with the traffic: while it is detached, frames for the

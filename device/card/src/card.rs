@@ -350,6 +350,7 @@ impl Card {
         // First: what waits for the client waits in vain.
         self.dma.set_relayed(false);
         self.reset_function();
+        self.pairs.iter().for_each(Pair::disconnect);
         self.unmap_all();
         self.detach_all();
         self.vectors.clear_pending();

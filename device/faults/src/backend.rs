@@ -257,6 +257,10 @@ impl Queue for FaultyQueue {
         self.tx.held = None;
         self.inner.reset();
     }
+
+    fn disconnect(&mut self) {
+        self.inner.disconnect();
+    }
 }
 
 /// A receive ring as the endpoint sees it.

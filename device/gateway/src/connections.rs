@@ -54,6 +54,8 @@ struct Connection {
     left: Look,
     /// When something happened last.
     active: Instant,
+    /// The client has sent something since the card was reset: until then, it may have lost its memory.
+    heard_of: bool,
 }
 
 /// State of a socket, and bytes in its two buffers.
@@ -156,6 +158,7 @@ impl Connections {
                 service,
                 left,
                 active: now,
+                heard_of: true,
             });
         }
     }
@@ -191,6 +194,17 @@ impl Connections {
         let mut newest_first = self.list.iter_mut().rev();
         if let Some(connection) = newest_first.find(|c| c.client == client && c.port == port) {
             connection.window.keep_open(segment);
+            connection.heard_of = true;
+            if let (Service::Host(host), Some((queue, watch))) = (&mut connection.service, at) {
+                host.follow(queue, watch);
+            }
+        }
+    }
+
+    /// The card was reset: this is a queue that its driver will use, and the watch of its worker.
+    pub(crate) fn reset(&mut self, at: Option<(u16, &Watch)>) {
+        for connection in &mut self.list {
+            connection.heard_of = false;
             if let (Service::Host(host), Some((queue, watch))) = (&mut connection.service, at) {
                 host.follow(queue, watch);
             }
@@ -235,8 +249,9 @@ impl Connections {
     }
 
     /// The connection that makes room for another one, as it carries nothing: one that is over but for its
-    /// last wait, else one whose client did not complete the handshake, else the one that has been idle
-    /// longest, and is not the host's, which may have a reason. Its client learns it when it sends something.
+    /// last wait, else one whose client did not complete the handshake or has not been heard of since the card
+    /// was reset, else the one that has been idle longest, and is not the host's, which may have a reason. Its
+    /// client learns it when it sends something.
     fn victim(&self, sockets: &SocketSet<'static>, now: Instant) -> Option<usize> {
         let in_state = |wanted: State| self.list.iter().position(|c| c.state(sockets) == wanted);
         let idle = || {
@@ -247,6 +262,7 @@ impl Connections {
         };
         in_state(State::TimeWait)
             .or_else(|| in_state(State::SynReceived))
+            .or_else(|| self.list.iter().position(|c| !c.heard_of))
             .or_else(idle)
     }
 

@@ -235,8 +235,18 @@ impl Queue for Port {
         }
     }
 
+    // What happens to one queue happens to all of them together, so it does not matter which comes first.
+
     fn reset(&mut self) {
-        // All queues are reset together, so it does not matter which of them comes first.
+        if self.stack.is_poisoned() {
+            // Whatever a call panicked over is not met again.
+            self.stack.clear_poison();
+            self.stack().forget();
+        }
         self.stack().reset();
+    }
+
+    fn disconnect(&mut self) {
+        self.stack().forget();
     }
 }

@@ -130,7 +130,7 @@ impl Hosts {
             .collect()
     }
 
-    /// Forgets who waits.
+    /// Forgets who waits, and will ask again.
     pub(crate) fn reset(&mut self) {
         self.waiting.clear();
     }

@@ -34,7 +34,8 @@
 //! A connection that leads to the host is made by a thread of its own, which does nothing else, before
 //! the guest has an answer; then the workers carry what is in the buffers of one socket to those of the
 //! other. Everything is bounded: connections, waiting frames, leases, and the work of one call. When the
-//! card is reset, the gateway forgets all but the leases.
+//! card is reset, the frames that wait are lost, as on a wire: connections go on. When its machine is gone, the
+//! gateway forgets all but the leases.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

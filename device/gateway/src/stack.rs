@@ -43,7 +43,7 @@ pub(crate) struct Stack {
     mtu: u16,
     lan: Lan,
     names: Vec<(Name, IpAddr)>,
-    /// Differs from run to run, and from reset to reset.
+    /// Differs from run to run, and from machine to machine.
     seed: u64,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -104,12 +104,24 @@ impl Stack {
         }
     }
 
-    /// Forgets the guest, which may be another one from now on: its connections, where it is, and
-    /// what waits for it. Leases stay: they belong to stations, and a guest that resets its card
-    /// goes on with its address.
+    /// The card was reset. A station elsewhere on the LAN would miss the frames that were on their way, and
+    /// notice nothing else: connections go on, and who does not know of them any more says so when he gets
+    /// the next segment.
     pub(crate) fn reset(&mut self) {
-        let now = self.now();
         self.outbound.reset();
+        // The driver may use fewer queues now: nobody is to wait for the host at one of the others.
+        if let Some(hosts) = &mut self.hosts {
+            hosts.reset();
+        }
+        let hosts = self.hosts.as_ref();
+        self.connections
+            .reset(hosts.map(|hosts| (0, hosts.watch(0))));
+    }
+
+    /// Forgets the guest, as its machine is gone and the next one may be another: its connections, and where
+    /// it is. Leases stay: they belong to stations.
+    pub(crate) fn forget(&mut self) {
+        let now = self.now();
         // So that new connections do not repeat the sequence numbers of old ones.
         self.seed = self
             .seed
@@ -118,9 +130,6 @@ impl Stack {
         self.interface = interface(self.mtu, &self.lan, self.seed, &mut self.outbound, now);
         (self.sockets, self.chargen, self.dns) = sockets();
         self.connections = Connections::default();
-        if let Some(hosts) = &mut self.hosts {
-            hosts.reset();
-        }
         self.reflector = Reflector::default();
         self.next_advertisement = now + router::ADVERTISE_EVERY;
         self.drained = true;

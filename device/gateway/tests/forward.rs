@@ -363,13 +363,73 @@ fn who_breaks_off_is_heard_of_on_the_other_side() {
     });
     assert_eq!(ended, Some(Err(ErrorKind::ConnectionReset)));
 
-    // A card that is reset.
+    // A machine that is gone.
     let handle = guest.connect(net::IPV4, PORT);
     let mut stream = taken(&mut guest, &host);
     guest.until("connection", |guest| guest.socket(handle).may_send());
     guest.wire.queue.reset();
+    guest.wire.queue.disconnect();
     let result = stream.read(&mut [0; 8]).map_err(|e| e.kind());
     assert_eq!(result, Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_connection_goes_on_over_a_reset_of_the_card_if_the_guest_knows_of_it() {
+    let (listener, options) = tcp(Ipv4Addr::LOCALHOST);
+    let host = accepting_tcp(listener);
+    let mut guest = guest(&options);
+    let handle = guest.connect(net::IPV4, PORT);
+    let mut stream = taken(&mut guest, &host);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    guest.wire.queue.reset();
+    stream.write_all(b"and then").unwrap();
+    guest.until("words", |guest| guest.socket(handle).recv_queue() == 8);
+    guest.socket(handle).send_slice(b"yes?").unwrap();
+    guest.until("an answer", |_| {
+        stream.peek(&mut [0; 8]).is_ok_and(|count| count == 4)
+    });
+
+    // It has begun anew.
+    let mut queue = guest.wire.queue;
+    queue.reset();
+    let mut guest = Guest::on(queue, 1500);
+    stream.read_exact(&mut [0; 4]).unwrap();
+    stream.write_all(b"listen").unwrap();
+    let end = thread::spawn(move || stream.read(&mut [0; 8]).map_err(|e| e.kind()));
+    guest.until("the host hears of it", |_| end.is_finished());
+    assert_eq!(end.join().unwrap(), Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn connections_that_a_guest_may_not_know_of_make_room_for_others() {
+    let (_dir, listener, options) = unix();
+    let host = accepting_unix(listener);
+    let mut guest = guest(&options);
+    let open = |guest: &mut Guest, port| {
+        let handle = guest.connect(net::IPV4, port);
+        guest.until("an answer", |guest| {
+            let socket = guest.socket(handle);
+            socket.may_send() || !socket.is_open()
+        });
+        guest.socket(handle).may_send()
+    };
+    for _ in 0..128 {
+        assert!(open(&mut guest, PORT));
+    }
+    assert!(!open(&mut guest, PORT) && !open(&mut guest, ports::ECHO));
+    let _streams: Vec<_> = (0..128).map(|_| taken(&mut guest, &host)).collect();
+
+    guest.wire.queue.reset();
+    assert!(open(&mut guest, PORT));
+    // This one has been heard of.
+    let mut stream = taken(&mut guest, &host);
+    for _ in 0..127 {
+        assert!(open(&mut guest, PORT));
+    }
+    assert!(!open(&mut guest, PORT) && !open(&mut guest, ports::ECHO));
+    stream.set_nonblocking(true).unwrap();
+    let result = stream.read(&mut [0]).map_err(|e| e.kind());
+    assert_eq!(result, Err(ErrorKind::WouldBlock));
 }
 
 #[test]
@@ -448,6 +508,15 @@ fn the_host_wakes_the_queue_that_the_guest_used_last() {
     becomes_readable(&*guest.wire.queue);
     assert!(!is_readable(&*first));
     guest.until("words", |guest| guest.socket(handle).recv_queue() == 11);
+
+    // The driver resets the card, and may use only the first one.
+    rests(&mut guest);
+    guest.wire.queue.reset();
+    let other = std::mem::replace(&mut guest.wire.queue, first);
+    stream.write_all(b"third").unwrap();
+    becomes_readable(&*guest.wire.queue);
+    assert!(!is_readable(&*other));
+    guest.until("words", |guest| guest.socket(handle).recv_queue() == 16);
 }
 
 /// A request for a connection.

@@ -27,6 +27,7 @@ enum Step {
     },
     Receive(usize),
     Reset,
+    Disconnect,
 }
 
 fn tcp(port: u16, from: u16, flags: u8, seq: u32, ack: u32, window: u16, data: &[u8]) -> Vec<u8> {
@@ -157,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (mutated, meta()).prop_map(|(frame, meta)| Step::Send(frame, meta)),
         8 => (0usize..20).prop_map(Step::Receive),
         1 => Just(Step::Reset),
+        1 => Just(Step::Disconnect),
     ]
 }
 
@@ -222,6 +224,10 @@ proptest! {
                     prop_assert!(peer.receive(queue, buffers) <= buffers);
                 }
                 Step::Reset => queue.reset(),
+                Step::Disconnect => {
+                    queue.reset();
+                    queue.disconnect();
+                }
             }
             queue.deadline();
         }

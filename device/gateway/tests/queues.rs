@@ -4,6 +4,7 @@
 mod common;
 
 use std::os::fd::AsFd;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use common::frames::{arp_request, icmp, introduce, ipv4, udp};
 use common::{ask, open, receive, Guest};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use smoltcp::wire::IpProtocol;
-use vnet_backend::{mock, Checksum, Endpoint, Gso, GsoKind, Meta, Offloads, Queue};
+use vnet_backend::{mock, Checksum, Endpoint, Gso, GsoKind, Meta, Offloads, Queue, Room, RxRing};
 use vnet_gateway::{net, ports, Config, Gateway};
 
 fn is_readable(fd: impl AsFd) -> bool {
@@ -197,7 +198,7 @@ fn a_large_segment_needs_no_cutting() {
 }
 
 #[test]
-fn a_reset_forgets_connections_and_what_they_had_to_say() {
+fn a_machine_that_is_gone_is_forgotten_with_all_its_connections() {
     let mut guest = Guest::new(1500);
     let all: Vec<_> = (0..128)
         .map(|n| match n {
@@ -212,6 +213,7 @@ fn a_reset_forgets_connections_and_what_they_had_to_say() {
 
     let mut queue = guest.wire.queue;
     queue.reset();
+    queue.disconnect();
     assert!(receive(&mut *queue).is_empty());
     assert!(!queue.has_frames() && !queue.has_work());
     assert_eq!(queue.deadline(), None);
@@ -220,22 +222,39 @@ fn a_reset_forgets_connections_and_what_they_had_to_say() {
     assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"next"), b"next");
 }
 
+/// A ring whose owner breaks its word.
+struct Broken;
+
+impl RxRing for Broken {
+    fn room(&mut self, _: usize) -> Option<Room<'_>> {
+        panic!("a ring that panics, on purpose")
+    }
+
+    fn commit(&mut self, _: usize, _: Meta) {}
+}
+
 #[test]
-fn after_a_reset_frames_go_to_queues_that_are_used_again() {
-    let mut queues = open(2);
-    // A signal that the reset has to take back, too.
-    introduce(&mut *queues[1]);
+fn what_a_panic_left_is_gone_after_a_reset() {
+    let mut guest = Guest::new(1500);
+    let handle = guest.connect(net::IPV4, ports::CHARGEN);
+    guest.until("characters", |guest| guest.socket(handle).can_recv());
+    let queue = &mut guest.wire.queue;
     assert!(mock::transmit(
-        &mut *queues[1],
+        &mut **queue,
         &arp_request(),
         Meta::default()
     ));
-    queues.iter_mut().for_each(|queue| queue.reset());
-    for queue in &queues {
-        assert!(!queue.has_frames());
-        assert!(!is_readable(queue.readiness().unwrap()));
-    }
-    // The gateway has to ask for the guest's address before it can answer this.
+    let receive = AssertUnwindSafe(|| queue.receive(&mut Broken));
+    assert!(catch_unwind(receive).is_err());
+    queue.reset();
+    assert_eq!(guest.wire.queue.deadline(), None);
+    assert_eq!(guest.exchange(net::IPV4, ports::ECHO, b"next"), b"next");
+}
+
+#[test]
+fn after_a_reset_frames_go_to_queues_that_are_used_again() {
+    let mut queues = open(2);
+    introduce(&mut *queues[1]);
     let syn = [
         0x9c, 0x40, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
     ];
@@ -244,10 +263,24 @@ fn after_a_reset_frames_go_to_queues_that_are_used_again() {
         gso: None,
     };
     let frame = ipv4(IpProtocol::Tcp, &syn);
-    assert!(mock::transmit(&mut *queues[0], &frame, valid));
-    let asked = receive(&mut *queues[0]);
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0][12..14], [0x08, 0x06]);
+    assert!(mock::transmit(&mut *queues[1], &frame, valid));
+    assert!(queues[1].has_frames());
+    queues.iter_mut().for_each(|queue| queue.reset());
+    for queue in &queues {
+        assert!(!queue.has_frames());
+        assert!(!is_readable(queue.readiness().unwrap()));
+    }
+    // The answer is sent again. Who knows whether the driver still uses the queue that it was for?
+    let start = Instant::now();
+    let mut again = Vec::new();
+    while again.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        let due = queues[0].deadline().unwrap();
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        again = receive(&mut *queues[0]);
+    }
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0][34..38], [0, 7, 0x9c, 0x40], "its ports");
     assert!(!queues[1].has_frames());
 }
 

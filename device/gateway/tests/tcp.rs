@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::frames::{fragment_v4, ipv4};
 use common::{Guest, IPV4};
 use sha2::{Digest, Sha256};
+use smoltcp::iface::SocketHandle;
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 use vnet_backend::{mock, Checksum, Meta};
 use vnet_gateway::{net, ports};
@@ -246,4 +247,64 @@ fn requests_that_the_stack_refuses_leave_nothing_behind() {
     let page = String::from_utf8(page).unwrap();
     let connections = page.lines().find(|l| l.starts_with("connections")).unwrap();
     assert_eq!(connections.split_whitespace().last(), Some("1"));
+}
+
+#[test]
+fn transfers_go_on_over_a_reset_of_the_card() {
+    const LEN: usize = 3_000_000;
+    let mut guest = Guest::new(1500);
+    let digest = guest.exchange(
+        net::IPV4,
+        ports::SOURCE,
+        format!("{LEN} 5 sum\n").as_bytes(),
+    );
+    let download = guest.connect(net::IPV4, ports::SOURCE);
+    let upload = guest.connect(net::IPV4, ports::SINK);
+    guest.until("connections", |guest| {
+        [download, upload].map(|handle| guest.socket(handle).may_send()) == [true; 2]
+    });
+    let request = format!("{LEN} 5\n");
+    let data = bytes(LEN);
+    guest
+        .socket(download)
+        .send_slice(request.as_bytes())
+        .unwrap();
+    let (mut sent, mut received, mut answer) = (0, Vec::new(), Vec::new());
+    let mut resets = 0;
+    guest.until("transfers", |guest| {
+        drain(guest, download, &mut received);
+        drain(guest, upload, &mut answer);
+        let socket = guest.socket(upload);
+        if sent < LEN {
+            sent += socket.send_slice(&data[sent..]).unwrap();
+        } else {
+            socket.close();
+        }
+        // In the middle of one of them, and then of the other.
+        let due = [sent, received.len()].map(|done| done > LEN / 2);
+        if resets < due.into_iter().filter(|due| *due).count() {
+            resets += 1;
+            guest.wire.queue.reset();
+            guest.wire.waiting.clear();
+        }
+        received.len() == LEN && !guest.socket(upload).may_recv()
+    });
+    assert_eq!(resets, 2);
+    for (whole, answer) in [(&received, &digest), (&data, &answer)] {
+        let expected = format!("{LEN} {}\n", hex(&Sha256::digest(whole)));
+        assert_eq!(String::from_utf8_lossy(answer), expected);
+    }
+}
+
+/// Takes what was received.
+fn drain(guest: &mut Guest, handle: SocketHandle, into: &mut Vec<u8>) {
+    let socket = guest.socket(handle);
+    while socket.can_recv() {
+        socket
+            .recv(|data| {
+                into.extend_from_slice(data);
+                (data.len(), ())
+            })
+            .unwrap();
+    }
 }

@@ -104,4 +104,8 @@ impl Queue for RecordedQueue {
     fn reset(&mut self) {
         self.inner.reset();
     }
+
+    fn disconnect(&mut self) {
+        self.inner.disconnect();
+    }
 }

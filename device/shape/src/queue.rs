@@ -219,4 +219,8 @@ impl Queue for ShapedQueue {
         self.inner.reset();
         self.listen();
     }
+
+    fn disconnect(&mut self) {
+        self.inner.disconnect();
+    }
 }

@@ -369,14 +369,6 @@ fn the_page_about_the_card_is_served() {
     assert!(page.contains("vnet"), "{page}");
 }
 
-#[test]
-fn the_gateway_survives_a_reset_of_the_card() {
-    let mut guest = Guest::with_addresses(1500);
-    assert_eq!(guest.exchange(ports::ECHO, b"before"), b"before");
-    guest.port.nic.restart().unwrap();
-    assert_eq!(guest.exchange(ports::ECHO, b"after"), b"after");
-}
-
 /// Takes connections, and says on each what it was told when that ends. What is returned says when one is over.
 fn parrot(listener: TcpListener) -> Receiver<io::Result<usize>> {
     let (sender, ends) = channel();
@@ -417,4 +409,46 @@ fn ports_lead_to_the_host_also_when_another_process_has_taken_over() {
         (!socket.is_open()).then_some(())
     });
     assert!(guest.exchange(8000, &data) == data);
+}
+
+/// With all that there can be between the card and the gateway.
+#[test]
+fn connections_go_on_over_a_reset_of_the_card_and_end_with_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name| dir.path().join(name).display().to_string();
+    std::fs::write(file("faults"), "").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let net = format!("gateway:forward=8000={}", listener.local_addr().unwrap());
+    let ends = parrot(listener);
+    let record = format!("file={}", file("record.pcapng"));
+    let between = [
+        "--shape",
+        "delay=100us",
+        "--record",
+        &record,
+        "--faults",
+        &file("faults"),
+    ];
+    let mut guest = Guest::of(Server::start_with(&net, &between).unwrap(), 1500);
+    guest.address();
+    let handle = guest.connect(8000);
+    let say = |guest: &mut Guest, words: &str| {
+        let socket = guest.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        socket.send_slice(words.as_bytes()).unwrap();
+        guest.run(|guest| {
+            let socket = guest.sockets.get_mut::<tcp::Socket<'_>>(handle);
+            (socket.send_queue() == 0).then_some(())
+        });
+    };
+    say(&mut guest, "before");
+    guest.port.nic.restart().unwrap();
+    say(&mut guest, " and after");
+    assert_eq!(guest.exchange(8000, b"others"), b"others");
+    assert_eq!(ends.recv_timeout(LIMIT).unwrap().unwrap(), 6);
+
+    let Guest { port, server, .. } = guest;
+    drop(port);
+    let end = ends.recv_timeout(LIMIT).unwrap();
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    drop(server);
 }

@@ -33,6 +33,7 @@ use crate::report::Report;
 use crate::shared::Shared;
 use crate::slot::{Signal, Slot};
 use crate::state::{State, Tallies};
+use crate::sync::MutexGuard;
 use crate::thread::{self, Wiring};
 
 /// How a pair works.
@@ -442,8 +443,23 @@ impl Pair {
         state.tx_moderation = Moderation::default();
         state.inbox.as_mut().map(Inbox::discard);
         self.reset_counters();
-        let backend = &mut state.backend;
-        state.failed = catch_unwind(AssertUnwindSafe(|| backend.reset())).is_err();
+        state.failed = false;
+        self.tell_backend(state, |backend| backend.reset());
+    }
+
+    /// The machine is gone, and the backend forgets it. After [`Self::reset`].
+    pub fn disconnect(&self) {
+        let state = self.shared.gate.lock();
+        self.tell_backend(state, |backend| backend.disconnect());
+    }
+
+    /// Tells the backend something, unless it has failed.
+    fn tell_backend(&self, mut state: MutexGuard<'_, State>, what: impl FnOnce(&mut dyn Queue)) {
+        if state.failed {
+            return;
+        }
+        let backend = state.backend.as_mut();
+        state.failed = catch_unwind(AssertUnwindSafe(|| what(backend))).is_err();
         let failed = state.failed;
         drop(state);
         if failed {
