@@ -220,6 +220,18 @@ without_registers() {
     end_traffic
     pings
     from_card 300000 5'
+  # Nor does a single look at a queue: it is asked again before its buffers are freed.
+  faults "register-ones register=Q_STATUS at=1"
+  guest_check "set down while the first queue that is asked gives all ones" 'ip link set vnet0 down'
+  faults
+  check "... and is asked again" asked_again
+  guest_check "... and up again" 'readdress; pings; from_card 300000 5'
+}
+asked_again() {
+  local looks
+  looks=$(sed -n 's/.*fault in line 1, register-ones: 1 of \([0-9]*\) events.*/\1/p' "$GUEST_DIR/vnetd0.log" | tail -n 1)
+  echo "$looks looks at $((2 * cpus)) queues"
+  [ "$looks" -gt $((2 * cpus)) ]
 }
 
 check "XDP programs compile" xdp_programs

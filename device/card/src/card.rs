@@ -212,7 +212,7 @@ impl Card {
             self.save();
         }
         if let Some(mischief) = &self.mischief {
-            mischief.read_registers(data);
+            mischief.read_registers(offset, data);
         }
     }
 

@@ -25,15 +25,15 @@ impl Mischief {
         self.0.hit(Kind::Reset).is_some()
     }
 
-    /// What a read of registers gives.
-    pub(crate) fn read_registers(&self, data: &mut [u8]) {
-        if let Some(hit) = self.0.hit(Kind::RegisterFlip) {
+    /// What a read of the register at this offset gives.
+    pub(crate) fn read_registers(&self, offset: u64, data: &mut [u8]) {
+        if let Some(hit) = self.0.hit_at(Kind::RegisterFlip, Some(offset)) {
             let bit = hit.random as usize % (8 * data.len()).max(1);
             if let Some(byte) = data.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
         }
-        if self.0.hit(Kind::RegisterOnes).is_some() {
+        if self.0.hit_at(Kind::RegisterOnes, Some(offset)).is_some() {
             data.fill(0xff);
         }
     }

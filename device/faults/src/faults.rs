@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::plan::{random, Fault, CARD, SITES};
+use crate::plan::{random, Fault, Register, CARD, SITES};
 use crate::{Kind, Plan};
 
 /// The faults of one card. The plan may change while it runs.
@@ -175,11 +175,18 @@ impl Site {
     /// Counts an event of this kind, and says if it is to go wrong. Of several faults of the same
     /// kind the first has its way.
     pub fn hit(&self, kind: Kind) -> Option<Hit> {
+        self.hit_at(kind, None)
+    }
+
+    /// The same of a read of the register at this offset, if it is one.
+    pub fn hit_at(&self, kind: Kind, register: Option<u64>) -> Option<Hit> {
         let active = self.faults.active.load();
         let active = active.as_ref()?;
         let mut first = None;
         for (index, entry) in active.entries.iter().enumerate() {
-            if entry.fault.kind == kind {
+            let wanted = entry.fault.register;
+            let is_it = |wanted: Register| register.is_some_and(|offset| wanted.is_at(offset));
+            if entry.fault.kind == kind && wanted.is_none_or(is_it) {
                 first = first.or(entry.event(index, self.index, active));
             }
         }
@@ -204,6 +211,7 @@ impl Site {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+    use vnet_contract::regs;
 
     fn faults(text: &str) -> Arc<Faults> {
         let faults = Faults::default();
@@ -257,6 +265,22 @@ mod tests {
             [
                 "fault in line 1, stall: 4 of 21 events",
                 "fault in line 2, reset: 0 of 0 events"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_register_only_its_own_reads_count() {
+        let faults = faults("register-ones register=ID at=2\nregister-ones at=5");
+        let site = Site::card(Arc::clone(&faults));
+        let offsets = [regs::ID, regs::STATUS, regs::ID, regs::ID, regs::STATUS];
+        let hits = offsets.map(|at| site.hit_at(Kind::RegisterOnes, Some(at.into())).is_some());
+        assert_eq!(hits, [false, false, true, false, true]);
+        assert_eq!(
+            faults.report(),
+            [
+                "fault in line 1, register-ones: 1 of 3 events",
+                "fault in line 2, register-ones: 1 of 5 events"
             ]
         );
     }

@@ -8,7 +8,7 @@ use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_contract::queue::{kind as direction_of, rx_index, tx_index, Kind as Direction};
 
 use crate::kind::Place;
-use crate::plan::{Fault, Plan, Scope, Trigger};
+use crate::plan::{Fault, Plan, Register, Scope, Trigger};
 use crate::Kind;
 
 /// Most faults of a plan: each is asked at every event of its kind.
@@ -72,6 +72,7 @@ fn fault<'t>(
             Place::Queue | Place::Card => Scope::All,
             Place::Rx => Scope::Rx,
         },
+        register: None,
         trigger: Trigger::Always,
         count: None,
         from: Duration::ZERO,
@@ -89,6 +90,7 @@ fn fault<'t>(
         seen.push(key);
         match key {
             "queue" => scope(kind, value).map(|scope| fault.scope = scope),
+            "register" => register(kind, value).map(|register| fault.register = Some(register)),
             "every" | "at" | "rate" if fault.trigger != Trigger::Always => {
                 Err("there can be one of every, at and rate")
             }
@@ -140,6 +142,15 @@ fn scope(kind: Kind, value: &str) -> Result<Scope, &'static str> {
     }
 }
 
+fn register(kind: Kind, value: &str) -> Result<Register, &'static str> {
+    match kind {
+        Kind::RegisterOnes | Kind::RegisterFlip => {
+            Register::named(value).ok_or("the data sheet has no such register")
+        }
+        _ => Err("this fault is none of reads of registers"),
+    }
+}
+
 fn positive(value: &str) -> Result<u64, &'static str> {
     match value.parse() {
         Ok(0) | Err(_) => Err("a number above 0 is needed"),
@@ -184,6 +195,7 @@ lost-interrupt queue=rx0 rate=1/10 count=5 from=1s for=500ms  # for a moment
 used-len-zero
 stall queue=tx every=1000 delay=3s
 link-down at=3
+register-flip register=Q_STATUS
 ";
         let plan: Plan = text.parse().unwrap();
         assert_eq!(plan.seed, 42);
@@ -191,6 +203,7 @@ link-down at=3
             line: 5,
             kind: Kind::UsedLenZero,
             scope: Scope::Rx,
+            register: None,
             trigger: Trigger::Always,
             count: None,
             from: Duration::ZERO,
@@ -224,6 +237,13 @@ link-down at=3
                     kind: Kind::LinkDown,
                     scope: Scope::All,
                     trigger: Trigger::At(3),
+                    ..plain
+                },
+                Fault {
+                    line: 8,
+                    kind: Kind::RegisterFlip,
+                    scope: Scope::All,
+                    register: Register::named("Q_STATUS"),
                     ..plain
                 },
             ]
@@ -262,6 +282,8 @@ link-down at=3
             ("slow-mmio delay=101ms", 1, "delay"),
             ("reset delay=1s", 1, "delay"),
             ("reset queue=rx", 1, "queue"),
+            ("reset register=STATUS", 1, "register"),
+            ("register-ones register=STATE", 1, "register"),
             ("bad-checksum queue=tx", 1, "queue"),
             ("bad-checksum queue=tx0", 1, "queue"),
             ("stall queue=rx16", 1, "queue"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vnet_contract::pci::MAX_QUEUE_PAIRS;
 use vnet_contract::queue::{kind, Kind as Direction};
+use vnet_contract::regs;
 
 use crate::Kind;
 
@@ -27,6 +28,8 @@ pub(crate) struct Fault {
     pub(crate) line: usize,
     pub(crate) kind: Kind,
     pub(crate) scope: Scope,
+    /// Of reads of registers, only those of this one count.
+    pub(crate) register: Option<Register>,
     pub(crate) trigger: Trigger,
     /// Most faults of a site.
     pub(crate) count: Option<u64>,
@@ -44,6 +47,16 @@ pub(crate) enum Scope {
     Rx,
     Tx,
     One(u16),
+}
+
+/// All registers of one name: where the first is, how far it is to the next one, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Register {
+    first: u32,
+    stride: u32,
+    count: u32,
+    /// In bytes.
+    width: u32,
 }
 
 /// Which events of a site become faults.
@@ -71,6 +84,41 @@ impl Scope {
             Self::Tx => direction == Some(Direction::Tx),
             Self::One(one) => direction.is_some() && one == queue,
         }
+    }
+}
+
+impl Register {
+    /// Those that have this name in the data sheet.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let find = |block: &'static [regs::Register]| block.iter().find(|r| r.name == name);
+        let global = find(regs::GLOBAL).map(|register| Self {
+            first: register.offset,
+            stride: register.stride,
+            count: register.count,
+            width: register.width / 8,
+        });
+        global
+            .or_else(|| Some(Self::of_queues(find(regs::QUEUE)?, regs::queue_reg)))
+            .or_else(|| Some(Self::of_queues(find(regs::STATS)?, regs::stats_reg)))
+    }
+
+    fn of_queues(register: &regs::Register, at: fn(u16, u32) -> u32) -> Self {
+        let first = at(0, register.offset);
+        Self {
+            first,
+            stride: at(1, register.offset) - first,
+            count: 2 * u32::from(MAX_QUEUE_PAIRS),
+            width: register.width / 8,
+        }
+    }
+
+    /// True if one of them is at this offset in the BAR.
+    pub(crate) fn is_at(self, offset: u64) -> bool {
+        let Some(from) = offset.checked_sub(self.first.into()) else {
+            return false;
+        };
+        let (stride, width) = (u64::from(self.stride), u64::from(self.width));
+        from / stride < self.count.into() && from % stride < width
     }
 }
 
@@ -125,6 +173,26 @@ mod tests {
             !Scope::One(CARD as u16).covers(CARD),
             "no queue has that number"
         );
+    }
+
+    #[test]
+    fn registers_are_found_by_their_names() {
+        let at = |name: &str, offset: u32| Register::named(name).unwrap().is_at(offset.into());
+        let last = 2 * MAX_QUEUE_PAIRS - 1;
+        for queue in [0, 1, last] {
+            assert!(at("Q_STATUS", regs::queue_reg(queue, regs::Q_STATUS)));
+            assert!(!at("Q_STATUS", regs::queue_reg(queue, regs::Q_VECTOR)));
+            let counter = regs::stats_reg(queue, regs::S_BYTES);
+            let halves = [counter - 4, counter, counter + 4, counter + 8];
+            let found = halves.map(|offset| at("S_BYTES", offset));
+            assert_eq!(found, [false, true, true, false]);
+        }
+        assert!(!at("Q_STATUS", regs::queue_reg(last + 1, regs::Q_STATUS)));
+        assert!(at("ID", regs::ID) && !at("ID", regs::ID + 4));
+        assert!(at("VLAN_FILTER", regs::VLAN_FILTER + 127 * 4));
+        assert!(!at("VLAN_FILTER", regs::VLAN_FILTER + 128 * 4));
+        assert!(!at("STATUS", 0));
+        assert_eq!(Register::named("Q_NOTHING"), None);
     }
 
     #[test]
