@@ -394,7 +394,7 @@ fn the_eventfds_that_are_kept_are_those_that_the_card_has() {
     b.card.attach(2, vec![fd(&taken)]).unwrap();
     let beyond = b.card.attach(2, vec![fd(&refused), fd(&refused)]);
     assert!(beyond.is_err());
-    let kept = &shelter.held()[&Token::Vector(2)];
+    let kept = &shelter.holder.held()[&Token::Vector(2)];
     rustix::io::write(kept, &1u64.to_ne_bytes()).unwrap();
     let rang = |fd: &OwnedFd| rustix::io::read(fd, &mut [0; 8]).is_ok();
     assert!(rang(&taken) && !rang(&refused));
