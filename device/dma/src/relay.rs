@@ -11,7 +11,8 @@
 //!
 //! What was asked cannot be taken back. When the card is reset, what is left of an exchange is given
 //! up ([`Relay::cancel`]), but a write that is on its way may still arrive: until it is answered,
-//! [`Relay::is_writing`] says so.
+//! [`Relay::is_writing`] says so. The turn is over then, too: what its worker still has in mind to
+//! push is of a driver, or even a client, that is gone.
 
 use std::collections::VecDeque;
 use std::io;
@@ -97,6 +98,8 @@ pub struct Relay {
 #[derive(Debug, Default)]
 struct Inner {
     open: bool,
+    /// How often a reset or the client's end has ended what there was.
+    era: u64,
     /// Number of the last exchange that was begun.
     number: u64,
     current: Option<Exchange>,
@@ -148,9 +151,11 @@ impl Relay {
     pub fn turn(&self) -> Turn<'_> {
         let turnstile = self.turnstile.lock();
         let _next = turnstile.unwrap_or_else(PoisonError::into_inner);
+        let guard = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         Turn {
             relay: self,
-            _guard: self.turn.lock().unwrap_or_else(PoisonError::into_inner),
+            era: self.lock().era,
+            _guard: guard,
         }
     }
 
@@ -269,6 +274,7 @@ impl AsFd for Relay {
 impl Inner {
     /// Ends what waits, also what only waits for the rest after a refusal: that may never come.
     fn fail(&mut self, failure: Failure) {
+        self.era += 1;
         if let Some(exchange) = &mut self.current {
             exchange.failed = Some(failure);
         }
@@ -320,6 +326,8 @@ impl Ask {
 #[derive(Debug)]
 pub struct Turn<'r> {
     relay: &'r Relay,
+    /// What began in another one goes no further: the map is not that of the client that is there.
+    era: u64,
     _guard: MutexGuard<'r, ()>,
 }
 
@@ -356,6 +364,9 @@ impl Turn<'_> {
         let mut inner = relay.lock();
         if !inner.open {
             return Err(Failure::Closed);
+        }
+        if inner.era != self.era {
+            return Err(Failure::Cancelled);
         }
         inner.number += 1;
         inner.current = Some(Exchange {

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 
 use std::sync::mpsc::{channel, RecvTimeoutError};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread::{scope, sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -260,6 +260,38 @@ fn a_refusal_does_not_hold_up_the_client_s_end() {
         assert_eq!(space.unmap(BASE, 1), 1);
         assert!(relay.next(space, 8).is_none());
     });
+}
+
+#[test]
+fn a_turn_ends_with_a_reset_or_the_client_and_does_nothing_to_the_next() {
+    let ends: [fn(&AddressSpace, &Relay); 2] = [
+        |_, relay| relay.cancel(),
+        |space, _| {
+            space.set_relayed(false);
+            assert!(space.set_relayed(true));
+        },
+    ];
+    for end in ends {
+        let (space, relay, map) = space();
+        let (sender, done) = channel();
+        let ended = Arc::new(Barrier::new(2));
+        // Not scoped, as above.
+        spawn({
+            let (relay, ended) = (Arc::clone(&relay), Arc::clone(&ended));
+            move || {
+                let turn = relay.turn();
+                ended.wait();
+                ended.wait();
+                let result = turn.exchange(&map, Way::Push, [stretch(BASE, 8)]);
+                sender.send(result).unwrap();
+            }
+        });
+        ended.wait();
+        end(&space, &relay);
+        ended.wait();
+        let result = done.recv_timeout(Duration::from_secs(20));
+        assert_eq!(result, Ok(Err(Failure::Cancelled)));
+    }
 }
 
 fn next_of(relay: &Relay, space: &AddressSpace, most: usize) -> Ask {

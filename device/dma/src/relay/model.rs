@@ -98,13 +98,18 @@ impl Bed {
 
     /// The worker, with two exchanges.
     fn work(&self, way: Way) -> [Result<(), Failure>; 2] {
-        let results = [1, 2].map(|number| {
+        let results = [(); 2].map(|()| {
             let turn = self.relay.turn();
             let result = turn.exchange(&self.map, way, STRETCHES);
+            let number = self.relay.lock().number;
             let on_its_way = self.asked().iter().any(|ask| ask.exchange == number);
             match (result, way) {
                 (Ok(()), _) => assert!(!on_its_way, "done before it was answered"),
                 (Err(Failure::Refused(_)), Way::Push) => assert!(!on_its_way, "not at rest"),
+                (Err(Failure::Cancelled), _) => {
+                    let next = turn.exchange(&self.map, way, STRETCHES);
+                    assert!(next.is_err(), "a turn goes on after a reset");
+                }
                 _ => {}
             }
             if result.is_err() {
