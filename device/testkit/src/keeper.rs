@@ -20,6 +20,8 @@ pub enum Manners {
     Refuses(u32),
     /// Says nothing.
     Silent,
+    /// Refuses small writes, and says nothing to those that are as large as a frame.
+    Sulky,
     /// Answers with too few bytes.
     Short,
     /// Answers with too many.
@@ -143,6 +145,8 @@ impl Shared {
         let mut data = payload[..16].to_vec();
         match manners {
             Manners::Silent => return Vec::new(),
+            Manners::Sulky if write && count < 60 => return vec![head.answer(Err(14), &[])],
+            Manners::Sulky if write => return Vec::new(),
             Manners::Refuses(errno) => return vec![head.answer(Err(errno), &[])],
             _ if write => self.ram.write(address, &payload[16..]),
             _ => data.extend(self.ram.read_vec(address, count as usize)),

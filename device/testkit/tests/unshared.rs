@@ -247,6 +247,34 @@ fn a_client_that_does_not_answer_is_not_waited_for() {
 }
 
 #[test]
+fn a_client_that_refuses_a_write_and_leaves_owing_another_harms_no_other() {
+    let server = Server::start("loopback").unwrap();
+    let mut nic = server.nic_with(unshared()).unwrap();
+    round_trip(&mut nic, 0, 1);
+    nic.card.wire.keeper().set(Manners::Sulky);
+    let before = nic.card.wire.keeper().asked().1;
+    let frame = own(&nic, 1000, 2);
+    nic.send(0, &frame).unwrap();
+    let end = Instant::now() + LIMIT;
+    while nic.card.wire.keeper().asked().1 < before + 2 {
+        assert!(Instant::now() < end, "the frame is not delivered");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The two may be what TX has used, and the frame. Then comes what RX has used.
+    std::thread::sleep(QUIET);
+    assert_answers(&mut nic);
+    drop(nic);
+    // The worker may still be at it for a moment.
+    let mut card = server.card().unwrap();
+    let end = Instant::now() + LIMIT;
+    while card.reg(regs::STATUS).unwrap() & regs::STATUS_READY == 0 {
+        assert!(Instant::now() < end, "the card is never ready again");
+    }
+    let mut next = Nic::bring_up(card, unshared()).unwrap();
+    round_trip(&mut next, 0, 3);
+}
+
+#[test]
 fn rings_that_are_shared_and_buffers_that_are_not() {
     let server = Server::start("loopback").unwrap();
     let mut nic = server.nic_with(options()).unwrap();
