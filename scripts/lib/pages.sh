@@ -15,7 +15,8 @@
 #                        it is told, after "<- "
 #
 # A line that starts with "> " continues a command. "..." in a line stands for any text in it, a line of
-# "..." alone for any lines or none; after "console ... numbers" every number stands for any.
+# "..." alone for any lines or none; after "console ... numbers" every number stands for any, and after
+# "console ... quick" the debug kernel, which is too slow for what is shown, may print anything.
 # /run/vnetd and /etc in what is said and shown stand for places of the test.
 
 NEWLINE=$'\n'
@@ -229,6 +230,11 @@ run_page() {
     [ "$kind" != both ] || run=$GUEST_DIR
     if [ "$kind" = changed ]; then
       command="cd /root/experiments/${name%%-*}-$experiment && $command"
+    fi
+    if [ "$FLAVOUR" = debug ]; then
+      # It says of each of its objects when that is released, a while after.
+      [ "$where" != guest ] || command="dmesg() { command dmesg | grep -v ' kobject: '; }$NEWLINE$command"
+      [ "$numbers" != quick ] || output=...$NEWLINE
     fi
     placed "$output" "$run" && output=$PLACED
     if [ "$where" = guest ]; then
