@@ -545,7 +545,12 @@ proptest! {
                     }
                 }
                 1 => b.start(value as u16 % (2 * PAIRS)),
-                2 => b.command(value as u16 & (MEMORY_SPACE | BUS_MASTER) | MEMORY_SPACE),
+                2 => {
+                    // What a queue finds wrong in its ring before it may not look there any more, the next
+                    // process would find at once, as it looks how far the last one was.
+                    settled(&mut b);
+                    b.command(value as u16 & (MEMORY_SPACE | BUS_MASTER) | MEMORY_SPACE);
+                }
                 _ => b.write(offset & !3, value >> (value % 32)),
             }
         }
