@@ -3,6 +3,15 @@
 
 use super::*;
 
+/// Starts both queues, and has fifty frames come back.
+fn receive_fifty(bench: &mut Bench) {
+    bench.start(RX, 0);
+    bench.start(TX, NO_VECTOR);
+    (0..SIZE).for_each(|head| bench.post(head));
+    bench.ring(RX);
+    (0..50).for_each(|_| bench.loop_back());
+}
+
 #[test]
 fn doorbells() {
     breaks(
@@ -76,11 +85,7 @@ fn interrupts() {
         "loopback",
         |server| {
             let mut bench = Bench::new(server);
-            bench.start(RX, 0);
-            bench.start(TX, NO_VECTOR);
-            (0..SIZE).for_each(|head| bench.post(head));
-            bench.ring(RX);
-            (0..50).for_each(|_| bench.loop_back());
+            receive_fifty(&mut bench);
             assert!(bench.vectors[0].wait(LIMIT).unwrap());
             linger(&mut bench.card);
         },
@@ -96,11 +101,7 @@ fn interrupts() {
         |server| {
             let mut bench = Bench::new(server);
             bench.rx.ring.write_used_event(NEVER);
-            bench.start(RX, 0);
-            bench.start(TX, NO_VECTOR);
-            (0..SIZE).for_each(|head| bench.post(head));
-            bench.ring(RX);
-            (0..50).for_each(|_| bench.loop_back());
+            receive_fifty(&mut bench);
             bench.rx.ring.write_used_event(0);
             linger(&mut bench.card);
         },
@@ -116,11 +117,7 @@ fn interrupts() {
         |server| {
             let mut bench = Bench::new(server);
             bench.rx.ring.write_used_event(NEVER);
-            bench.start(RX, 0);
-            bench.start(TX, NO_VECTOR);
-            (0..SIZE).for_each(|head| bench.post(head));
-            bench.ring(RX);
-            (0..50).for_each(|_| bench.loop_back());
+            receive_fifty(&mut bench);
             linger(&mut bench.card);
         },
     );
