@@ -8,10 +8,23 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 
 use rustix::fs::{fcntl_add_seals, fcntl_getfl, OFlags, SealFlags};
+use rustix::process::{getrlimit, Resource};
 
-/// Most files at a time. A client has one for each of its memory backends, of which QEMU allows
-/// 256, but any number of ranges in them.
-pub(crate) const MAX_FILES: usize = 512;
+use crate::budget::{Budget, Taken};
+
+/// Most files of a card at a time. A client has one for each of its memory backends, of which QEMU
+/// allows 256, but any number of ranges in them.
+const MAX_FILES: usize = 512;
+
+/// Those of all cards of the process.
+static FILES: Budget = Budget::new();
+
+/// Half of the descriptors that the process may have are for the rest of it: with the usual limit of
+/// 1024 a card can have all of its files.
+fn most_of_all() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |n| usize::try_from(n / 2).unwrap_or(usize::MAX))
+}
 
 /// What makes two descriptors the same for a mapping: the inode, and how it was opened.
 type Key = (u64, u64, OFlags);
@@ -20,14 +33,27 @@ type Key = (u64, u64, OFlags);
 /// one stays open, for as long as a range uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
-    open: HashMap<Key, Weak<File>>,
+    open: HashMap<Key, Weak<Open>>,
+}
+
+/// One that is open, for as long as a range uses it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    file: Arc<File>,
+    _taken: Taken,
+}
+
+impl Open {
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
 }
 
 /// Why a file is not taken.
 pub(crate) enum Refusal {
     /// It is no regular file.
     NotAFile,
-    /// There are [`MAX_FILES`] already.
+    /// There are [`MAX_FILES`] already, or [`most_of_all`].
     TooMany,
     /// The system refused.
     System(io::Error),
@@ -35,7 +61,7 @@ pub(crate) enum Refusal {
 
 impl Files {
     /// The open file to use for `file`, and its size.
-    pub(crate) fn share(&mut self, file: File) -> Result<(Arc<File>, u64), Refusal> {
+    pub(crate) fn share(&mut self, file: File) -> Result<(Arc<Open>, u64), Refusal> {
         keep_size(&file);
         let meta = file.metadata().map_err(Refusal::System)?;
         if !meta.file_type().is_file() {
@@ -53,7 +79,10 @@ impl Files {
         if self.open.len() >= MAX_FILES {
             return Err(Refusal::TooMany);
         }
-        let file = Arc::new(file);
+        let file = Arc::new(Open {
+            file: Arc::new(file),
+            _taken: FILES.take(most_of_all()).ok_or(Refusal::TooMany)?,
+        });
         self.open.insert(key, Arc::downgrade(&file));
         Ok((file, meta.len()))
     }

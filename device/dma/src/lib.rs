@@ -25,6 +25,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod area;
+mod budget;
 mod files;
 mod finder;
 mod map;

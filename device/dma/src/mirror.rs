@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{fallocate, ftruncate, memfd_create, FallocateFlags, MemfdFlags};
-use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, MmapRegion};
+
+use crate::area::{Area, Refusal};
 
 /// Memory that the mirrors of a card may take for longer than a batch. More than the rings and
 /// posted buffers of a driver in a bad mood; a guest's whole memory would be too much.
@@ -33,7 +34,7 @@ struct Shared {
 }
 
 impl Mirrors {
-    fn map(&self, size: u64) -> io::Result<MmapRegion<()>> {
+    fn map(&self, size: u64) -> io::Result<Area> {
         let mut store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.is_none() {
             let file = memfd_create("vnet-mirrors", MemfdFlags::CLOEXEC)?;
@@ -48,14 +49,13 @@ impl Mirrors {
             .filter(|&end| i64::try_from(end).is_ok())
             .ok_or(io::ErrorKind::OutOfMemory)?;
         ftruncate(&**file, end)?;
-        let region = MmapRegionBuilder::new(length)
-            .with_file_offset(FileOffset::from_arc(Arc::clone(file), *next))
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
-            .build()
-            .map_err(|e| io::Error::other(e.to_string()))?;
+        let place = FileOffset::from_arc(Arc::clone(file), *next);
+        let area = Area::map(place, length, true).map_err(|e| match e {
+            Refusal::System(source) => source,
+            Refusal::TooMany | Refusal::File => io::ErrorKind::OutOfMemory.into(),
+        })?;
         *next = end;
-        Ok(region)
+        Ok(area)
     }
 
     /// Forgets what is in all mirrors if that has become much. Nobody may be at work in them.
@@ -83,7 +83,7 @@ fn punch(file: &File, offset: u64, len: u64) -> bool {
 pub(crate) struct Mirror {
     mirrors: Mirrors,
     size: u64,
-    region: OnceLock<Option<MmapRegion<()>>>,
+    area: OnceLock<Option<Area>>,
 }
 
 impl Mirror {
@@ -91,21 +91,21 @@ impl Mirror {
         Self {
             mirrors: mirrors.clone(),
             size,
-            region: OnceLock::new(),
+            area: OnceLock::new(),
         }
     }
 
-    /// `None`: it is larger than what can be mapped. Then the range stays out of reach.
+    /// `None`: it is more than what can be mapped. Then the range stays out of reach.
     pub(crate) fn region(&self) -> Option<&MmapRegion<()>> {
-        let region = self.region.get_or_init(|| self.mirrors.map(self.size).ok());
-        region.as_ref()
+        let area = self.area.get_or_init(|| self.mirrors.map(self.size).ok());
+        area.as_ref().map(|area| &area.region)
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        let file = self.region.get().and_then(Option::as_ref);
-        if let Some(place) = file.and_then(MmapRegion::file_offset) {
+        let area = self.area.get().and_then(Option::as_ref);
+        if let Some(place) = area.and_then(|area| area.region.file_offset()) {
             punch(place.file(), place.start(), self.size);
         }
     }

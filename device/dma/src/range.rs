@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use vm_memory::bitmap::BS;
-use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{FileOffset, MmapRegion, Permissions, VolatileMemory, VolatileSlice};
+use vm_memory::{FileOffset, Permissions, VolatileMemory, VolatileSlice};
 
-use crate::files::{Files, Refusal};
+use crate::area::{self, Area};
+use crate::files::{Files, Open, Refusal};
 use crate::mirror::{Mirror, Mirrors};
 
 /// Granularity of mappings, the page size that the device server negotiates.
@@ -56,10 +56,10 @@ pub enum MapError {
     /// Part of the range is mapped already.
     #[error("range at {0:#x} overlaps a mapped one")]
     Overlap(u64),
-    /// There are [`crate::MAX_MAPPINGS`] ranges already.
+    /// There are [`crate::MAX_MAPPINGS`] ranges already, or the cards of the process have too many.
     #[error("too many mapped ranges")]
     TooMany,
-    /// The ranges are in too many files.
+    /// The ranges are in too many files, of this card or of all.
     #[error("range at {0:#x} is in one file too many")]
     TooManyFiles(u64),
     /// The file is no memory, or shorter than the range: touching it would be fatal.
@@ -107,7 +107,11 @@ pub(crate) struct Range {
 
 #[derive(Debug)]
 enum Memory {
-    Shared(MmapRegion<()>),
+    Shared {
+        area: Area,
+        /// Kept open for as long as it is used.
+        file: Arc<Open>,
+    },
     Unshared(Mirror),
     /// Of a range that must be neither read nor written.
     None,
@@ -141,7 +145,8 @@ impl Range {
                     Refusal::TooMany => MapError::TooManyFiles(address),
                     Refusal::System(source) => MapError::System { address, source },
                 })?;
-                Memory::Shared(map_file(file, len, m.offset, address, size, m.write)?)
+                let area = map_file(&file, len, m.offset, address, size, m.write)?;
+                Memory::Shared { area, file }
             }
         };
         Ok(Self {
@@ -155,7 +160,7 @@ impl Range {
     /// The file that holds the memory.
     pub(crate) fn file(&self) -> Option<&Arc<File>> {
         match &self.memory {
-            Memory::Shared(region) => Some(region.file_offset()?.arc()),
+            Memory::Shared { file, .. } => Some(file.file()),
             Memory::Unshared(_) | Memory::None => None,
         }
     }
@@ -178,7 +183,7 @@ impl Range {
             return None;
         }
         let memory = match &self.memory {
-            Memory::Shared(region) => region,
+            Memory::Shared { area, .. } => &area.region,
             Memory::Unshared(mirror) if mirrored => mirror.region()?,
             Memory::Unshared(_) | Memory::None => return None,
         };
@@ -191,13 +196,13 @@ impl Range {
 }
 
 fn map_file(
-    file: Arc<File>,
+    file: &Open,
     file_len: u64,
     offset: u64,
     address: u64,
     size: u64,
     write: bool,
-) -> Result<MmapRegion<()>, MapError> {
+) -> Result<Area, MapError> {
     if offset & (PAGE_SIZE - 1) != 0 {
         return Err(MapError::Alignment(address));
     }
@@ -210,19 +215,10 @@ fn map_file(
     if file_len < end {
         return Err(MapError::File(address));
     }
-    let prot = if write {
-        // Writing part of a page reads it, on every machine that there is.
-        libc::PROT_READ | libc::PROT_WRITE
-    } else {
-        libc::PROT_READ
-    };
-    MmapRegionBuilder::new(length)
-        .with_file_offset(FileOffset::from_arc(file, offset))
-        .with_mmap_prot(prot)
-        .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
-        .build()
-        .map_err(|e| match e {
-            MmapRegionError::Mmap(source) => MapError::System { address, source },
-            _ => MapError::File(address),
-        })
+    let place = FileOffset::from_arc(Arc::clone(file.file()), offset);
+    Area::map(place, length, write).map_err(|e| match e {
+        area::Refusal::TooMany => MapError::TooMany,
+        area::Refusal::System(source) => MapError::System { address, source },
+        area::Refusal::File => MapError::File(address),
+    })
 }

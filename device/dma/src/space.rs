@@ -11,11 +11,10 @@ use crate::mirror::Mirrors;
 use crate::range::{MapError, Mapping, Range};
 use crate::relay::Relay;
 
-/// Most ranges that can be mapped at a time.
+/// Most ranges of a card that can be mapped at a time.
 ///
-/// Each may take one of the process's memory areas, of which Linux allows 65,530 unless told
-/// otherwise. A client that could use them all up would make the next allocation fail, and with
-/// it every card of the process.
+/// Each may take one of the process's memory areas. There is another limit to what the cards of a
+/// process take together, which leaves room for half as many ranges besides.
 pub const MAX_MAPPINGS: usize = 32_768;
 
 /// The address space as it was at one moment.

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+//! A piece of a file as memory of this process.
+
+use std::io;
+
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, MmapRegion};
+
+use crate::budget::{Budget, Taken};
+
+/// Most areas of all cards together.
+///
+/// Linux allows a process 65,530 unless told otherwise. A quarter is left for the stacks of threads
+/// and what else the process allocates.
+const MAX_AREAS: usize = 49_152;
+
+static AREAS: Budget = Budget::new();
+
+/// The memory, and its share of what the process may have.
+#[derive(Debug)]
+pub(crate) struct Area {
+    pub(crate) region: MmapRegion<()>,
+    _taken: Taken,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// There are [`MAX_AREAS`] already.
+    TooMany,
+    /// The system refused.
+    System(io::Error),
+    /// What is asked for is not in the file.
+    File,
+}
+
+impl Area {
+    /// Maps so many bytes, shared with whoever else has the file.
+    pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<Self, Refusal> {
+        let taken = AREAS.take(MAX_AREAS).ok_or(Refusal::TooMany)?;
+        let prot = match write {
+            // Writing part of a page reads it, on every machine that there is.
+            true => libc::PROT_READ | libc::PROT_WRITE,
+            false => libc::PROT_READ,
+        };
+        let region = MmapRegionBuilder::new(length)
+            .with_file_offset(file)
+            .with_mmap_prot(prot)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .build()
+            .map_err(|e| match e {
+                MmapRegionError::Mmap(source) => Refusal::System(source),
+                _ => Refusal::File,
+            })?;
+        Ok(Self {
+            region,
+            _taken: taken,
+        })
+    }
+}
