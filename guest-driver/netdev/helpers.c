@@ -156,8 +156,10 @@ u32 nd_skb_frags(const struct sk_buff *skb)
 	return skb_shinfo(skb)->nr_frags;
 }
 
-bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments)
+bool nd_skb_set_offload(struct net_device *dev, struct sk_buff *skb, const void *hdr, u16 segments)
 {
+	/* Of a large frame without a checksum to complete, the protocol is looked for by way of it. */
+	skb->dev = dev;
 	if (virtio_net_hdr_to_skb(skb, hdr, true))
 		return false;
 	if (skb_is_gso(skb))

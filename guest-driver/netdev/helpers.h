@@ -100,7 +100,7 @@ struct sk_buff *nd_skb_new(struct net_device *dev, const void *data, u32 len);
 void nd_skb_add_page(struct sk_buff *skb, struct page *page, u32 offset, u32 len, u32 truesize);
 u32 nd_skb_frags(const struct sk_buff *skb);
 /* hdr is a struct virtio_net_hdr, unchecked. */
-bool nd_skb_set_offload(struct sk_buff *skb, const void *hdr, u16 segments);
+bool nd_skb_set_offload(struct net_device *dev, struct sk_buff *skb, const void *hdr, u16 segments);
 /* Gives the EtherType, with ND_RX_MULTICAST for a multicast frame. */
 u32 nd_skb_receive(struct napi_struct *napi, struct sk_buff *skb, u16 queue,
 		   const struct nd_rx_meta *meta);

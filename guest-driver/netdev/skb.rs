@@ -529,11 +529,19 @@ impl RxSkb {
     /// (`SKB_GSO_DODGY`): should it be split again, they are looked at first.
     #[must_use]
     #[inline]
-    pub fn set_offload(&mut self, header: &[u8; 10], segments: u16) -> bool {
-        let header = AlignedHeader(*header);
-        // SAFETY: the skb is owned; the header has size and alignment of the C type, and the
-        // function is made for any content.
-        unsafe { b::nd_skb_set_offload(self.skb.as_ptr(), (&raw const header).cast(), segments) }
+    pub fn set_offload<T: Operations>(
+        &mut self,
+        dev: &NetDevice<T>,
+        header: &[u8; 10],
+        segments: u16,
+    ) -> bool {
+        if !self.has_header() {
+            return false;
+        }
+        let (skb, header) = (self.skb.as_ptr(), AlignedHeader(*header));
+        // SAFETY: the skb is owned and has an Ethernet header, and the device is valid. The header has
+        // size and alignment of the C type, and the function is made for any content of it.
+        unsafe { b::nd_skb_set_offload(dev.as_raw(), skb, (&raw const header).cast(), segments) }
     }
 
     /// Sets the hash of the frame's flow; `ports` says that it covers ports.

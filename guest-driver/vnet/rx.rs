@@ -495,7 +495,8 @@ impl Rx {
         }
         let mut good = len <= queue::MAX_FRAME as u32 && header.agreed(self.features);
         if good && (partial || large) {
-            good = skb.set_offload(&header.offload, segments.min(u16::MAX.into()) as u16);
+            let segments = segments.min(u16::MAX.into()) as u16;
+            good = skb.set_offload(napi.device(), &header.offload, segments);
         }
         if !good {
             skb.drop_with(DropReason::BadDeviceHeader);
@@ -605,7 +606,8 @@ impl Header {
         }
     }
 
-    /// True if the features let a frame have checksum and segments as this one says.
+    /// True if the card may say of a frame's checksum and segments what this one says, with these
+    /// features.
     #[inline]
     fn agreed(&self, features: u64) -> bool {
         let mut needs = 0;
@@ -617,6 +619,8 @@ impl Header {
         }
         needs |= match self.base.gso_type & !hdr::GSO_ECN {
             hdr::GSO_NONE => 0,
+            // The checksum tells where the headers are that all segments repeat.
+            _ if self.base.flags & hdr::F_NEEDS_CSUM == 0 => return false,
             hdr::GSO_TCPV4 => features::RX_TSO4,
             hdr::GSO_TCPV6 => features::RX_TSO6,
             hdr::GSO_UDP_L4 => features::RX_USO,
