@@ -78,6 +78,8 @@ const _: () = assert!(MAX_HEADER <= HEADER_STRIDE);
 
 /// Ethernet header: the shortest frame, and what no checksum covers.
 const ETH_HLEN: u32 = 14;
+/// The longest frame that the card takes.
+const MAX_FRAME: u32 = queue::MAX_FRAME as u32;
 /// Shortest headers of TCP and UDP.
 const TCP_HLEN: u32 = 20;
 const UDP_HLEN: u32 = 8;
@@ -214,8 +216,15 @@ impl<'a> Tx<'a> {
     /// Puts a frame into the ring. On error it is dropped.
     #[inline]
     fn enqueue(&mut self, nic: &Nic<'a>, skb: SkBuff, meta: &TxMeta) -> Result<(), ()> {
-        if meta.len() < ETH_HLEN {
-            skb.drop_with(DropReason::TooSmall);
+        // The MTU binds neither a process that may send raw frames nor a guest behind a macvtap, and the
+        // card stops a queue over one that is too long.
+        let reason = match meta.len() {
+            ..ETH_HLEN => Some(DropReason::TooSmall),
+            ETH_HLEN..=MAX_FRAME => None,
+            _ => Some(DropReason::TooBig),
+        };
+        if let Some(reason) = reason {
+            skb.drop_with(reason);
             return Err(());
         }
         let header = match self.header(meta) {
@@ -338,7 +347,7 @@ impl<'a> Tx<'a> {
 
     fn enqueue_frame(&mut self, nic: &Nic<'a>, frame: XdpFrame) -> Result<(), XdpFrame> {
         let bytes = frame.len();
-        if bytes < ETH_HLEN {
+        if !(ETH_HLEN..=MAX_FRAME).contains(&bytes) {
             return Err(frame);
         }
         let header = &[0; MAX_HEADER][..self.header_len];

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 # Transmission in batches: one doorbell for many frames, no frame kept for long after it was sent,
-# and software time stamps.
+# software time stamps, and frames that are too long.
 . "$(dirname "$0")/../lib/check.sh"
 
 FILES=("$ROOT/usr/bin/perl" "$ROOT/usr/lib/x86_64-linux-gnu/libcrypt.so.1")
@@ -71,4 +71,18 @@ guest_check "a sent frame is stamped" '
     select(undef, undef, undef, 0.3);
     recv(S, \$data, 2048, 0x2040) // die;
     length(\$data) > 1 or die"'
+# PACKET_VNET_HDR (15 at level 263): a header that tells of segments of 65534 bytes takes a frame past the MTU,
+# and one that is no longer than that goes as it is.
+guest_check "a frame that is longer than the card takes is dropped, and no queue stops" '
+  dropped=$(stat_of tx_dropped) shown=$(counter card_tx0_bytes)
+  for len in 65553 65554 66500; do
+    perl -e "
+      socket(S, 17, 3, 0) and setsockopt(S, 263, 15, pack(q(i), 1)) or die;
+      \$frame = pack(q(C2 v4), 1, 1, 2120, 65534, 2100, 16) . (chr(0) x $len);
+      defined send(S, \$frame, 0, pack(q(S n i S C2 x8), 17, 0, $(cat /sys/class/net/vnet0/ifindex))) or die"
+  done
+  within 2 eval "[ \$(stat_of tx_dropped) = $((dropped + 2)) ]"
+  within 2 eval "[ \$(counter card_tx0_bytes) -ge $((shown + 65553)) ]"
+  [ $(counter queue_errors) = 0 ]
+  pings'
 finish
