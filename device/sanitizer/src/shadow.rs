@@ -79,7 +79,7 @@ impl Shadow {
             placed: false,
             seen: 0,
             owned: Ledger::new(size),
-            waits: Waits::new(kind, size, interrupts),
+            waits: Waits::new(kind, size, interrupts, sanitizer.patience()),
             rate: [0; 2],
             second: Duration::ZERO,
             sanitizer,
@@ -388,7 +388,7 @@ impl Observer for Shadow {
         self.place(at);
         self.waits.looked();
         if let Some(event) = self.event(mem) {
-            self.waits.event(event);
+            self.waits.event(event, self.sanitizer.now());
         }
         let Some(index) = self.avail_index(mem) else {
             return;
@@ -433,8 +433,9 @@ impl Observer for Shadow {
     }
 
     fn due(&mut self, event: u16) {
-        self.waits.event(event);
-        if self.waits.due(event) {
+        let now = self.sanitizer.now();
+        self.waits.event(event, now);
+        if self.waits.due(event, now) {
             let seen =
                 format!("one more for used entry {event}, and no buffer was posted since long");
             self.report(
@@ -543,7 +544,7 @@ impl Observer for Shadow {
             pending: self.ring.vector.as_ref().is_some_and(|v| v.is_pending()),
             asleep: self.sanitizer.is_asleep(self.ring.queue),
         };
-        for rule in self.waits.tick(look, self.sanitizer.patience()) {
+        for rule in self.waits.tick(look) {
             let seen = format!(
                 "avail index {avail}, used index {}, used_event {event}",
                 at.next_used

@@ -14,12 +14,19 @@
 //! - A transmit queue is polled with the receive queue of its pair, and a poll that frees frames
 //!   need not say so. While that other one waits for an interrupt, which cannot be mistaken, nobody
 //!   polls: so transmit queues are judged when that was so for long.
+//! - Nor need a driver say so that an interrupt made look, or a race that it lost: with nothing left
+//!   in flight there is no interrupt to ask for. So what came back until it must have looked counts
+//!   as taken, and only frames that come back later are missed.
 
 use std::time::Duration;
 
 use vnet_contract::queue::Kind;
 
 use crate::Rule;
+
+/// How long a driver may take from writing its event index to its look at the used index, which is
+/// what it does next.
+const GLANCE: Duration = Duration::from_millis(400);
 
 /// What the ring looks like at a tick.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,8 @@ pub(crate) struct Look {
 pub(crate) struct Waits {
     kind: Kind,
     mask: u16,
+    /// How long the driver may take over what it must do.
+    patience: Duration,
     /// The queue has a vector: the driver works by interrupts.
     interrupts: bool,
     /// The card asked for a doorbell at this avail index, and has not looked since.
@@ -55,8 +64,13 @@ pub(crate) struct Waits {
     times: Vec<Duration>,
     /// By chain: the used index behind the entry that last returned it.
     returned: Vec<Option<u16>>,
+    /// The driver's event index when it was last read.
+    event: Option<u16>,
     /// The event index that an interrupt has come due for.
     due: Option<u16>,
+    /// Until then the driver may be about to look at the used index. Whether it takes what it finds
+    /// shows on a receive queue only.
+    looks: Option<Duration>,
     /// Interrupts since the driver last made a chain available.
     idle_interrupts: u16,
     /// Since when an interrupt waits for its vector.
@@ -68,10 +82,11 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    pub(crate) fn new(kind: Kind, size: u16, interrupts: bool) -> Self {
+    pub(crate) fn new(kind: Kind, size: u16, interrupts: bool, patience: Duration) -> Self {
         Self {
             kind,
             mask: size - 1,
+            patience,
             interrupts,
             armed: None,
             unheard: None,
@@ -79,7 +94,9 @@ impl Waits {
             taken: 0,
             times: vec![Duration::ZERO; usize::from(size)],
             returned: vec![None; usize::from(size)],
+            event: None,
             due: None,
+            looks: None,
             idle_interrupts: 0,
             pending: None,
             asleep: None,
@@ -127,19 +144,24 @@ impl Waits {
     }
 
     /// The driver's event index, whenever it is read.
-    pub(crate) fn event(&mut self, event: u16) {
+    pub(crate) fn event(&mut self, event: u16, now: Duration) {
         if self.due.is_some_and(|due| due != event) {
             self.due = None;
         }
+        let moved = self.event.replace(event).is_some_and(|old| old != event);
         // One that is ahead, by up to a ring, waits for what is to come.
         let ahead = event.wrapping_sub(self.taken);
         if ahead <= self.outstanding() + self.mask + 1 {
             self.advance(event);
+            if moved {
+                self.looks = self.looks.max(Some(now + GLANCE));
+            }
         }
     }
 
     /// An interrupt has come due for the entry `event`. True if too many have without any effect.
-    pub(crate) fn due(&mut self, event: u16) -> bool {
+    pub(crate) fn due(&mut self, event: u16, now: Duration) -> bool {
+        self.looks = Some(now + self.patience);
         if self.due != Some(event) {
             self.due = Some(event);
             self.idle_interrupts = self.idle_interrupts.saturating_add(1);
@@ -165,6 +187,15 @@ impl Waits {
         }
     }
 
+    /// Takes for granted what the driver may have taken without saying so.
+    fn settle(&mut self) {
+        while self.outstanding() > 0
+            && Some(self.times[usize::from(self.taken & self.mask)]) <= self.looks
+        {
+            self.advance(self.taken.wrapping_add(1));
+        }
+    }
+
     /// True if the driver waits for what is to come.
     pub(crate) fn is_armed(&self, event: u16) -> bool {
         event.wrapping_sub(self.used) <= self.mask + 1
@@ -179,12 +210,18 @@ impl Waits {
         new
     }
 
-    /// Looks for what was never done, with so much patience. Each is told once, until the driver
-    /// goes on.
-    pub(crate) fn tick(&mut self, look: Look, patience: Duration) -> Vec<Rule> {
+    /// Looks for what was never done. Each is told once, until the driver goes on.
+    pub(crate) fn tick(&mut self, look: Look) -> Vec<Rule> {
+        let patience = self.patience;
         let late = |since: Option<Duration>| since.is_some_and(|at| look.now - at >= patience);
         let mut rules = Vec::new();
-        self.event(look.event);
+        self.event(look.event, look.now);
+        match (self.kind, look.pending) {
+            (Kind::Rx, _) => {}
+            (Kind::Tx, false) => self.settle(),
+            // It looks when the vector takes the interrupt.
+            (Kind::Tx, true) => self.looks = Some(look.now + patience),
+        }
 
         let unheard = self.armed.is_some_and(|event| event != look.avail);
         self.unheard = unheard.then(|| self.unheard.unwrap_or(look.now));
@@ -216,12 +253,10 @@ impl Waits {
     fn neglected(&self, look: Look) -> Rule {
         let behind = self.used.wrapping_sub(look.event);
         match self.kind {
-            _ if (1..=self.outstanding()).contains(&behind) => match self.due == Some(look.event) {
-                true => Rule::UsedIgnored,
-                false => Rule::RearmRace,
-            },
-            Kind::Rx => Rule::RearmMissing,
             Kind::Tx => Rule::TxUnreclaimed,
+            Kind::Rx if !(1..=self.outstanding()).contains(&behind) => Rule::RearmMissing,
+            Kind::Rx if self.due == Some(look.event) => Rule::UsedIgnored,
+            Kind::Rx => Rule::RearmRace,
         }
     }
 }

@@ -152,6 +152,7 @@ fn received_frames_that_nobody_takes() {
 #[test]
 fn sent_frames_that_nobody_takes_back() {
     let mut rig = Rig::new(0);
+    rig.tx.set_used_event(0xffff);
     rig.backend.takes = 3;
     for head in 0..3 {
         rig.offer(head);
@@ -162,8 +163,36 @@ fn sent_frames_that_nobody_takes_back() {
     assert_eq!(rig.rules(), [""; 0], "it may be polling");
     rig.rx.set_used_event(0);
     rig.pass(PATIENCE * 2, true);
-    let seen = "avail index 3, used index 3, used_event 0";
-    rig.expect("used-ignored", TX, None, seen);
+    let seen = "avail index 3, used index 3, used_event 65535";
+    rig.expect("tx-unreclaimed", TX, None, seen);
+}
+
+/// The driver may have taken back what there was when it was interrupted, or lost a race; but not
+/// what it sends long after, without another interrupt.
+#[test]
+fn frames_that_are_sent_after_the_last_look() {
+    for (first, used) in [(0u16, 2), (0xffff, 3)] {
+        let mut rig = Rig::new(0);
+        rig.tx.set_used_event(first);
+        rig.backend.takes = usize::MAX;
+        rig.offer(0);
+        rig.serve_tx(true);
+        if first == 0xffff {
+            rig.offer(1);
+            rig.serve_tx(true);
+            // It sleeps, and frames were there already.
+            rig.tx.set_used_event(0);
+        }
+        rig.pass(PATIENCE * 3, true);
+        assert_eq!(rig.rules(), [""; 0]);
+        rig.offer(2);
+        rig.serve_tx(true);
+        rig.pass(PATIENCE - Duration::from_millis(400), true);
+        assert_eq!(rig.rules(), [""; 0]);
+        rig.pass(Duration::from_secs(1), true);
+        let seen = format!("avail index {used}, used index {used}, used_event 0");
+        rig.expect("tx-unreclaimed", TX, None, &seen);
+    }
 }
 
 #[test]

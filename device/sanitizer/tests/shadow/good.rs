@@ -7,10 +7,22 @@ use proptest::prelude::*;
 
 use crate::rig::{Rig, PATIENCE, SIZE};
 
+/// When a driver asks for an interrupt for frames that it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// When it goes to sleep, as ours does.
+    Asleep,
+    /// When it sends, for the last frame. Later only for what is still in flight.
+    Sending,
+    /// The same, but the card was there first: the frames may be back.
+    Late,
+}
+
 /// A driver in the way of ours, and of others: it polls both queues, may go on polling without
 /// end, gathers empty buffers, and asks for late interrupts.
 struct Good {
     rig: Rig,
+    asks: Asks,
     /// Empty buffers that are not posted yet, and free descriptors of the transmit ring.
     held: Vec<u16>,
     free: Vec<u16>,
@@ -22,6 +34,8 @@ struct Good {
     /// Used entries that it took, as its next indices.
     rx_used: u16,
     tx_used: u16,
+    /// Next avail entry of the transmit ring.
+    tx_avail: u16,
     /// Chains that the card has.
     flying: u16,
 }
@@ -43,9 +57,10 @@ enum Step {
 }
 
 impl Good {
-    fn new(index: u16, lag: usize, late: u16) -> Self {
+    fn new(index: u16, asks: Asks, lag: usize, late: u16) -> Self {
         Self {
             rig: Rig::new(index),
+            asks,
             held: (0..SIZE).collect(),
             free: (0..SIZE).collect(),
             polling: false,
@@ -53,6 +68,7 @@ impl Good {
             late,
             rx_used: index,
             tx_used: index,
+            tx_avail: index,
             flying: 0,
         }
     }
@@ -75,18 +91,54 @@ impl Good {
         for _ in 0..frames.min(self.free.len()) {
             let head = self.free.remove(0);
             self.flying += 1;
+            self.tx_avail = self.tx_avail.wrapping_add(1);
             rings |= self.rig.offer(head);
+        }
+        let last = self.tx_avail.wrapping_sub(1);
+        let asks = self.asks != Asks::Asleep && self.flying > 0;
+        if asks && self.asks == Asks::Sending {
+            self.rig.tx.set_used_event(last);
         }
         self.rig.backend.takes = taken;
         if rings || arm {
             self.rig.serve_tx(arm);
+        }
+        if asks && self.asks == Asks::Late {
+            self.rig.tx.set_used_event(last);
+            while self.rig.tx.used_idx() != self.tx_used {
+                self.reclaim(usize::MAX);
+                self.ask();
+            }
+        }
+    }
+
+    /// Takes sent frames back.
+    fn reclaim(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((head, _)) = self.rig.tx.take_used() else {
+                break;
+            };
+            self.tx_used = self.tx_used.wrapping_add(1);
+            self.flying -= 1;
+            self.free.push(head as u16);
+        }
+    }
+
+    /// Asks for an interrupt for the frames in flight, or the next that is sent.
+    fn ask(&mut self) {
+        if self.flying > 0 || self.asks == Asks::Asleep {
+            let after = self.late.min(self.flying.saturating_sub(1));
+            let event = self.tx_used.wrapping_add(after);
+            self.rig.tx.set_used_event(event);
         }
     }
 
     fn poll(&mut self) {
         self.polling = true;
         self.rig.rx.set_used_event(self.rx_used.wrapping_sub(1));
-        self.rig.tx.set_used_event(self.tx_used.wrapping_sub(1));
+        if self.asks == Asks::Asleep {
+            self.rig.tx.set_used_event(self.tx_used.wrapping_sub(1));
+        }
     }
 
     fn take(&mut self, most: usize) {
@@ -97,14 +149,7 @@ impl Good {
             self.rx_used = self.rx_used.wrapping_add(1);
             self.held.push(head as u16);
         }
-        for _ in 0..most {
-            let Some((head, _)) = self.rig.tx.take_used() else {
-                break;
-            };
-            self.tx_used = self.tx_used.wrapping_add(1);
-            self.flying -= 1;
-            self.free.push(head as u16);
-        }
+        self.reclaim(most);
         self.refill(self.lag);
     }
 
@@ -117,8 +162,7 @@ impl Good {
         loop {
             self.take(usize::MAX);
             self.rig.rx.set_used_event(self.rx_used);
-            let after = self.late.min(self.flying.saturating_sub(1));
-            self.rig.tx.set_used_event(self.tx_used.wrapping_add(after));
+            self.ask();
             if !self.has_used() {
                 break;
             }
@@ -167,15 +211,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// An interrupt makes the driver take its frame back. There is no other one to ask for.
+#[test]
+fn a_driver_that_has_nothing_in_flight() {
+    let mut rig = Rig::new(0);
+    rig.backend.takes = usize::MAX;
+    for head in 0..5 {
+        rig.offer(head);
+        rig.serve_tx(true);
+        // Its handler is slow.
+        rig.pass(PATIENCE / 8, true);
+    }
+    rig.pass(PATIENCE * 4, true);
+    assert_eq!(rig.rules(), [""; 0]);
+}
+
 proptest! {
     #[test]
     fn nothing_is_found(
         index in prop_oneof![Just(0u16), 0xff80..=0xffffu16],
+        asks in prop_oneof![Just(Asks::Asleep), Just(Asks::Sending), Just(Asks::Late)],
         lag in 1..=usize::from(SIZE) / 2,
         late in 0..SIZE,
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut driver = Good::new(index, lag, late);
+        let mut driver = Good::new(index, asks, lag, late);
         driver.refill(0);
         for step in steps {
             driver.step(step);

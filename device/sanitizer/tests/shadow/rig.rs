@@ -132,7 +132,9 @@ impl Rig {
         loop {
             let outcome = queue.run(&mem, &mut self.backend, budget);
             assert_eq!(outcome.fault, None);
-            queue.interrupt_due(&mem).unwrap();
+            if queue.interrupt_due(&mem).unwrap().is_some() {
+                queue.signalled();
+            }
             let arms = arm && outcome.waits == Waits::Driver;
             if !arms || !queue.rearm(&mem).unwrap() {
                 break;
@@ -152,7 +154,9 @@ impl Rig {
         loop {
             let outcome = queue.run(&mem, &mut self.backend, &filter, budget);
             assert_eq!(outcome.fault, None);
-            queue.interrupt_due(&mem).unwrap();
+            if queue.interrupt_due(&mem).unwrap().is_some() {
+                queue.signalled();
+            }
             let arms = arm && outcome.waits == Waits::Driver;
             if !arms || !queue.rearm(&mem).unwrap() {
                 break;
