@@ -143,10 +143,6 @@ pub struct Link {
 ///         self.message_level.0.store(level, Relaxed);
 ///     }
 ///
-///     fn stats_count(&self) -> usize {
-///         Counters::count()
-///     }
-///
 ///     fn stats_names(&self, names: &mut Names<'_>) {
 ///         Counters::names(names);
 ///     }
@@ -257,17 +253,12 @@ pub trait Operations: Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Number of statistics. It does not change.
-    fn stats_count(&self) -> usize {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Names as many statistics as there are.
+    /// Names the statistics. They are always the same.
     fn stats_names(&self, names: &mut Names<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Writes their values.
+    /// Writes their values, in the same order.
     fn stats_values(&self, dev: &NetDevice<Self>, values: &mut Values<'_>)
     where
         Self: crate::Operations,
@@ -318,7 +309,7 @@ impl Answer<'_> {
     }
 }
 
-/// Names of statistics, to be written one after the other.
+/// Names of statistics, to be written one after the other. There are as many as names.
 ///
 /// The argument of [`Operations::stats_names`].
 ///
@@ -332,12 +323,25 @@ impl Answer<'_> {
 ///     }
 /// }
 /// ```
-pub struct Names<'a>(slice::ChunksExactMut<'a, u8>);
+pub struct Names<'a> {
+    room: slice::ChunksExactMut<'a, u8>,
+    count: usize,
+}
 
-impl Names<'_> {
-    /// Writes the next name, cut to 31 bytes. Names beyond the count are ignored.
+impl<'a> Names<'a> {
+    const LEN: usize = b::ETH_GSTRING_LEN as usize;
+
+    fn new(room: &'a mut [u8]) -> Self {
+        Self {
+            room: room.chunks_exact_mut(Self::LEN),
+            count: 0,
+        }
+    }
+
+    /// Counts the next name and, if there is room, writes it, cut to 31 bytes.
     pub fn push(&mut self, name: fmt::Arguments<'_>) {
-        if let Some(out) = self.0.next() {
+        self.count += 1;
+        if let Some(out) = self.room.next() {
             let room = out.len() - 1;
             // What does not fit is cut off, which `Text` never reports as an error.
             let _ = Text(&mut out[..room], 0).write_fmt(name);
@@ -413,7 +417,7 @@ impl<T: crate::Operations> Callbacks<T> {
         set_rxfh: given!(T::HAS_SET_RSS, Self::set_rxfh),
         get_rxfh_fields: given!(T::HAS_HASHES_PORTS, Self::get_rxfh_fields),
         set_rxfh_fields: given!(T::HAS_HASH_PORTS, Self::set_rxfh_fields),
-        get_sset_count: given!(T::HAS_STATS_COUNT, Self::get_sset_count),
+        get_sset_count: given!(T::HAS_STATS_NAMES, Self::get_sset_count),
         get_strings: given!(T::HAS_STATS_NAMES, Self::get_strings),
         get_ethtool_stats: given!(T::HAS_STATS_VALUES, Self::get_ethtool_stats),
         get_link_ksettings: given!(T::HAS_LINK, Self::get_link_ksettings),
@@ -565,6 +569,13 @@ impl<T: crate::Operations> Callbacks<T> {
         })
     }
 
+    /// Number of the statistics: that of their names.
+    fn stats_count(dev: &NetDevice<T>) -> usize {
+        let mut names = Names::new(&mut []);
+        dev.ops().stats_names(&mut names);
+        names.count
+    }
+
     /// Number of strings in a set.
     ///
     /// # Safety
@@ -575,8 +586,8 @@ impl<T: crate::Operations> Callbacks<T> {
             return EOPNOTSUPP.to_errno();
         }
         // SAFETY: the core gives a device that was registered for `T`.
-        let count = unsafe { NetDevice::<T>::from_raw(dev) }.ops().stats_count();
-        c_int::try_from(count).unwrap_or(0)
+        let dev = unsafe { NetDevice::<T>::from_raw(dev) };
+        c_int::try_from(Self::stats_count(dev)).unwrap_or(0)
     }
 
     /// The strings of a set.
@@ -591,11 +602,9 @@ impl<T: crate::Operations> Callbacks<T> {
         }
         // SAFETY: the core gives a device that was registered for `T`.
         let dev = unsafe { NetDevice::<T>::from_raw(dev) };
-        const LEN: usize = b::ETH_GSTRING_LEN as usize;
         // SAFETY: the core allocated, zeroed, a string per statistic, by `get_sset_count`.
-        let data = unsafe { slice::from_raw_parts_mut(data, dev.ops().stats_count() * LEN) };
-        dev.ops()
-            .stats_names(&mut Names(data.chunks_exact_mut(LEN)));
+        let data = unsafe { slice::from_raw_parts_mut(data, Self::stats_count(dev) * Names::LEN) };
+        dev.ops().stats_names(&mut Names::new(data));
     }
 
     /// Values of the statistics.

@@ -106,10 +106,6 @@ impl Counters {
         stats.tx_dropped(sum(Count::TxDropped));
     }
 
-    pub(crate) const fn count() -> usize {
-        NAMES.len()
-    }
-
     pub(crate) fn names(names: &mut Names<'_>) {
         for name in NAMES {
             names.push(format_args!("{name}"));

@@ -53,10 +53,6 @@ impl ethtool::Operations for Nic {
         self.message_level.0.store(level, Relaxed);
     }
 
-    fn stats_count(&self) -> usize {
-        Counters::count()
-    }
-
     fn stats_names(&self, names: &mut Names<'_>) {
         Counters::names(names);
     }

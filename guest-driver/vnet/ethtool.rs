@@ -165,17 +165,6 @@ impl Operations for Nic<'_> {
         }
     }
 
-    fn stats_count(&self) -> usize {
-        let mut per_pair = TxCounters::NAMES.len() + RxCounters::NAMES.len() + 1;
-        if self.keeps_counters() {
-            per_pair += DIRECTIONS.len() * CARD_QUEUE.len();
-        }
-        CardCounters::NAMES.len()
-            + 2 * Protocols::NAMES.len()
-            + usize::from(self.max_pairs) * per_pair
-            + usize::from(self.keeps_counters())
-    }
-
     fn stats_names(&self, names: &mut Names<'_>) {
         for name in CardCounters::NAMES {
             names.push(fmt!("{name}"));

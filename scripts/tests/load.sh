@@ -24,6 +24,9 @@ guest_check "ethtool -S counts frames by protocol" '
   ping -c 5 -i 0.2 -W 2 $gateway
   [ $(($(counter tx_arp) - arp)) -ge 1 ]
   [ $(($(counter tx_ipv4) - ip4)) -ge 5 ]'
+guest_check "ethtool -S ends with the last counter of the last queue" '
+  ethtool -S vnet0 | tail -n 3 | tee /tmp/last
+  tail -n 1 /tmp/last | grep "^ *card_tx0_missed: "'
 guest_check "statistics grow with traffic, without errors" '
   tx=$(stat_of tx_packets) rx=$(stat_of rx_packets)
   ping -c 10 -i 0.05 -W 2 $gateway
