@@ -377,13 +377,14 @@ impl<'a> Nic<'a> {
             return Err(EIO);
         }
         self.gone.store(false, Relaxed);
-        // A card that did not answer was cut off, and one that was reset has forgotten.
-        netdev::pci::set_master(self.dev);
         let wanted = self.identity.features;
         if probe::negotiate(self.dev, &self.regs, wanted)? != wanted {
             dev_err!(self.dev, "card offers less than before\n");
             return Err(EIO);
         }
+        // A card that did not answer was cut off, and one that was reset has forgotten. Not before it was
+        // reset: a card that was only deaf meanwhile has queues that would go on, in memory that is freed.
+        netdev::pci::set_master(self.dev);
         self.forget_drops();
         dev.cancel_work(WORK_RESET | WORK_RESTART);
         (control.reported, control.failed) = (0, false);
