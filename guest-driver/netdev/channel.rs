@@ -531,8 +531,10 @@ impl<T: Operations> Channel<T> {
                 // False as below; then there is nothing to do but to say that it is complete.
                 // SAFETY: called by the poll callback.
                 if unsafe { b::napi_complete_done(napi, done as c_int) } {
+                    // SAFETY: this call has set `polling`.
+                    unsafe { channel.queue_turn() };
+                    // Not before: `stop` waits for this, and only then for the work.
                     drop(polling);
-                    channel.queue_turn();
                 }
                 // All of the budget would mean that it is not complete.
                 return (budget - 1) as c_int;

@@ -62,15 +62,20 @@ impl<T: Operations> Channel<T> {
     }
 
     /// Has the channel, whose poll is complete, polled again when it is its turn.
-    pub(crate) fn queue_turn(&self) {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::note_short_poll`].
+    pub(crate) unsafe fn queue_turn(&self) {
         self.turns.add(1);
-        // SAFETY: the work is set up, and `stop` waits for it after the last poll.
+        // SAFETY: the work is set up. By the caller `polling` is set, and `stop` waits until it is clear
+        // before it waits for the work.
         unsafe { b::nd_work_schedule(self.turn.get()) }
     }
 
     /// Waits for the work. Process context, NAPI disabled with no poll under way.
     pub(crate) fn end_turns(&self) {
-        // SAFETY: the work was set up, and nobody schedules it: only polls do.
+        // SAFETY: the work was set up, and nobody schedules it: only polls do, before they end.
         unsafe { bindings::cancel_work_sync(self.turn.get()) };
     }
 
