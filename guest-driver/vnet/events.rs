@@ -86,6 +86,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// What the card says of a queue's failure is old, until [`Self::forget_error`].
+    pub(crate) fn ignore_error(&mut self, index: u16) {
+        self.reported |= bit(index);
+    }
+
     /// The card has forgotten the failure of a queue, as that was started.
     pub(crate) fn forget_error(&mut self, index: u16) {
         self.reported &= !bit(index);
@@ -197,7 +202,7 @@ impl<'a> Nic<'a> {
                 if errors & bit(index) == 0 {
                     continue;
                 }
-                control.reported |= bit(index);
+                control.ignore_error(index);
                 self.counters.queue_errors.add(1);
                 let status = self.regs.read_queue(index, regs::Q_STATUS);
                 self.report_queue(dev, index, status);

@@ -107,10 +107,23 @@ impl<'a> Nic<'a> {
             return Err(EIO);
         }
         dev.stop_channel(pair);
+        self.forget_failure(pair);
         self.start_pair(dev, pair, tx, rx)?;
         dev.start_tx_queue(pair);
         dev.schedule_all();
         Ok(())
+    }
+
+    /// All that has failed of a pair, whose channel is stopped, is mended when it starts anew: what came
+    /// to light since that was decided, too. It would be taken for a failure that came right after.
+    fn forget_failure(&self, pair: u16) {
+        let mut control = self.control.lock();
+        for index in [queue::rx_index(pair), queue::tx_index(pair)] {
+            control.ignore_error(index);
+        }
+        if let Some(broken) = self.broken.get(usize::from(pair)) {
+            broken.store(false, Relaxed);
+        }
     }
 
     /// Tells the card where the ring of a queue is.
