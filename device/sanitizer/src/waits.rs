@@ -68,12 +68,15 @@ pub(crate) struct Waits {
     event: Option<u16>,
     /// The event index that an interrupt has come due for.
     due: Option<u16>,
+    /// The vector has taken that interrupt. If the event index stays where it is, it is due again after
+    /// 2^16 entries, which nobody asked for.
+    heard: bool,
     /// Until then the driver may be about to look at the used index. Whether it takes what it finds
     /// shows on a receive queue only.
     looks: Option<Duration>,
     /// Interrupts since the driver last made a chain available.
     idle_interrupts: u16,
-    /// Since when an interrupt waits for its vector.
+    /// Since when an interrupt waits for its vector, and nobody took a used entry.
     pending: Option<Duration>,
     /// Since when the driver does not poll the pair.
     asleep: Option<Duration>,
@@ -96,6 +99,7 @@ impl Waits {
             returned: vec![None; usize::from(size)],
             event: None,
             due: None,
+            heard: false,
             looks: None,
             idle_interrupts: 0,
             pending: None,
@@ -164,6 +168,7 @@ impl Waits {
         self.looks = Some(now + self.patience);
         if self.due != Some(event) {
             self.due = Some(event);
+            self.heard = false;
             self.idle_interrupts = self.idle_interrupts.saturating_add(1);
         }
         // Of a transmit queue nothing would follow: there are no more of them than frames were sent, and
@@ -183,6 +188,7 @@ impl Waits {
         let most = self.outstanding();
         if by < 1 << 15 && by > 0 {
             self.taken = self.taken.wrapping_add(by.min(most));
+            self.pending = None;
             self.said.retain(|rule| *rule == Rule::InterruptStorm);
         }
     }
@@ -229,19 +235,22 @@ impl Waits {
             rules.push(Rule::DoorbellMissing);
         }
         if self.interrupts {
-            self.pending = look.pending.then(|| self.pending.unwrap_or(look.now));
-            if late(self.pending) {
-                rules.push(Rule::VectorMasked);
-            }
+            self.heard |= !look.pending;
+            let unheard = self.due.is_some() && !self.heard;
+            self.pending = unheard.then(|| self.pending.unwrap_or(look.now));
             self.asleep = look.asleep.then(|| self.asleep.unwrap_or(look.now));
+            // A receive queue is not judged by whether it is polled.
             let many = u32::from(self.outstanding()) * 4 >= (u32::from(self.mask) + 1) * 3;
-            let judged = match self.kind {
-                Kind::Rx => many,
-                Kind::Tx => late(self.asleep),
+            let (asleep, enough) = match self.kind {
+                Kind::Rx => (true, many),
+                Kind::Tx => (late(self.asleep), true),
             };
             let oldest = self.times[usize::from(self.taken & self.mask)];
             let waiting = self.outstanding() > 0 && late(Some(oldest));
-            if judged && waiting && !look.pending {
+            if asleep && waiting && late(self.pending) {
+                rules.push(Rule::VectorMasked);
+            }
+            if asleep && waiting && enough && !look.pending {
                 rules.push(self.neglected(look));
             }
         }

@@ -195,6 +195,29 @@ fn frames_that_are_sent_after_the_last_look() {
     }
 }
 
+/// A frame waits for an interrupt that waits for its vector.
+#[test]
+fn a_vector_that_is_never_unmasked() {
+    for kind in [RX, TX] {
+        let mut rig = Rig::new(0);
+        rig.masked = true;
+        if kind == RX {
+            rig.post(0);
+            rig.backend.has = 1;
+            rig.serve_rx(true);
+        } else {
+            rig.offer(0);
+            rig.backend.takes = 1;
+            rig.serve_tx(true);
+        }
+        rig.pass(PATIENCE, true);
+        assert_eq!(rig.rules(), [""; 0]);
+        rig.pass(PATIENCE, true);
+        let seen = "avail index 1, used index 1, used_event 0";
+        rig.expect("vector-masked", kind, None, seen);
+    }
+}
+
 #[test]
 fn a_race_that_is_lost() {
     let mut rig = Rig::new(0);

@@ -226,6 +226,36 @@ fn a_driver_that_has_nothing_in_flight() {
     assert_eq!(rig.rules(), [""; 0]);
 }
 
+/// It masks its vector and polls, which never runs dry. The event index that it left behind comes due
+/// again.
+#[test]
+fn a_driver_that_polls_with_its_vector_masked() {
+    let mut rig = Rig::new(0);
+    (0..SIZE).for_each(|head| _ = rig.post(head));
+    let mut empty = Vec::new();
+    let mut poll = |rig: &mut Rig, frames: u16, gathered: usize| {
+        rig.backend.has = frames.into();
+        rig.serve_rx(true);
+        while let Some((head, _)) = rig.rx.take_used() {
+            empty.push(head as u16);
+        }
+        if empty.len() >= gathered {
+            empty.drain(..).for_each(|head| _ = rig.post(head));
+        }
+    };
+    poll(&mut rig, 1, 1);
+    rig.pass(Duration::from_millis(200), true);
+    rig.masked = true;
+    for _ in 0..(1 << 16) / u32::from(SIZE / 2) {
+        poll(&mut rig, SIZE / 2, 1);
+    }
+    for _ in 0..100 {
+        poll(&mut rig, 1, 20);
+        rig.pass(PATIENCE / 10, true);
+    }
+    assert_eq!(rig.rules(), [""; 0]);
+}
+
 proptest! {
     #[test]
     fn nothing_is_found(

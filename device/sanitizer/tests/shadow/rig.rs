@@ -60,6 +60,10 @@ pub(crate) struct Rig {
     pub(crate) sanitizer: Arc<Sanitizer>,
     rx_queue: Rx,
     tx_queue: Tx,
+    rx_vector: Arc<Vector>,
+    tx_vector: Arc<Vector>,
+    /// The driver has masked both.
+    pub(crate) masked: bool,
     now: Instant,
 }
 
@@ -75,10 +79,11 @@ impl Rig {
         let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
         let rx = Driver::new(&mem, RX_RING, SIZE, 0).start_at(index);
         let tx = Driver::new(&mem, TX_RING, SIZE, 0).start_at(index);
-        let shadow = |queue, mut config: RingConfig| {
+        let (rx_vector, tx_vector): (Arc<Vector>, Arc<Vector>) = Default::default();
+        let shadow = |queue, mut config: RingConfig, vector: &Arc<Vector>| {
             // Where the ring stands is for the engine to tell: it may be resumed.
             (config.index_avail, config.index_used) = (0, 0);
-            let vector = Some(Arc::new(Vector::default()));
+            let vector = Some(Arc::clone(vector));
             let ring = Ring {
                 queue,
                 config,
@@ -87,9 +92,9 @@ impl Rig {
             Box::new(Shadow::new(Arc::clone(&sanitizer), ring))
         };
         let mut rx_queue = Rx::start(&rx.config, &mem.device()).unwrap();
-        rx_queue.observe(shadow(RX, rx.config));
+        rx_queue.observe(shadow(RX, rx.config, &rx_vector));
         let mut tx_queue = Tx::start(&tx.config, &mem.device()).unwrap();
-        tx_queue.observe(shadow(TX, tx.config));
+        tx_queue.observe(shadow(TX, tx.config, &tx_vector));
         Self {
             mem,
             rx,
@@ -98,6 +103,9 @@ impl Rig {
             sanitizer,
             rx_queue,
             tx_queue,
+            rx_vector,
+            tx_vector,
+            masked: false,
             now,
         }
     }
@@ -134,6 +142,7 @@ impl Rig {
             assert_eq!(outcome.fault, None);
             if queue.interrupt_due(&mem).unwrap().is_some() {
                 queue.signalled();
+                raise(&self.tx_vector, self.masked);
             }
             let arms = arm && outcome.waits == Waits::Driver;
             if !arms || !queue.rearm(&mem).unwrap() {
@@ -156,6 +165,7 @@ impl Rig {
             assert_eq!(outcome.fault, None);
             if queue.interrupt_due(&mem).unwrap().is_some() {
                 queue.signalled();
+                raise(&self.rx_vector, self.masked);
             }
             let arms = arm && outcome.waits == Waits::Driver;
             if !arms || !queue.rearm(&mem).unwrap() {
@@ -202,5 +212,13 @@ impl Rig {
         let first = &count.first[0];
         assert_eq!((first.queue, first.descriptor), (Some(queue), descriptor));
         assert_eq!(first.seen, seen);
+    }
+}
+
+/// Raises an interrupt. A vector that takes it has somewhere to send it.
+fn raise(vector: &Vector, masked: bool) {
+    vector.raise();
+    if !masked {
+        vector.clear_pending();
     }
 }
