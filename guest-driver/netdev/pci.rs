@@ -107,9 +107,10 @@ pub trait Power: Operations {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The device has lost its state: sets it up again, and starts it if it was running. After an
-    /// error the stack uses the device no more.
-    fn recover(&self, dev: &Locked<'_, Self>) -> Result {
+    /// The device has lost its state: sets it up again, starts it if it was running, and gives it back to
+    /// the stack by [`Locked::attach`]. Also one that does not answer, if [`Operations::tick`] is to find
+    /// out when it does.
+    fn recover(&self, dev: &Locked<'_, Self>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -290,20 +291,16 @@ impl<T: Driver> Adapter<T> {
         Self::disable_control(dev);
     }
 
-    fn recover(dev: &Locked<'_, T::Nic<'_>>) -> Result {
-        let recovered = dev.ops().recover(dev);
-        if recovered.is_ok() {
-            dev.attach();
-            if dev.is_running() {
-                dev.start_ticker();
-            }
+    fn recover(dev: &Locked<'_, T::Nic<'_>>) {
+        dev.ops().recover(dev);
+        if dev.is_present() && dev.is_running() {
+            dev.start_ticker();
         }
         // Not before: what the interrupt's thread finds may be cause to detach the device again.
         if let Some(irq) = dev.control_irq() {
             // SAFETY: the interrupt is requested; disabled by `prepare_loss`.
             unsafe { bindings::enable_irq(irq) };
         }
-        recovered
     }
 
     fn disable_control(dev: &Locked<'_, T::Nic<'_>>) {
@@ -332,8 +329,8 @@ impl<T: Driver> Adapter<T> {
     /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn resume(dev: *mut bindings::device) -> c_int {
         // SAFETY: the PM core calls this for bound devices, under the device lock.
-        let recovered = unsafe { Self::with(dev, |dev| Self::recover(dev)) };
-        kernel::error::from_result(|| recovered.map(|()| 0))
+        unsafe { Self::with(dev, |dev| Self::recover(dev)) };
+        0
     }
 
     /// The system goes down.
@@ -374,8 +371,7 @@ impl<T: Driver> Adapter<T> {
     ///
     /// `dev` is bound to this driver, and the device lock is held.
     unsafe extern "C" fn reset_done(dev: *mut bindings::pci_dev) {
-        // A device that does not come back stays detached, and `recover` said why.
         // SAFETY: the PCI core calls this for bound devices, under the device lock.
-        let _ = unsafe { Self::with(&raw mut (*dev).dev, |dev| Self::recover(dev)) };
+        unsafe { Self::with(&raw mut (*dev).dev, |dev| Self::recover(dev)) }
     }
 }

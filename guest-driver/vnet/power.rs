@@ -25,27 +25,24 @@ impl Power for Nic<'_> {
         }
     }
 
-    fn recover(&self, dev: &Locked<'_, Self>) -> Result {
-        if !self.regs.alive() {
-            self.card_gone(dev);
-            return Err(ENODEV);
-        }
-        let recovered = self.set_up(dev).and_then(|()| {
-            if dev.is_running() {
-                self.start_queues(dev)?;
+    fn recover(&self, dev: &Locked<'_, Self>) {
+        if self.regs.alive() {
+            let recovered = self.set_up(dev).and_then(|()| {
+                if dev.is_running() {
+                    self.start_queues(dev)?;
+                }
+                Ok(())
+            });
+            match recovered {
+                Ok(()) => self.update_link(dev),
+                Err(_) => self.give_up(dev, "card cannot be started again"),
             }
-            Ok(())
-        });
-        match recovered {
-            Ok(()) => self.update_link(dev),
-            // Attached nevertheless, or the interface could not be set down and up.
-            Err(_) => self.give_up(dev, "card cannot be started again"),
-        }
-        if self.present() {
-            Ok(())
         } else {
-            Err(ENODEV)
+            self.card_gone(dev);
         }
+        // In any case: a check brings back what did not come back now, and the interface can be set down
+        // and up.
+        self.reattach(dev);
     }
 
     fn shutdown(&self, dev: &Locked<'_, Self>) {

@@ -226,6 +226,10 @@ without_registers() {
   faults
   check "... and is asked again" asked_again
   guest_check "... and up again" 'readdress; pings; from_card 300000 5'
+  faults register-ones
+  guest_check "without registers, a reset by the PCI core" 'echo 1 >/sys/class/net/vnet0/device/reset'
+  faults
+  guest_check "with registers, the card is in use by itself" 'within 15 ping -c 1 -W 1 $gateway; from_card 300000 5'
 }
 asked_again() {
   local looks
