@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Frames and a link that suffer on their way between the card and what it is connected to.
 
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -99,6 +100,9 @@ struct Lane {
     site: Site,
     /// A frame that the next one overtakes.
     held: Option<Copied>,
+    /// What has yet to go on, in its order. No frame is looked at before these are gone, so they are few: one,
+    /// once more, and the one that it overtook.
+    owed: VecDeque<Copied>,
 }
 
 /// A frame apart from the buffers it came in.
@@ -108,20 +112,35 @@ struct Copied {
     meta: Meta,
 }
 
+impl Copied {
+    fn of(frame: &Frame<'_>) -> Self {
+        let mut bytes = vec![0; frame.len];
+        frame.read(&mut bytes);
+        Self {
+            bytes,
+            meta: frame.meta,
+        }
+    }
+}
+
 impl Lane {
     fn new(site: Site) -> Self {
-        Self { site, held: None }
+        Self {
+            site,
+            held: None,
+            owed: VecDeque::new(),
+        }
     }
 
     fn is_quiet(&self) -> bool {
-        self.held.is_none() && !self.site.may(OF_FRAMES)
+        self.held.is_none() && self.owed.is_empty() && !self.site.may(OF_FRAMES)
     }
 
-    /// What becomes of a frame: the frames that go on in its place, in their order.
-    fn suffer(&mut self, mut frame: Copied) -> Vec<Copied> {
+    /// Decides what becomes of a frame: what goes on in its place is owed.
+    fn suffer(&mut self, mut frame: Copied) {
         let site = &self.site;
         if site.hit(Kind::FrameLost).is_some() {
-            return Vec::new();
+            return;
         }
         let len = frame.bytes.len();
         if let Some(hit) = site.hit(Kind::FrameCorrupt) {
@@ -150,14 +169,29 @@ impl Lane {
         let twice = site.hit(Kind::FrameDuplicated).is_some();
         if self.held.is_none() && site.hit(Kind::FrameReordered).is_some() {
             self.held = Some(frame);
-            return Vec::new();
+            return;
         }
-        let mut frames = vec![frame];
         if twice {
-            frames.extend_from_within(..);
+            self.owed.push_back(frame.clone());
         }
-        frames.extend(self.held.take());
-        frames
+        self.owed.push_back(frame);
+        self.owed.extend(self.held.take());
+    }
+
+    /// Passes on what is owed for as long as it is taken. True if nothing is left.
+    fn settle(&mut self, mut pass: impl FnMut(&mut Copied) -> bool) -> bool {
+        while let Some(next) = self.owed.front_mut() {
+            if !pass(next) {
+                return false;
+            }
+            self.owed.pop_front();
+        }
+        true
+    }
+
+    fn forget(&mut self) {
+        self.held = None;
+        self.owed.clear();
     }
 }
 
@@ -183,27 +217,32 @@ fn wrong_segments(random: u64) -> Gso {
     }
 }
 
+impl FaultyQueue {
+    /// Sends what is owed; true if the backend took all of it.
+    fn send_owed(&mut self) -> bool {
+        let inner = &mut self.inner;
+        self.tx.settle(|copied| {
+            let frame = Frame {
+                meta: copied.meta,
+                len: copied.bytes.len(),
+                parts: &[VolatileSlice::from(&mut copied.bytes[..])],
+            };
+            inner.transmit(&[frame]) == 1
+        })
+    }
+}
+
 impl Queue for FaultyQueue {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
         if self.tx.is_quiet() {
             return self.inner.transmit(batch);
         }
-        for frame in batch {
-            let mut bytes = vec![0; frame.len];
-            frame.read(&mut bytes);
-            for mut copied in self.tx.suffer(Copied {
-                bytes,
-                meta: frame.meta,
-            }) {
-                // One that is not taken now is lost: the driver gets all its buffers back at once.
-                self.inner.transmit(&[Frame {
-                    meta: copied.meta,
-                    len: copied.bytes.len(),
-                    parts: &[VolatileSlice::from(&mut copied.bytes[..])],
-                }]);
-            }
+        let mut taken = 0;
+        while self.send_owed() && taken < batch.len() {
+            self.tx.suffer(Copied::of(&batch[taken]));
+            taken += 1;
         }
-        batch.len()
+        taken
     }
 
     fn offloads(&self) -> Offloads {
@@ -211,13 +250,17 @@ impl Queue for FaultyQueue {
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {
+        // The last of them may be followed by no batch.
+        self.send_owed();
         if self.rx.is_quiet() {
             return self.inner.receive(ring);
         }
-        self.inner.receive(&mut FaultyRing {
+        let mut ring = FaultyRing {
             inner: ring,
             lane: &mut self.rx,
-        });
+        };
+        ring.deliver_owed();
+        self.inner.receive(&mut ring);
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -241,7 +284,7 @@ impl Queue for FaultyQueue {
     }
 
     fn has_frames(&self) -> bool {
-        self.inner.has_frames()
+        !self.rx.owed.is_empty() || self.inner.has_frames()
     }
 
     fn lost(&self) -> u64 {
@@ -253,8 +296,8 @@ impl Queue for FaultyQueue {
     }
 
     fn reset(&mut self) {
-        self.rx.held = None;
-        self.tx.held = None;
+        self.rx.forget();
+        self.tx.forget();
         self.inner.reset();
     }
 
@@ -269,9 +312,26 @@ struct FaultyRing<'r> {
     lane: &'r mut Lane,
 }
 
+impl FaultyRing<'_> {
+    /// Delivers what is owed; true if there was room for all of it.
+    fn deliver_owed(&mut self) -> bool {
+        self.lane.settle(|copied| {
+            let Some(room) = self.inner.room(copied.bytes.len()) else {
+                return false;
+            };
+            let len = room.write(&copied.bytes);
+            self.inner.commit(len, copied.meta);
+            true
+        })
+    }
+}
+
 impl RxRing for FaultyRing<'_> {
     fn room(&mut self, len: usize) -> Option<Room<'_>> {
-        self.inner.room(len)
+        match self.deliver_owed() {
+            true => self.inner.room(len),
+            false => None,
+        }
     }
 
     fn commit(&mut self, len: usize, meta: Meta) {
@@ -279,20 +339,13 @@ impl RxRing for FaultyRing<'_> {
         let Some(room) = self.inner.room(len).filter(|_| len >= ETH_HLEN) else {
             return;
         };
-        let mut bytes = vec![0; len];
-        Frame {
+        let copied = Copied::of(&Frame {
             meta,
             len,
             parts: room.parts,
-        }
-        .read(&mut bytes);
-        for copied in self.lane.suffer(Copied { bytes, meta }) {
-            // A frame that finds no room is lost.
-            if let Some(room) = self.inner.room(copied.bytes.len()) {
-                let len = room.write(&copied.bytes);
-                self.inner.commit(len, copied.meta);
-            }
-        }
+        });
+        self.lane.suffer(copied);
+        self.deliver_owed();
     }
 }
 
@@ -310,6 +363,8 @@ mod tests {
     struct Medium {
         sent: Arc<Mutex<Frames>>,
         waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
+        /// How many more frames it takes, if it does not take all.
+        room: Arc<Mutex<Option<usize>>>,
     }
 
     impl Endpoint for Medium {
@@ -330,7 +385,12 @@ mod tests {
 
     impl Queue for Medium {
         fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
-            for frame in batch {
+            for (n, frame) in batch.iter().enumerate() {
+                match &mut *self.room.lock().unwrap() {
+                    Some(0) => return n,
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
                 let mut bytes = vec![0; frame.len];
                 frame.read(&mut bytes);
                 self.sent.lock().unwrap().push((bytes, frame.meta));
@@ -339,9 +399,14 @@ mod tests {
         }
 
         fn receive(&mut self, ring: &mut dyn RxRing) {
-            for frame in self.waiting.lock().unwrap().drain(..) {
-                let len = ring.room(frame.len()).unwrap().write(&frame);
+            let mut waiting = self.waiting.lock().unwrap();
+            while let Some(frame) = waiting.front() {
+                let Some(room) = ring.room(frame.len()) else {
+                    return;
+                };
+                let len = room.write(frame);
                 ring.commit(len, Meta::default());
+                waiting.pop_front();
             }
         }
     }
@@ -358,16 +423,17 @@ mod tests {
         sent
     }
 
+    fn planned(plan: &str) -> (Medium, Box<dyn Queue>) {
+        let faults = Arc::new(Faults::default());
+        faults.load(&plan.parse().unwrap());
+        let medium = Medium::default();
+        let mut endpoint = Faulty::new(Box::new(medium.clone()), faults);
+        (medium, endpoint.open(1).unwrap().remove(0))
+    }
+
     fn both(plan: &str, count: u8) -> (Frames, Frames) {
-        let run = |direction| {
-            let faults = Arc::new(Faults::default());
-            // Sites differ, so chance would treat the directions differently.
-            let text = plan.replace("QUEUE", direction);
-            faults.load(&text.parse().unwrap());
-            let medium = Medium::default();
-            let mut endpoint = Faulty::new(Box::new(medium.clone()), faults);
-            (medium, endpoint.open(1).unwrap().remove(0))
-        };
+        // Sites differ, so chance would treat the directions differently.
+        let run = |direction| planned(&plan.replace("QUEUE", direction));
         let (medium, mut queue) = run("tx");
         for n in 0..count {
             assert!(mock::transmit(queue.as_mut(), &frame(n), Meta::default()));
@@ -375,7 +441,7 @@ mod tests {
         let sent = medium.sent.lock().unwrap().clone();
         let (medium, mut queue) = run("rx");
         medium.waiting.lock().unwrap().extend((0..count).map(frame));
-        (sent, mock::receive(queue.as_mut(), 100, 10_000))
+        (sent, mock::receive(queue.as_mut(), 1000, 10_000))
     }
 
     fn numbers(frames: &Frames) -> Vec<u8> {
@@ -446,18 +512,87 @@ mod tests {
         assert_eq!(numbers(&received), (0..50).collect::<Vec<_>>());
     }
 
+    /// All that can happen to a frame, often more than one thing at once.
+    const ALL: &str = "seed=3
+        frame-lost rate=1/7
+        frame-corrupt rate=1/3
+        frame-truncated rate=1/5
+        frame-oversized rate=1/9
+        frame-duplicated rate=1/3
+        frame-reordered rate=1/3";
+
     #[test]
-    fn a_reset_forgets_the_frame_that_waits() {
-        let faults = Arc::new(Faults::default());
-        faults.load(&"frame-reordered at=1".parse().unwrap());
-        let medium = Medium::default();
-        let mut queues = Faulty::new(Box::new(medium.clone()), faults)
-            .open(1)
-            .unwrap();
-        mock::transmit(queues[0].as_mut(), &frame(0), Meta::default());
-        queues[0].reset();
-        mock::transmit(queues[0].as_mut(), &frame(1), Meta::default());
+    fn a_backend_that_is_slow_loses_nothing_and_changes_nothing() {
+        let (due, _) = both(ALL, 200);
+        for room in 1..5 {
+            let (medium, mut queue) = planned(ALL);
+            let mut next = 0;
+            while next < 200 {
+                *medium.room.lock().unwrap() = Some(room);
+                let mut bytes: Vec<_> = (next..200).take(7).map(frame).collect();
+                let parts: Vec<_> = bytes
+                    .iter_mut()
+                    .map(|bytes| [VolatileSlice::from(&mut bytes[..])])
+                    .collect();
+                let batch: Vec<_> = parts
+                    .iter()
+                    .map(|parts| Frame {
+                        meta: Meta::default(),
+                        len: parts[0].len(),
+                        parts,
+                    })
+                    .collect();
+                next += queue.transmit(&batch) as u8;
+            }
+            *medium.room.lock().unwrap() = None;
+            // Nothing follows, but the backend calls.
+            mock::receive(queue.as_mut(), 1, 100);
+            assert!(*medium.sent.lock().unwrap() == due, "{room}");
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_slow_loses_nothing_and_changes_nothing() {
+        let (_, due) = both(ALL, 200);
+        for buffers in 1..5 {
+            let (medium, mut queue) = planned(ALL);
+            medium.waiting.lock().unwrap().extend((0..200).map(frame));
+            let mut got = Vec::new();
+            while queue.has_frames() || !medium.waiting.lock().unwrap().is_empty() {
+                got.extend(mock::receive(queue.as_mut(), buffers, 10_000));
+            }
+            assert!(got == due, "{buffers}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_taken_comes_back_to_the_driver() {
+        let (medium, mut queue) = planned("frame-corrupt at=1");
+        *medium.room.lock().unwrap() = Some(2);
+        let mut send = |n| mock::transmit(queue.as_mut(), &frame(n), Meta::default());
+        // The third is in the hand of the card. No more than that.
+        assert_eq!(
+            [1, 2, 3, 4, 4].map(&mut send),
+            [true, true, true, false, false]
+        );
+        *medium.room.lock().unwrap() = None;
+        assert!(send(4));
+        assert_eq!(numbers(&medium.sent.lock().unwrap())[1..], [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_reset_forgets_the_frames_that_wait() {
+        let (medium, mut queue) = planned("frame-reordered at=1\nframe-duplicated at=3");
+        mock::transmit(queue.as_mut(), &frame(0), Meta::default());
+        queue.reset();
+        mock::transmit(queue.as_mut(), &frame(1), Meta::default());
         assert_eq!(numbers(&medium.sent.lock().unwrap()), [1]);
+        *medium.room.lock().unwrap() = Some(1);
+        mock::transmit(queue.as_mut(), &frame(2), Meta::default());
+        queue.reset();
+        *medium.room.lock().unwrap() = None;
+        mock::transmit(queue.as_mut(), &frame(3), Meta::default());
+        assert_eq!(numbers(&medium.sent.lock().unwrap()), [1, 2, 3]);
     }
 
     #[test]
