@@ -50,25 +50,31 @@ impl Table {
 
     /// An address was seen at a port. Not learned if there are too many; then its frames go to all.
     pub(crate) fn learn(&mut self, vid: u16, mac: Mac, member: &Arc<Member>, now: Instant) {
-        let before = self.entries.get(&(vid, mac)).map(|e| e.member.id);
-        if before != Some(member.id) {
-            let full = |table: &Self| {
-                table.count(member.id) >= MAX_PER_PORT
-                    || before.is_none() && table.entries.len() >= MAX_ADDRESSES
-            };
-            if full(self) {
+        if !self.is_behind(vid, mac, member.id) {
+            // It is not where it was, whether or not there is room for where it is.
+            if let Some(former) = self.entries.remove(&(vid, mac)) {
+                self.uncount(former.member.id);
+            }
+            if self.is_full(member.id) {
                 self.sweep(now);
-                if full(self) {
+                if self.is_full(member.id) {
                     return;
                 }
-            }
-            if let Some(id) = before {
-                self.uncount(id);
             }
             *self.by_port.entry(member.id).or_default() += 1;
         }
         let member = Arc::clone(member);
         self.entries.insert((vid, mac), Entry { member, seen: now });
+    }
+
+    fn is_behind(&self, vid: u16, mac: Mac, id: u32) -> bool {
+        let entry = self.entries.get(&(vid, mac));
+        entry.is_some_and(|entry| entry.member.id == id)
+    }
+
+    /// True if nothing more can be learned of a port.
+    fn is_full(&self, id: u32) -> bool {
+        self.count(id) >= MAX_PER_PORT || self.entries.len() >= MAX_ADDRESSES
     }
 
     /// Forgets what is behind a port that is gone.
@@ -139,6 +145,37 @@ mod tests {
         assert!(table.find(1, mac(7), later).is_none());
         table.forget(2);
         assert_eq!((table.len(), table.count(2)), (0, 0));
+    }
+
+    #[test]
+    fn an_address_that_moves_to_a_full_port_is_not_looked_for_where_it_was() {
+        let mut table = Table::default();
+        let [a, b] = [1, 2].map(Member::for_test);
+        let now = Instant::now();
+        for n in 0..MAX_PER_PORT {
+            table.learn(1, mac(n), &b, now);
+        }
+        table.learn(1, mac(MAX_PER_PORT), &a, now);
+        table.learn(1, mac(MAX_PER_PORT), &b, now);
+        assert!(table.find(1, mac(MAX_PER_PORT), now).is_none());
+        assert_eq!((table.count(1), table.count(2)), (0, MAX_PER_PORT));
+    }
+
+    #[test]
+    fn an_address_that_moves_is_counted_out_once() {
+        let mut table = Table::default();
+        let [a, b] = [1, 2].map(Member::for_test);
+        let now = Instant::now();
+        let moves = mac(MAX_PER_PORT);
+        for n in 0..MAX_PER_PORT {
+            table.learn(1, mac(n), &b, now);
+        }
+        table.learn(1, moves, &a, now);
+        // It and all of the port that it moves to are too old by then, and are swept out.
+        let later = now + AGEING;
+        table.learn(2, moves, &a, later);
+        table.learn(1, moves, &b, later);
+        assert_eq!((table.count(1), table.count(2)), (1, 1));
     }
 
     #[test]
