@@ -128,8 +128,10 @@ guest_check "a storm to all, one of whom stalls: the others go on" "$at
 # A card looks at what its backend has lost when it is at work: here, when it sends.
 guest_check "what the stalled card did not get is counted there" "$at
   at 2 ping -c 1 -W 1 10.6.0.1 || :
-  at 2 ethtool -S vnet2 | grep card_.x0_drops
-  [ \$(at 2 ethtool -S vnet2 | awk '/card_.x0_drops/ { n += \$2 } END { print n }') -gt 100 ]
+  at 2 ethtool -S vnet2 | grep -E 'card_.x0_(drops|missed)'
+  [ \$(at 2 ethtool -S vnet2 | awk '/card_rx0_missed:/ { print \$2 }') -gt 100 ]
+  [ \$(at 2 ethtool -S vnet2 | awk '/card_tx0_drops:/ { print \$2 }') = 0 ]
+  within 5 at 2 sh -c '[ \$(cat /sys/class/net/vnet2/statistics/rx_missed_errors) -gt 100 ]'
   [ \$(at 2 cat /sys/class/net/vnet2/statistics/rx_packets) = 0 ]"
 # One bridge asks for members; it has no address of IPv4, so it is no router for that.
 guest_check "a group goes to all while nobody asks for members, and then to those" "$at

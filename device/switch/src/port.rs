@@ -183,6 +183,13 @@ impl Queue for PortQueue {
         }
     }
 
+    fn missed(&self) -> u64 {
+        match self.index {
+            0 => self.member.counters.full.load(Relaxed),
+            _ => 0,
+        }
+    }
+
     fn reset(&mut self) {
         self.tray.clear();
         self.due = None;

@@ -107,7 +107,7 @@ fn frames_with_bad_addresses_are_not_let_in() {
     }
     assert_eq!(b.got().len(), 0);
     assert_eq!(switch.report()[0].refused, 3);
-    assert_eq!(a.queues[0].lost(), 3);
+    assert_eq!((a.queues[0].lost(), a.queues[0].missed()), (3, 0));
 }
 
 #[test]
@@ -201,6 +201,8 @@ fn a_receiver_that_stalls_loses_frames_and_holds_up_nobody() {
     }
     let lost = stalled.queues[0].lost();
     assert!(lost > 4000 && c.queues[0].lost() == 0);
+    // All of them came for the card, which had no room.
+    assert_eq!(stalled.queues[0].missed(), lost);
     assert_eq!(stalled.got().len() as u64 + lost, 5000);
     a.send(&frame(mac(2), mac(1), None, 0));
     assert_eq!(stalled.got().len(), 1);
