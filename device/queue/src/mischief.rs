@@ -22,7 +22,8 @@ pub(crate) fn spoil(
     let at = |ahead: u16| WORDS * usize::from(first.wrapping_add(ahead) & mask);
     for ahead in 0..count {
         let (id, len) = (at(ahead), at(ahead) + 1);
-        if site.hit(Kind::UsedOrder).is_some() && ahead + 1 < count {
+        // The last one has nobody to change places with.
+        if ahead + 1 < count && site.hit(Kind::UsedOrder).is_some() {
             for (word, other) in [(id, at(ahead + 1)), (len, at(ahead + 1) + 1)] {
                 let (here, there) = (view.used.load(word)?, view.used.load(other)?);
                 view.used.store(word, there)?;
