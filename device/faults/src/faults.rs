@@ -2,7 +2,7 @@
 //! The plan in force.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::{Kind, Plan};
 #[derive(Debug, Default)]
 pub struct Faults {
     active: ArcSwapOption<Active>,
+    /// Plans so far.
+    plans: AtomicU64,
     witness: ArcSwapOption<Witness>,
 }
 
@@ -38,6 +40,8 @@ impl fmt::Debug for Witness {
 /// A plan, and how far it has come.
 #[derive(Debug)]
 struct Active {
+    /// Which of the plans it is.
+    number: u64,
     seed: u64,
     since: Instant,
     entries: Vec<Entry>,
@@ -54,6 +58,9 @@ struct Entry {
 struct Progress {
     events: AtomicU64,
     hits: AtomicU64,
+    /// It cannot come to pass any more. Noticed at the event after the last one that could go wrong: what that
+    /// one did to a frame is through by then.
+    over: AtomicBool,
 }
 
 /// An event that is to go wrong.
@@ -63,12 +70,16 @@ pub struct Hit {
     pub random: u64,
     /// How long it takes, for kinds where that is a question.
     pub delay: Duration,
+    /// The plan, and the end of the time that it gives the fault.
+    plan: u64,
+    until: Option<Instant>,
 }
 
 impl Faults {
     /// Puts a plan into force, in place of one that is. All its events are still to come.
     pub fn load(&self, plan: &Plan) {
         let active = Active {
+            number: self.plans.fetch_add(1, Relaxed),
             seed: plan.seed,
             since: Instant::now(),
             entries: plan
@@ -115,6 +126,10 @@ impl Entry {
         }
         let progress = &self.sites[site];
         let event = progress.events.fetch_add(1, Relaxed) + 1;
+        if fault.is_over(event, progress.hits.load(Relaxed)) {
+            progress.over.store(true, Relaxed);
+            return None;
+        }
         let random = random(active.seed, index, site, event);
         if !fault.trigger.fires(event, random) {
             return None;
@@ -131,6 +146,8 @@ impl Entry {
             // Not the number that the rate was decided by, of which the remainder is known.
             random: random.rotate_right(32),
             delay: fault.delay,
+            plan: active.number,
+            until: active.until(fault),
         })
     }
 }
@@ -144,6 +161,13 @@ impl Active {
             Some(into) => fault.lasts.is_none_or(|lasts| into < lasts),
             None => false,
         }
+    }
+
+    /// When the time of a fault is over, if that is ever.
+    fn until(&self, fault: &Fault) -> Option<Instant> {
+        self.since
+            .checked_add(fault.from)?
+            .checked_add(fault.lasts?)
     }
 }
 
@@ -197,13 +221,34 @@ impl Site {
         first
     }
 
+    /// True if what began with an event may go on: the plan is in force, and it is still the time of the fault.
+    pub fn lasts(&self, hit: &Hit, now: Instant) -> bool {
+        let active = self.faults.active.load();
+        active.as_ref().is_some_and(|a| a.number == hit.plan)
+            && hit.until.is_none_or(|end| now < end)
+    }
+
     /// True if the plan has a fault of one of these kinds.
     pub fn may(&self, kinds: &[Kind]) -> bool {
-        let active = self.faults.active.load();
-        active
-            .iter()
-            .flat_map(|active| &active.entries)
-            .any(|entry| kinds.contains(&entry.fault.kind) && entry.fault.scope.covers(self.index))
+        self.any(kinds, |_, _| true)
+    }
+
+    /// True if one of these kinds can come to pass now.
+    pub fn may_now(&self, kinds: &[Kind]) -> bool {
+        self.any(kinds, |active, entry| {
+            active.is_time(&entry.fault) && !entry.sites[self.index].over.load(Relaxed)
+        })
+    }
+
+    fn any(&self, kinds: &[Kind], is_it: impl Fn(&Active, &Entry) -> bool) -> bool {
+        self.faults.active.load().as_ref().is_some_and(|active| {
+            active.entries.iter().any(|entry| {
+                let fault = &entry.fault;
+                kinds.contains(&fault.kind)
+                    && fault.scope.covers(self.index)
+                    && is_it(active, entry)
+            })
+        })
     }
 }
 
@@ -290,7 +335,7 @@ mod tests {
         let text = "seed=7\nframe-lost queue=rx rate=1/3\nframe-lost at=5";
         let faults = faults(text);
         let site = Site::queue(Arc::clone(&faults), 4);
-        let random = |_| site.hit(Kind::FrameLost);
+        let random = |_| site.hit(Kind::FrameLost).map(|hit| hit.random);
         let first: Vec<_> = (0..50).map(random).collect();
         assert!(first.iter().flatten().count() > 5);
         faults.load(&text.parse().unwrap());
@@ -310,6 +355,57 @@ mod tests {
         assert!(hits(&site, Kind::Stall, 3).is_empty());
         assert_eq!(hits(&site, Kind::Reset, 3), [1, 2, 3]);
         assert!(hits(&site, Kind::LinkDown, 3).is_empty());
+    }
+
+    #[test]
+    fn a_fault_that_is_over_cannot_come_to_pass() {
+        let may = |site: &Site| site.may_now(&[Kind::Stall]);
+        for (plan, last) in [("at=3", 3), ("every=2 count=2", 4), ("count=1", 1)] {
+            let site = Site::queue(faults(&format!("stall {plan}")), 0);
+            for n in 1..=last {
+                assert!(may(&site), "{plan}");
+                assert_eq!(
+                    site.hit(Kind::Stall).is_some(),
+                    n == last || plan.starts_with('e') && n == 2
+                );
+            }
+            // Of the last one, something may still be on its way.
+            assert!(may(&site), "{plan}");
+            assert_eq!(site.hit(Kind::Stall), None);
+            assert!(!may(&site) && site.may(&[Kind::Stall]), "{plan}");
+        }
+        // One that is left is enough.
+        let site = Site::queue(faults("stall at=1\nstall rate=1/9"), 0);
+        hits(&site, Kind::Stall, 2);
+        assert!(may(&site));
+        for (plan, now) in [
+            ("from=3600s", false),
+            ("for=3600s", true),
+            ("for=0s", false),
+        ] {
+            assert_eq!(
+                may(&Site::card(faults(&format!("stall {plan}")))),
+                now,
+                "{plan}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_began_ends_with_the_plan_and_with_its_time() {
+        let faults = faults("stall for=10s\nreset");
+        let site = Site::queue(Arc::clone(&faults), 0);
+        let now = Instant::now();
+        let lasts = |hit: &Hit| [5, 20].map(|s| site.lasts(hit, now + Duration::from_secs(s)));
+        let hit = site.hit(Kind::Stall).unwrap();
+        assert_eq!(lasts(&hit), [true, false]);
+        assert_eq!(lasts(&site.hit(Kind::Reset).unwrap()), [true, true]);
+        // The same once more is another plan.
+        faults.load(&"stall for=10s".parse().unwrap());
+        assert_eq!(lasts(&hit), [false, false]);
+        assert_eq!(lasts(&site.hit(Kind::Stall).unwrap()), [true, false]);
+        faults.load(&Plan::default());
+        assert!(!site.lasts(&hit, now));
     }
 
     #[test]

@@ -122,6 +122,14 @@ impl Register {
     }
 }
 
+impl Fault {
+    /// True if neither this event nor a later one can go wrong, when so many did.
+    pub(crate) fn is_over(&self, event: u64, hits: u64) -> bool {
+        let at = matches!(self.trigger, Trigger::At(n) if event > n);
+        at || self.count.is_some_and(|most| hits >= most)
+    }
+}
+
 impl Trigger {
     /// Decides about an event, the first of which has the number 1.
     pub(crate) fn fires(self, event: u64, random: u64) -> bool {

@@ -117,7 +117,7 @@ impl Ring {
     /// True if frames may come with metadata that the driver did not accept.
     pub(crate) fn lies(&self) -> bool {
         const LIES: &[Kind] = &[Kind::BadChecksum, Kind::BadSegments];
-        self.faults.as_ref().is_some_and(|site| site.may(LIES))
+        self.faults.as_ref().is_some_and(|site| site.may_now(LIES))
     }
 
     /// Number of descriptors.

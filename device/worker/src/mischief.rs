@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_contract::queue::{rx_index, tx_index, Error};
-use vnet_faults::{Faults, Kind, Site};
+use vnet_faults::{Faults, Hit, Kind, Site};
 use vnet_irq::Vector;
 use vnet_queue::{Fault, Rx, RxFilter, Tx};
 
-/// Time between looks of a queue that stands still whether the plan is over.
+/// Time between looks whether the plan is over, while a queue stands still or an interrupt is late.
 const PLAN_LOOK: Duration = Duration::from_millis(50);
 
 /// What goes wrong in a pair.
@@ -23,12 +23,29 @@ pub(crate) struct Mischief {
 #[derive(Debug)]
 pub(crate) struct Lane {
     site: Site,
-    /// It stands still until then.
-    stalled: Option<Instant>,
-    /// It stands still until it is started anew or the plan ends.
-    dead: bool,
+    /// It stands still: for a while, or until it is started anew.
+    still: Option<Spell>,
     /// An interrupt that is yet to be raised.
-    late: Option<Instant>,
+    late: Option<Spell>,
+}
+
+/// Something that a fault began. It is over when the plan is, or its time in that, if not before.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    hit: Hit,
+    until: Option<Instant>,
+}
+
+impl Spell {
+    fn lasts(&self, site: &Site, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until) && site.lasts(&self.hit, now)
+    }
+
+    /// When to ask that again.
+    fn look(&self, now: Instant) -> Instant {
+        let look = now + PLAN_LOOK;
+        self.until.map_or(look, |until| look.min(until))
+    }
 }
 
 /// Whether a queue is served in a round.
@@ -74,10 +91,13 @@ impl Mischief {
 
     /// The filter to receive by: that of the driver, unless frames are to get past it.
     pub(crate) fn filter(&self, filter: &RxFilter) -> Option<RxFilter> {
-        self.rx.site.may(&[Kind::FrameOversized]).then(|| RxFilter {
-            mtu: u16::MAX,
-            ..filter.clone()
-        })
+        self.rx
+            .site
+            .may_now(&[Kind::FrameOversized])
+            .then(|| RxFilter {
+                mtu: u16::MAX,
+                ..filter.clone()
+            })
     }
 }
 
@@ -85,35 +105,23 @@ impl Lane {
     fn new(site: Site) -> Self {
         Self {
             site,
-            stalled: None,
-            dead: false,
+            still: None,
             late: None,
         }
     }
 
     fn begin(&mut self) {
-        (self.stalled, self.dead, self.late) = (None, false, None);
+        (self.still, self.late) = (None, None);
     }
 
     /// Asked once a round about a queue that runs.
     pub(crate) fn service(&mut self, now: impl Fn() -> Instant) -> Service {
-        if let Some(until) = self.stalled {
-            if now() < until {
-                return Service::Withheld(until);
-            }
-            self.stalled = None;
-        }
-        self.dead = match self.dead {
-            true => self.site.may(&[Kind::StopFetching]),
-            false => self.site.hit(Kind::StopFetching).is_some(),
+        self.still = match self.still {
+            Some(spell) if spell.lasts(&self.site, now()) => Some(spell),
+            _ => self.stands_still(&now),
         };
-        if self.dead {
-            return Service::Withheld(now() + PLAN_LOOK);
-        }
-        if let Some(hit) = self.site.hit(Kind::Stall) {
-            let until = now() + hit.delay;
-            self.stalled = Some(until);
-            return Service::Withheld(until);
+        if let Some(spell) = self.still {
+            return Service::Withheld(spell.look(now()));
         }
         match self.site.hit(Kind::DmaError) {
             Some(hit) => Service::Failed(Fault::new(Error::BufferFault, hit.random as u8)),
@@ -121,9 +129,20 @@ impl Lane {
         }
     }
 
+    /// Asks whether it is to stand still from this round on.
+    fn stands_still(&self, now: impl Fn() -> Instant) -> Option<Spell> {
+        if let Some(hit) = self.site.hit(Kind::StopFetching) {
+            return Some(Spell { hit, until: None });
+        }
+        let hit = self.site.hit(Kind::Stall)?;
+        let until = Some(now() + hit.delay);
+        Some(Spell { hit, until })
+    }
+
     /// True while a queue stands still, without a new event.
     pub(crate) fn is_held(&self, now: impl Fn() -> Instant) -> bool {
-        self.dead || self.stalled.is_some_and(|until| now() < until)
+        self.still
+            .is_some_and(|spell| spell.lasts(&self.site, now()))
     }
 
     /// Asked when an interrupt is to be raised.
@@ -132,18 +151,19 @@ impl Lane {
             return Fate::Lost;
         }
         if let Some(hit) = self.site.hit(Kind::LateInterrupt) {
-            self.later(now() + hit.delay);
+            self.later(hit, now());
             return Fate::Lost;
         }
         if let Some(hit) = self.site.hit(Kind::DuplicateInterrupt) {
-            self.later(now() + hit.delay);
+            self.later(hit, now());
         }
         Fate::Raised
     }
 
-    fn later(&mut self, at: Instant) {
+    fn later(&mut self, hit: Hit, now: Instant) {
+        let until = Some(now + hit.delay);
         // One at a time: a vector has no more to say.
-        self.late.get_or_insert(at);
+        self.late.get_or_insert(Spell { hit, until });
     }
 
     /// Raises what is late or comes for nothing, once a round. Says when to ask again.
@@ -153,7 +173,8 @@ impl Lane {
         idle: bool,
         now: impl Fn() -> Instant,
     ) -> Option<Instant> {
-        let due = self.late.is_some_and(|at| at <= now());
+        let is_due = |spell: Spell| !spell.lasts(&self.site, now());
+        let due = self.late.is_some_and(is_due);
         let spurious = idle && self.site.hit(Kind::SpuriousInterrupt).is_some();
         if due {
             self.late = None;
@@ -161,7 +182,7 @@ impl Lane {
         if let (true, Some(vector)) = (due || spurious, vector) {
             vector.raise();
         }
-        self.late
+        self.late.map(|spell| spell.look(now()))
     }
 }
 
@@ -212,6 +233,34 @@ mod tests {
         assert_eq!(lane.service(|| start), held);
         faults.load(&Plan::default());
         assert_eq!(lane.service(|| start), Service::Given);
+    }
+
+    #[test]
+    fn what_takes_long_ends_with_the_plan_and_with_its_time() {
+        let start = Instant::now();
+        let after = |seconds: u64| move || start + Duration::from_secs(seconds);
+        let held = |seconds| Service::Withheld(after(seconds)() + PLAN_LOOK);
+        for (plan, ends) in [
+            ("stop-fetching for=10s", true),
+            ("stall delay=60s for=10s", true),
+            ("stall delay=60s", false),
+        ] {
+            let (mut lane, faults) = planned(plan);
+            assert_eq!(lane.service(after(0)), held(0), "{plan}");
+            assert_eq!(lane.service(after(5)), held(5), "{plan}");
+            assert_eq!(!lane.is_held(after(20)), ends, "{plan}");
+            faults.load(&"stop-fetching at=9".parse().unwrap());
+            assert!(!lane.is_held(after(6)), "{plan}");
+            assert_eq!(lane.service(after(6)), Service::Given, "{plan}");
+        }
+        let (mut lane, faults) = planned("late-interrupt delay=60s");
+        let vector = Arc::new(Vector::default());
+        assert_eq!(lane.interrupt(after(0)), Fate::Lost);
+        let look = lane.raise_more(Some(&vector), false, after(5));
+        assert_eq!((vector.raised(), look), (0, Some(after(5)() + PLAN_LOOK)));
+        faults.load(&Plan::default());
+        assert_eq!(lane.raise_more(Some(&vector), false, after(6)), None);
+        assert_eq!(vector.raised(), 1);
     }
 
     #[test]
@@ -272,6 +321,7 @@ mod tests {
             ("stall", None),
             ("frame-oversized queue=tx", None),
             ("frame-oversized", Some(u16::MAX)),
+            ("frame-oversized from=3600s", None),
         ] {
             let faults = Arc::new(Faults::default());
             faults.load(&plan.parse().unwrap());

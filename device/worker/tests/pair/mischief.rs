@@ -59,6 +59,33 @@ fn a_dead_queue_notices_the_end_of_the_plan() {
 }
 
 #[test]
+fn whatever_takes_long_ends_with_the_plan() {
+    for inline in [false, true] {
+        let (mut rig, wire, faults) =
+            rig("stall delay=60s queue=tx\nlate-interrupt delay=60s", inline);
+        assert!(!rig.rx.rearm());
+        rig.send(0, &[0; 60]);
+        rig.post(0);
+        wire.deliver(vec![5; 60]);
+        eventually("delivered", || rig.rx.used_idx() == 1);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!((wire.sent(), rig.vector.raised()), (0, 0));
+        faults.load(&Plan::default());
+        eventually("sent", || wire.sent() == 1);
+        assert!(rig.interrupted());
+    }
+}
+
+#[test]
+fn a_dead_queue_lives_again_when_its_time_is_over() {
+    let start = Instant::now();
+    let (mut rig, wire, _) = rig("stop-fetching for=100ms", true);
+    rig.send(0, &[0; 60]);
+    eventually("sent", || wire.sent() == 1);
+    assert!(start.elapsed() >= Duration::from_millis(100));
+}
+
+#[test]
 fn a_dma_error_stops_its_queue() {
     let (rig, _, _) = rig("dma-error queue=tx", false);
     rig.pair.wake();
