@@ -9,6 +9,8 @@ use vnet_faults::{Faults, Hit, Kind, Site};
 use vnet_irq::Vector;
 use vnet_queue::{Fault, Rx, RxFilter, Tx};
 
+use crate::counters::Tally;
+
 /// Time between looks whether the plan is over, while a queue stands still or an interrupt is late.
 const PLAN_LOOK: Duration = Duration::from_millis(50);
 
@@ -170,6 +172,7 @@ impl Lane {
     pub(crate) fn raise_more(
         &mut self,
         vector: Option<&Arc<Vector>>,
+        tally: &Tally,
         idle: bool,
         now: impl Fn() -> Instant,
     ) -> Option<Instant> {
@@ -181,6 +184,7 @@ impl Lane {
         }
         if let (true, Some(vector)) = (due || spurious, vector) {
             vector.raise();
+            tally.interrupt();
         }
         self.late.map(|spell| spell.look(now()))
     }
@@ -256,10 +260,13 @@ mod tests {
         let (mut lane, faults) = planned("late-interrupt delay=60s");
         let vector = Arc::new(Vector::default());
         assert_eq!(lane.interrupt(after(0)), Fate::Lost);
-        let look = lane.raise_more(Some(&vector), false, after(5));
+        let look = lane.raise_more(Some(&vector), &Tally::default(), false, after(5));
         assert_eq!((vector.raised(), look), (0, Some(after(5)() + PLAN_LOOK)));
         faults.load(&Plan::default());
-        assert_eq!(lane.raise_more(Some(&vector), false, after(6)), None);
+        assert_eq!(
+            lane.raise_more(Some(&vector), &Tally::default(), false, after(6)),
+            None
+        );
         assert_eq!(vector.raised(), 1);
     }
 
@@ -277,9 +284,11 @@ mod tests {
     fn interrupts_are_lost_late_doubled_and_made_up() {
         let start = Instant::now();
         let vector = Arc::new(Vector::default());
+        let tally = Tally::default();
         let more = |lane: &mut Lane, idle, at: u32| {
             let before = vector.raised();
-            let next = lane.raise_more(Some(&vector), idle, || start + at * MS);
+            let next = lane.raise_more(Some(&vector), &tally, idle, || start + at * MS);
+            assert_eq!(tally.read().interrupts, vector.raised());
             (vector.raised() - before, next)
         };
 

@@ -61,8 +61,11 @@ impl State {
         if let Some(mischief) = &mut self.mischief {
             let idle = rx != Verdict::Fire && tx != Verdict::Fire;
             let Mischief { rx, tx } = mischief.as_mut();
-            for (lane, vector) in [(rx, self.rx.vector()), (tx, self.tx.vector())] {
-                let next = lane.raise_more(vector, idle, Instant::now);
+            for (lane, vector, tally) in [
+                (rx, self.rx.vector(), &tallies.rx),
+                (tx, self.tx.vector(), &tallies.tx),
+            ] {
+                let next = lane.raise_more(vector, tally, idle, Instant::now);
                 round.interrupt = round.interrupt.into_iter().chain(next).min();
             }
         }
