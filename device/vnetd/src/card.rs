@@ -175,10 +175,8 @@ impl Served {
         sanitizer.map_or(Ok(()), |s| sanitize::verdict(self.args.sanitize, s))
     }
 
-    /// Ends the card and all its threads. One that does not come to rest in time is left alone.
-    pub(crate) fn remove(mut self) -> Result<(), Error> {
-        self.stop();
-        let verdict = self.verdict();
+    /// Ends a card that was stopped, and all its threads. One that does not come to rest in time is left alone.
+    pub(crate) fn remove(self) -> Result<(), Error> {
         let (done, rested) = channel::<()>();
         let Self {
             card,
@@ -203,7 +201,7 @@ impl Served {
             .map_err(Error::Thread)?;
         match rested.recv_timeout(PATIENCE) {
             Err(RecvTimeoutError::Timeout) => Err(Error::Stuck),
-            _ => verdict,
+            _ => Ok(()),
         }
     }
 }

@@ -163,16 +163,15 @@ impl Cards {
         let Some(at) = self.cards.iter().position(|c| c.name.as_str() == name) else {
             return Ok(());
         };
-        let card = self.cards.remove(at);
+        let mut card = self.cards.remove(at);
         self.show();
         let _span = card.span().entered();
-        match card.remove() {
-            Err(Error::Rules(times)) => {
-                self.broken += times;
-                Ok(())
-            }
-            result => result,
+        card.stop();
+        // Of one that does not come to rest as well.
+        if let Err(Error::Rules(times)) = card.verdict() {
+            self.broken += times;
         }
+        card.remove()
     }
 
     /// Says what the cards came to.
@@ -219,5 +218,43 @@ impl Cards {
             .collect();
         files.iter().for_each(|file| file.reload());
         !files.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::PoisonError;
+
+    use clap::Parser;
+    use vnet_sanitizer::{Finding, Rule};
+
+    use super::*;
+
+    use crate::args::Cli;
+
+    #[test]
+    fn what_a_driver_did_counts_although_its_card_does_not_come_to_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("nic0.sock");
+        let socket = socket.to_str().unwrap();
+        let args = [
+            "vnetd",
+            "--socket",
+            socket,
+            "--net=null",
+            "--sanitize=strict",
+        ];
+        let args = Cli::try_parse_from(args).unwrap().card.unwrap();
+        let mut cards = Cards::new(channel().0);
+        cards.add(args).unwrap();
+        let served = &cards.cards[0];
+        let finding = Finding::new(Rule::ALL[0], "this", "that");
+        served.sanitizer.as_ref().unwrap().report(finding);
+        let (name, card) = (served.name.clone(), Arc::clone(&served.card));
+        let busy = card.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(matches!(cards.remove(name.as_str()), Err(Error::Stuck)));
+        drop(busy);
+        assert!(matches!(cards.verdict(), Err(Error::Rules(1))));
     }
 }
