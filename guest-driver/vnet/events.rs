@@ -259,10 +259,8 @@ impl<'a> Nic<'a> {
 
     /// Deferred work.
     pub(crate) fn handle_work(&self, dev: &Locked<'_, Self>, events: usize) {
-        if events & WORK_CHECK != 0 {
-            self.check(dev);
-        }
-        if !self.runs() {
+        // A reset answers all that was asked for before.
+        if events & WORK_CHECK != 0 && self.check(dev) || !self.runs() {
             return;
         }
         if self.starved.xchg(false, Full) {
@@ -298,25 +296,28 @@ impl<'a> Nic<'a> {
         true
     }
 
-    /// Sees whether the card is there and as it was left, or could be brought back.
-    fn check(&self, dev: &Locked<'_, Self>) {
+    /// Sees whether the card is there and as it was left, or could be brought back. True if that led to a
+    /// reset, now or later.
+    fn check(&self, dev: &Locked<'_, Self>) -> bool {
         if !self.runs() {
-            if dev.is_running() && self.control.lock().recovery.attempt() && self.regs.alive() {
+            let due =
+                dev.is_running() && self.control.lock().recovery.attempt() && self.regs.alive();
+            if due {
                 self.bring_back(dev);
             }
-            return;
+            return due;
         }
         let status = self.regs.read(regs::STATUS);
         if status == u32::MAX && !self.regs.alive() {
             self.card_gone(dev);
-            return;
+            return false;
         }
         // Once may be chance.
         if dev.is_running() && status & IN_SERVICE != IN_SERVICE && !self.is_set_up() {
             netdev::err!(dev, "card has lost its state, status {status:#x}\n");
             self.counters.lost_states.add(1);
             self.restart(dev);
-            return;
+            return true;
         }
         for pair in 0..dev.active_channels() {
             if dev.with_tx(pair, |_, tx| tx.is_stuck(STUCK_CHECKS)) == Some(true) {
@@ -329,6 +330,7 @@ impl<'a> Nic<'a> {
             // If its interrupt is on its way, that finds nothing to do.
             self.handle_events(dev);
         }
+        false
     }
 
     /// Resets the card because something failed: now, or if that has just been tried, later.
