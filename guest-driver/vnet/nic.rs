@@ -331,7 +331,7 @@ impl<'a> Operations for Nic<'a> {
 
     fn set_features(&self, dev: &Locked<'_, Self>, features: Features) -> Result {
         // A card that is being reset or gone gets to know when its queues are started again.
-        if dev.is_running() && self.present() && !self.given_up.load(Relaxed) {
+        if dev.is_running() && dev.is_present() && self.runs() {
             self.write_rx_offloads(dev, features);
         }
         Ok(())

@@ -56,8 +56,9 @@ impl<'a> Nic<'a> {
         if shape == old {
             return Ok(());
         }
-        // Whether stopped by the user or by a failure: the next start looks at the shape.
-        if !dev.is_running() || !self.runs() {
+        // Whether stopped by the user, by a failure or for a reset from outside: the next start looks at
+        // the shape. Of the last the core does not know when it brings a program.
+        if !dev.is_running() || !dev.is_present() || !self.runs() {
             return self.take_shape(dev, shape);
         }
         // What may fail for want of memory comes before anything is stopped.
