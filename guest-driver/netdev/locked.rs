@@ -164,6 +164,17 @@ impl<'a, T: Operations> Locked<'a, T> {
         self.timer().stop();
     }
 
+    /// Has offloads switched on that [`Operations::fix_features`] no longer excludes, and others off.
+    pub fn update_features(&self) {
+        // SAFETY: the device is valid, and the RTNL lock held.
+        unsafe { b::netdev_update_features(self.as_raw()) }
+    }
+
+    /// True if received frames are to be shown to a program.
+    pub fn has_program(&self) -> bool {
+        self.program().get().is_some()
+    }
+
     /// Puts a detached device back into service and wakes the transmit queues if it is running.
     pub fn attach(&self) {
         // SAFETY: the device is valid.

@@ -262,7 +262,8 @@ pub trait Operations: ethtool::Operations + Sized + Send + Sync {
     /// [`Self::xdp_xmit`] and [`Self::xdp_flush`]. Called before the first
     /// frame is, with `Some`, and after the last one, with `None`; also, with `Some`, when another
     /// program takes the place of one. An error refuses the program. Where there is none any more,
-    /// it is for the log only.
+    /// it is for the log only, and the driver may try again while there is no program
+    /// ([`Locked::has_program`]), and then has [`Locked::update_features`] called.
     ///
     /// Process context, RTNL held; the interface may be down.
     fn set_xdp(&self, dev: &Locked<'_, Self>, program: Option<Program>) -> Result<(), Refusal> {

@@ -124,7 +124,7 @@ impl Slot {
         Self(Atomic::new(core::ptr::null_mut()))
     }
 
-    fn get(&self) -> Option<NonNull<b::bpf_prog>> {
+    pub(crate) fn get(&self) -> Option<NonNull<b::bpf_prog>> {
         NonNull::new(self.0.load(Acquire))
     }
 
@@ -176,8 +176,7 @@ pub(crate) unsafe fn set_program<T: Operations>(
         }
     }
     // A program may exclude offloads, which are on again when it is gone.
-    // SAFETY: the device is valid, and the RTNL lock held.
-    unsafe { b::netdev_update_features(dev.as_raw()) };
+    dev.update_features();
     Ok(())
 }
 

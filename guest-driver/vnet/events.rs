@@ -79,6 +79,8 @@ pub(crate) struct Control {
     failed: bool,
     /// When the driver reset the card because something failed.
     recovery: Recovery,
+    /// When it tried to be as without an XDP program that has gone.
+    pub(crate) leaving: Recovery,
     /// When it last started each pair anew.
     restarts: [Option<Time>; MAX_QUEUE_PAIRS as usize],
     /// Messages about the link since this time.
@@ -324,6 +326,7 @@ impl<'a> Nic<'a> {
                 self.tx_stuck(dev, pair);
             }
         }
+        self.leave_program(dev);
         self.note_missed(dev.active_channels());
         let cause = self.regs.read(regs::EVENT_CAUSE);
         if cause & regs::EVENT_MASK != 0 {

@@ -85,6 +85,21 @@ impl<'a> Nic<'a> {
             message: c"the queues cannot be started as the program needs them",
         })
     }
+
+    /// Tries once more to be as without a program, if there was no memory for that when it went.
+    pub(crate) fn leave_program(&self, dev: &Locked<'_, Self>) {
+        let old = self.shape();
+        if old.program.is_none() || dev.has_program() || !self.control.lock().leaving.attempt() {
+            return;
+        }
+        let shape = Shape {
+            program: None,
+            ..old
+        };
+        if self.reshape(dev, shape).is_ok() {
+            dev.update_features();
+        }
+    }
 }
 
 impl Shape {
