@@ -355,6 +355,7 @@ impl<'a> Nic<'a> {
         if self.set_up(dev).is_ok() && self.start_queues(dev).is_ok() {
             self.update_link(dev);
         } else {
+            self.control.lock().recovery.failed();
             self.give_up(dev, "card cannot be started again");
         }
         self.reattach(dev);

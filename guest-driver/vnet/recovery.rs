@@ -22,10 +22,17 @@ pub(crate) const STABLE: Delta = Delta::from_secs(10);
 const FIRST_PAUSE: i64 = 1;
 const MOST_DOUBLINGS: u32 = 2;
 
+/// After one that failed others have the RTNL lock for at least so many times as long as it took, which is
+/// seconds if the card does not come to rest.
+const REST: i64 = 15;
+
 /// The attempts so far.
 #[derive(Default)]
 pub(crate) struct Recovery {
+    /// When the last one began or, if it failed, was over.
     last: Option<Time>,
+    /// How long it took, if it failed.
+    took: Option<Delta>,
     /// Attempts in a row that were in vain, before the last.
     in_vain: u32,
 }
@@ -35,12 +42,20 @@ impl Recovery {
     pub(crate) fn attempt(&mut self) -> bool {
         let now = Time::now();
         let pause = Delta::from_secs(FIRST_PAUSE << self.in_vain.min(MOST_DOUBLINGS));
+        let rest = self.took.map_or(pause, |took| took * REST);
         match self.last {
-            Some(last) if now - last < pause => return false,
+            Some(last) if now - last < pause.max(rest) => return false,
             Some(last) if now - last < STABLE => self.in_vain = self.in_vain.saturating_add(1),
             _ => self.in_vain = 0,
         }
-        self.last = Some(now);
+        (self.last, self.took) = (Some(now), None);
         true
+    }
+
+    /// The attempt failed.
+    pub(crate) fn failed(&mut self) {
+        let now = Time::now();
+        self.took = self.last.map(|began| now - began);
+        self.last = Some(now);
     }
 }

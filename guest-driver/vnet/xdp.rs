@@ -96,8 +96,9 @@ impl<'a> Nic<'a> {
             program: None,
             ..old
         };
-        if self.reshape(dev, shape).is_ok() {
-            dev.update_features();
+        match self.reshape(dev, shape) {
+            Ok(()) => dev.update_features(),
+            Err(_) => self.control.lock().leaving.failed(),
         }
     }
 }
