@@ -34,7 +34,10 @@ use crate::systemd::{self, Watchdog};
 
 /// A worker that crashes this soon after it began to serve did not get far.
 const EARLY: Duration = Duration::from_millis(20);
-/// So many of them in a row, and there will be no other.
+/// A new program has proved itself when one of its workers has served for so long: by then it has seen
+/// most of what there is to see.
+const PROVED: Duration = Duration::from_secs(10);
+/// So many early crashes in a row, and there will be no other worker.
 const MOST_EARLY: u32 = 20;
 /// Pause before the next after the first of them; doubled with each.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -92,7 +95,7 @@ enum End {
 struct Holder<'a> {
     args: &'a Args,
     program: Program,
-    /// The program before, until the new one has proved itself.
+    /// The program before, to go back to until the new one has proved itself.
     former: Option<Program>,
     signals: Signals,
     /// Descriptors by the numbers of their tokens.
@@ -135,6 +138,8 @@ struct Worker {
     /// When it began to serve.
     ready: Option<Instant>,
     handing_over: bool,
+    /// Its program is no longer that of the holder.
+    replaced: bool,
     /// A signal asked it to end.
     ending: bool,
     /// Signals for it, once it is ready.
@@ -223,6 +228,7 @@ impl Holder<'_> {
             employee,
             ready: None,
             handing_over: false,
+            replaced: false,
             ending: false,
             due: Vec::new(),
             until: None,
@@ -352,7 +358,6 @@ impl Holder<'_> {
             }
             Message::Ready => {
                 worker.is_ready();
-                self.former = None;
                 if let Some(since) = self.since.take() {
                     info!(
                         "worker goes on after {:.1} ms",
@@ -429,6 +434,7 @@ impl Holder<'_> {
         if let Some((program, standby)) = present {
             self.former = Some(std::mem::replace(&mut self.program, program));
             self.standby = Some(standby);
+            worker.replaced = true;
             worker.handing_over = worker.employee.line.hand_over().is_ok();
             if worker.handing_over {
                 worker.limit(LONGEST_HAND_OVER);
@@ -442,12 +448,21 @@ impl Holder<'_> {
         if meant && worker.handing_over && status.success() {
             return End::HandedOver;
         }
-        if worker.ready.is_none() && !worker.ending {
-            if let Some(former) = self.former.take() {
+        // Somebody else's doing says nothing about the next one; unless it lets none begin.
+        let killed = status.signal() == Some(SIGKILL);
+        let early = worker
+            .ready
+            .is_none_or(|ready| !meant && !killed && ready.elapsed() < EARLY);
+        // The end of a worker of the program before says nothing about the new one.
+        if !worker.ending && !worker.replaced {
+            if let Some(former) = self.former.take_if(|_| early) {
                 warn!("the new program cannot go on; the one before does");
                 self.program = former;
                 self.standby = None;
                 return End::Died(status.to_string());
+            }
+            if worker.ready.is_some_and(|ready| ready.elapsed() >= PROVED) {
+                self.former = None;
             }
         }
         // Others have served with these arguments. Whatever it is may pass.
@@ -455,11 +470,6 @@ impl Holder<'_> {
         if worker.ending || meant && !successor {
             return End::Done(status);
         }
-        // Somebody else's doing says nothing about the next one; unless it lets none begin.
-        let killed = status.signal() == Some(SIGKILL);
-        let early = worker
-            .ready
-            .is_none_or(|ready| !killed && ready.elapsed() < EARLY);
         self.early = if early { self.early + 1 } else { 0 };
         End::Died(status.to_string())
     }
@@ -495,5 +505,90 @@ impl Signals {
             (n > 0).then_some(*signal)
         });
         came.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    /// How long a worker has served, if it came to that, and how it ended.
+    type Ending = (Option<Duration>, ExitStatus);
+
+    /// A holder whose worker has just handed over to a new program, and that worker.
+    fn upgraded(args: &Args) -> (Holder<'_>, Worker) {
+        let of = |path: &str| Program::at(path.into()).unwrap();
+        let holder = Holder {
+            args,
+            program: of("/bin/true"),
+            former: Some(of("/bin/false")),
+            signals: Signals::new().unwrap(),
+            held: BTreeMap::new(),
+            door: None,
+            standby: None,
+            coming: None,
+            early: 0,
+            since: None,
+            watchdog: Watchdog::new(),
+        };
+        let worker = Worker {
+            employee: Employee::start(&holder.program).unwrap(),
+            ready: None,
+            handing_over: false,
+            replaced: false,
+            ending: false,
+            due: Vec::new(),
+            until: None,
+        };
+        (holder, worker)
+    }
+
+    #[test]
+    fn a_new_program_has_to_prove_itself() {
+        let cli = crate::args::Cli::parse_from(["vnetd", "--socket", "none", "--net", "null"]);
+        let args = cli.card.unwrap();
+        let crashed = ExitStatus::from_raw(6);
+        let killed = ExitStatus::from_raw(SIGKILL);
+        let failed = ExitStatus::from_raw(1 << 8);
+        let (soon, later) = (Duration::ZERO, Duration::from_secs(1));
+        // What becomes of its workers, and what runs then.
+        let courses: [(&[Ending], &str); 7] = [
+            (&[(None, failed)], "/bin/false"),
+            (&[(None, killed)], "/bin/false"),
+            (&[(Some(soon), crashed)], "/bin/false"),
+            // It took a while to come to the message that it cannot bear, and begins with that now.
+            (
+                &[(Some(later), crashed), (Some(soon), crashed)],
+                "/bin/false",
+            ),
+            (
+                &[(Some(later), crashed), (Some(later), crashed)],
+                "/bin/true",
+            ),
+            (&[(Some(soon), killed)], "/bin/true"),
+            // That is nothing new any more.
+            (
+                &[(Some(PROVED), crashed), (Some(soon), crashed)],
+                "/bin/true",
+            ),
+        ];
+        for (n, (ends, runs)) in courses.into_iter().enumerate() {
+            let (mut holder, mut worker) = upgraded(&args);
+            for (served, status) in ends {
+                worker.ready = served.and_then(|served| Instant::now().checked_sub(served));
+                assert!(matches!(holder.judge(&worker, *status), End::Died(_)));
+            }
+            assert_eq!(holder.program.path(), Path::new(runs), "{n}");
+            worker.employee.end().unwrap();
+        }
+        // The last one of the program before has not handed over in order.
+        let (mut holder, mut worker) = upgraded(&args);
+        worker.ready = Instant::now().checked_sub(PROVED);
+        worker.replaced = true;
+        holder.judge(&worker, killed);
+        assert!(holder.former.is_some());
+        assert_eq!(holder.program.path(), Path::new("/bin/true"));
+        worker.employee.end().unwrap();
     }
 }

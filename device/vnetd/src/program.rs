@@ -48,6 +48,17 @@ impl Program {
         })
     }
 
+    /// What is at a path, without arguments.
+    #[cfg(test)]
+    pub(crate) fn at(path: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            file: File::open(&path)?,
+            path,
+            runner: Vec::new(),
+            arguments: Vec::new(),
+        })
+    }
+
     /// What is at the path now.
     pub(crate) fn newest(&self) -> io::Result<Self> {
         Ok(Self {
