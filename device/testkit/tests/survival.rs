@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{options, own, round_trip};
 use rustix::net::{shutdown, Shutdown};
 use rustix::process::{
-    kill_process, pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags, Signal,
+    getpgid, kill_process, pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags, Signal,
 };
 use vnet_contract::{pci, regs};
 use vnet_testkit::{region, Card, Nic, Server, LIMIT};
@@ -447,6 +447,37 @@ fn it_ends_as_any_server_does() {
     assert!(!server.socket().exists());
     assert!(!PathBuf::from(format!("/proc/{worker}")).exists());
     drop(nic);
+}
+
+/// As `pkill -USR2 vnetd` and a service manager do.
+#[test]
+fn a_signal_to_all_processes_is_as_good_as_one_to_the_holder() {
+    let mut server = Server::start_with("loopback", &["--survive", "--sanitize=strict"]).unwrap();
+    let mut nic = server.nic_with(options()).unwrap();
+    until(|| server.standby().unwrap().is_some());
+    let pid = |id: u32| Pid::from_raw(id as i32).unwrap();
+    let holder = pid(server.process.id());
+    let worker = pid(server.worker().unwrap().unwrap());
+    let standby = pid(server.standby().unwrap().unwrap());
+    for other in [worker, standby] {
+        assert_ne!(
+            getpgid(Some(other)).unwrap(),
+            getpgid(Some(holder)).unwrap()
+        );
+        kill_process(other, Signal::USR2).unwrap();
+    }
+    round_trip(&mut nic, 0, 1);
+    assert_eq!(server.worker().unwrap().map(pid), Some(worker));
+    assert_eq!(server.standby().unwrap().map(pid), Some(standby));
+
+    nic.card.reg(0x3ffc).unwrap();
+    for process in [worker, holder, standby] {
+        kill_process(process, Signal::TERM).unwrap();
+    }
+    let status = server.process.wait().unwrap();
+    let text = server.process.stderr();
+    assert_eq!(status.code(), Some(3), "{text}");
+    assert!(text.contains("register-unknown, 1 times"), "{text}");
 }
 
 #[test]

@@ -64,13 +64,23 @@ pub(crate) fn wait(events: &Receiver<Event>) -> Result<Cause, Error> {
     }
 }
 
+/// What another signal means, which comes while cards are brought to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Another {
+    /// Somebody does not want to wait.
+    Hurry,
+    /// The same once more: the holder passes on what whoever signals all processes sends here as well.
+    Echo,
+}
+
 /// Brings cards to rest and out of their clients' memory, and keeps the message threads from them
-/// after that. Gives up after a while, or at once when another signal comes: the thread that holds
+/// after that. Gives up after a while, or at once when another signal says so: the thread that holds
 /// a card, or a worker, may hang.
 pub(crate) fn rest(
     cards: Vec<SharedCard>,
     sender: Sender<Event>,
     events: &Receiver<Event>,
+    another: Another,
 ) -> Result<(), Error> {
     let end = Instant::now() + PATIENCE;
     let mut left = cards.len();
@@ -92,6 +102,7 @@ pub(crate) fn rest(
     while left > 0 {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Event::AtRest) => left -= 1,
+            Ok(Event::Signal) if another == Another::Echo => {}
             Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(Error::Stuck);
             }
@@ -122,8 +133,15 @@ mod tests {
         let (sender, events) = channel();
         // What is reported on the way does not matter any more.
         sender.send(Event::Failed(Error::Panicked)).unwrap();
-        rest(vec![Arc::clone(&card)], sender, &events).unwrap();
+        rest(vec![Arc::clone(&card)], sender, &events, Another::Hurry).unwrap();
         assert!(card.try_lock().is_err());
+    }
+
+    #[test]
+    fn under_a_holder_a_signal_may_come_twice() {
+        let (sender, events) = channel();
+        sender.send(Event::Signal).unwrap();
+        rest(vec![card()], sender, &events, Another::Echo).unwrap();
     }
 
     #[test]
@@ -132,13 +150,18 @@ mod tests {
         let _held = card.lock().unwrap();
         let (sender, events) = channel();
         let start = Instant::now();
-        let end = rest(vec![Arc::clone(&card)], sender.clone(), &events);
+        let end = rest(
+            vec![Arc::clone(&card)],
+            sender.clone(),
+            &events,
+            Another::Hurry,
+        );
         assert!(matches!(end, Err(Error::Stuck)));
         assert!(start.elapsed() >= PATIENCE);
 
         sender.send(Event::Signal).unwrap();
         let start = Instant::now();
-        let end = rest(vec![Arc::clone(&card)], sender, &events);
+        let end = rest(vec![Arc::clone(&card)], sender, &events, Another::Hurry);
         assert!(matches!(end, Err(Error::Stuck)));
         assert!(start.elapsed() < PATIENCE);
     }

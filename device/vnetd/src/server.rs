@@ -17,7 +17,7 @@ use crate::card::{Id, Served};
 use crate::cards::Cards;
 use crate::config::Config;
 use crate::control;
-use crate::end::{self, report, Event};
+use crate::end::{self, report, Another, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
@@ -166,7 +166,7 @@ fn finish(
     systemd::stopping();
     let all = lock(cards).iter_mut().map(Served::stop).collect();
     // Even if a message thread hangs.
-    let rested = end::rest(all, sender, events);
+    let rested = end::rest(all, sender, events, Another::Hurry);
     let verdict = lock(cards).verdict();
     result.and(rested).and(verdict)
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::io::Errno;
+use signal_hook::consts::SIGUSR2;
+use signal_hook::flag;
 use tracing::error;
 use vnet_card::Survival;
 use vnet_session::{Lifeline, Session};
@@ -16,7 +18,7 @@ use vnet_state::{Board, Held, Keeper, Memory, Token};
 
 use crate::args::Args;
 use crate::card::{card, shaped, unusable};
-use crate::end::{self, report, Cause, Event};
+use crate::end::{self, report, Another, Cause, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
@@ -28,6 +30,8 @@ use crate::views::Counts;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
+    // What asks the holder for a new program, sent to all that are called vnetd.
+    flag::register(SIGUSR2, Arc::default()).map_err(Error::Signals)?;
     let entered = sandbox.enter(std::slice::from_ref(args), &Ports::default());
     limits::raise_descriptors();
     // The program that runs has no name if its file was replaced.
@@ -100,7 +104,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
         // Between two messages; then, when the card is dropped, between two batches.
         return server.join().map_err(|_| Error::Panicked);
     }
-    let rested = end::rest(vec![card], sender, &events);
+    let rested = end::rest(vec![card], sender, &events, Another::Echo);
     if let Some(file) = &faults {
         file.report();
     }
