@@ -5,13 +5,17 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{options, own, round_trip};
 use rustix::net::{shutdown, Shutdown};
+use rustix::pipe::{fcntl_setpipe_size, pipe};
 use rustix::process::{
     getpgid, kill_process, pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags, Signal,
 };
@@ -169,11 +173,22 @@ fn a_worker_may_crash() {
     for n in 0..30 {
         server.crash_worker().unwrap();
         round_trip(&mut nic, 0, n);
-        std::thread::sleep(Duration::from_millis(25));
+        thread::sleep(Duration::from_millis(25));
     }
     drop(nic);
     let said = server.end().unwrap();
     assert_eq!(said.matches("worker died (signal: 6").count(), 30, "{said}");
+}
+
+/// A process that ends with its test.
+struct Own(Child);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is just as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// As with `vnetd 2>&1 | head`.
@@ -181,15 +196,15 @@ fn a_worker_may_crash() {
 fn a_card_whose_log_nobody_reads_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");
-    let mut holder = Server::command()
+    let holder = Server::command()
         .args(["--net", "loopback", "--survive", "--log", "info"])
         .args(["--sanitize", "strict", "--socket"])
         .arg(&socket)
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(holder.stderr.take());
-    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        .spawn();
+    let mut holder = Own(holder.unwrap());
+    drop(holder.0.stderr.take());
+    let children = format!("/proc/{0}/task/{0}/children", holder.0.id());
     let worker = || {
         let list = fs::read_to_string(&children).unwrap();
         let mut pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
@@ -204,8 +219,52 @@ fn a_card_whose_log_nobody_reads_goes_on() {
         assert_eq!(card.reg(regs::MTU).unwrap(), mtu);
     }
     drop(card);
-    kill_process(Pid::from_child(&holder), Signal::TERM).unwrap();
-    assert!(holder.wait().unwrap().success());
+    kill_process(Pid::from_child(&holder.0), Signal::TERM).unwrap();
+    assert!(holder.0.wait().unwrap().success());
+}
+
+/// As with `vnetd 2>&1 | less`.
+#[test]
+fn a_card_whose_log_is_not_read_goes_on() {
+    for more in [&[][..], &["--survive"]] {
+        let (reader, writer) = pipe().unwrap();
+        let (mut reader, mut writer) = (fs::File::from(reader), fs::File::from(writer));
+        // Full from the start: to write one line more is to wait.
+        let room = fcntl_setpipe_size(&writer, 4096).unwrap();
+        writer.write_all(&vec![b'.'; room]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let child = Server::command()
+            .args(["--net", "loopback", "--log", "debug", "--socket"])
+            .arg(&socket)
+            .args(more)
+            .stderr(writer)
+            .spawn();
+        let mut child = Own(child.unwrap());
+        until(|| socket.exists());
+        let mut card = Card::connect(&socket).unwrap();
+        // Of each there is a line, and there is no room for that many.
+        for _ in 0..1500 {
+            card.reset().unwrap();
+        }
+        let (sender, chunks) = channel();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut chunk) {
+                let text = String::from_utf8_lossy(&chunk[..n]).into_owned();
+                sender.send(text).unwrap();
+            }
+        });
+        let mut text = String::new();
+        while !text.contains("lines of this log are lost") {
+            text += &chunks.recv_timeout(LIMIT).unwrap();
+        }
+        drop(card);
+        kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
+        assert!(child.0.wait().unwrap().success());
+        text.extend(chunks);
+        assert!(text.contains("INFO client"), "{text}");
+    }
 }
 
 #[test]
@@ -250,7 +309,7 @@ fn until(mut there: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !there() {
         assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -372,7 +431,7 @@ fn a_worker_that_is_not_ready_yet_ends_as_any_other() {
     until(|| name_of(worker as i32).is_none());
     server.process.signal(Signal::TERM).unwrap();
     // The holder has heard of it: it asks nothing else of who stands by.
-    std::thread::sleep(Duration::from_millis(100));
+    thread::sleep(Duration::from_millis(100));
     kill_process(next, Signal::CONT).unwrap();
     let status = server.process.wait().unwrap();
     let text = server.process.stderr();
@@ -490,6 +549,6 @@ fn a_worker_ends_with_its_holder() {
     // A zombie that nobody waits for has no program any more.
     while fs::read_link(format!("/proc/{worker}/exe")).is_ok() {
         assert!(Instant::now() < end, "the worker goes on");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
 }

@@ -29,6 +29,7 @@ use crate::args::Args;
 use crate::employee::{Employee, Standby, Start};
 use crate::error::Error;
 use crate::line::{Line, Message};
+use crate::out;
 use crate::program::Program;
 use crate::systemd::{self, Watchdog};
 
@@ -50,6 +51,7 @@ const LONGEST_END: Duration = Duration::from_secs(4);
 
 /// Starts workers until one ends of its own accord, and returns as it did.
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
+    out::start()?;
     let mut holder = Holder {
         args,
         program: Program::own().map_err(Error::Holder)?,

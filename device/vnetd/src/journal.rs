@@ -8,6 +8,8 @@ use rustix::fs::fstat;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::out::Out;
+
 /// True if standard error is a stream of the journal, which says so by the file's device and inode.
 pub(crate) fn is_there() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
@@ -55,10 +57,9 @@ impl Record {
 
 impl Write for Record {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        // In one piece, as others write, too.
         let mut line = format!("<{}>", self.priority()).into_bytes();
         line.extend_from_slice(text);
-        io::stderr().write_all(&line)?;
+        Out.write_all(&line)?;
         Ok(text.len())
     }
 

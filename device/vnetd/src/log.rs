@@ -12,6 +12,7 @@ use vnet_card::Limit;
 
 use crate::error::Error;
 use crate::journal::{self, Journal, Record};
+use crate::out::Out;
 
 /// Most characters of a panic's message that are logged. Some carry what a client sent.
 const MAX_MESSAGE: usize = 160;
@@ -28,7 +29,7 @@ pub(crate) fn start(level: LevelFilter) {
             let format = format.with_writer(Journal).with_ansi(false);
             format.with_level(false).without_time().init();
         }
-        false => format.with_writer(std::io::stderr).init(),
+        false => format.with_writer(|| Out).init(),
     }
     // Records of `log` come from the vfio_user crate, which writes one for every message that it
     // refuses. A client must not be able to fill the log.
@@ -53,7 +54,7 @@ pub(crate) fn last_words(error: &Error) {
     let text = format!("vnetd: {error}\n");
     let written = match journal::is_there() {
         true => Record::new(Level::ERROR).write_all(text.as_bytes()),
-        false => std::io::stderr().write_all(text.as_bytes()),
+        false => Out.write_all(text.as_bytes()),
     };
     // There is nobody left to tell.
     drop(written);

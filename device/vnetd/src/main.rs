@@ -28,6 +28,7 @@ mod metrics;
 mod name;
 mod net;
 mod opened;
+mod out;
 mod pages;
 mod program;
 mod sandbox;
@@ -65,6 +66,7 @@ const RULES_BROKEN: u8 = 3;
 
 fn main() -> ExitCode {
     systemd::take_sockets();
+    let _flushed = out::Flushed;
     match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {

@@ -2,7 +2,7 @@
 //! Whether the mistakes of the driver are looked for, and what follows from them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use vnet_card::Sanitizer;
 
 use crate::args::Args;
 use crate::error::Error;
+use crate::out::Out;
 
 /// What to do about mistakes of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,7 +47,7 @@ pub(crate) fn sanitizer(args: &Args) -> Option<Arc<Sanitizer>> {
 pub(crate) fn verdict(mode: Mode, sanitizer: &Sanitizer) -> Result<(), Error> {
     let findings = sanitizer.findings();
     // Whether anybody reads it or not.
-    let _ = writeln!(io::stderr(), "{findings}");
+    let _ = Out.write_all(format!("{findings}\n").as_bytes());
     match (mode, findings.total()) {
         (Mode::Strict, total @ 1..) => Err(Error::Rules(total)),
         _ => Ok(()),

@@ -21,6 +21,7 @@ use crate::end::{self, report, Another, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
+use crate::out;
 use crate::sandbox::Sandbox;
 use crate::scrape::{self, Place};
 use crate::systemd::{self, Watchdog};
@@ -146,6 +147,7 @@ pub(crate) fn lock(cards: &SharedCards) -> MutexGuard<'_, Cards> {
 
 /// What comes first, so that from here on no signal leaves anything behind.
 fn begin(sender: &Sender<Event>, alone: bool) -> Result<SharedCards, Error> {
+    out::start()?;
     let cards = Arc::new(Mutex::new(Cards::new(sender.clone())));
     let shared = Arc::clone(&cards);
     on_signals(sender.clone(), move || {

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::faults::FaultFile;
 use crate::limits;
 use crate::line::{Line, Message};
+use crate::out;
 use crate::sandbox::{serve_here, Sandbox};
 use crate::sanitize;
 use crate::server::{watch_signals, Ports};
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
     // What asks the holder for a new program, sent to all that are called vnetd.
     flag::register(SIGUSR2, Arc::default()).map_err(Error::Signals)?;
     let entered = sandbox.enter(std::slice::from_ref(args), &Ports::default());
+    out::start()?;
     limits::raise_descriptors();
     // The program that runs has no name if its file was replaced.
     let _ = rustix::thread::set_name(c"vnetd-standby");
@@ -168,6 +170,7 @@ fn serve(
                 // Whatever it was, the next process begins with the same message, but without what
                 // this one has in memory.
                 error!("the message thread panicked");
+                out::flush();
                 std::process::abort();
             }
             drop(events);
