@@ -42,8 +42,9 @@ pub trait Observer: fmt::Debug + Send {
     /// An interrupt has come due, for the used entry that the driver's event index names.
     fn due(&mut self, event: u16);
 
-    /// The driver broke a rule that the engine cannot do without. The ring is not used any more.
-    fn fault(&mut self, mem: &DmaMap, at: Position, fault: Fault);
+    /// The driver broke a rule that the engine cannot do without. The ring is not used any more. `bad`
+    /// is the avail entry of the chain that broke it, if it was one.
+    fn fault(&mut self, mem: &DmaMap, at: Position, bad: u16, fault: Fault);
 
     /// The driver wrote this to the doorbell; the ring was not looked at yet.
     fn doorbell(&mut self, mem: &DmaMap, at: Position, value: u32);

@@ -48,6 +48,9 @@ pub(crate) struct Ring {
     /// If the driver accepted `INDIRECT_DESC`.
     indirect: Option<Indirect>,
     observer: Option<Box<dyn Observer>>,
+    /// The avail entry of the chain that a fault is about, if that is not the next one: what was taken
+    /// before it is given back.
+    bad: Option<u16>,
     /// Where used entries go wrong, if they are to.
     faults: Option<Site>,
     /// Tells this start of the queue from all others.
@@ -72,6 +75,7 @@ impl Ring {
             unsignalled: 0,
             indirect: (config.features & INDIRECT_DESC != 0).then(|| Indirect::new(size)),
             observer: None,
+            bad: None,
             faults: None,
             id: STARTS.fetch_add(1, Ordering::Relaxed),
             confined: None,
@@ -145,6 +149,18 @@ impl Ring {
             };
             what(observer.as_mut(), at);
         }
+    }
+
+    /// A fault is about the chain of the avail entry that is so far ahead.
+    #[cold]
+    pub(crate) fn blame(&mut self, ahead: u16) {
+        self.bad = Some(self.next_avail.wrapping_add(ahead));
+    }
+
+    /// Tells the observer of the fault that ends the ring, if there is an observer.
+    pub(crate) fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        let bad = self.bad.unwrap_or(self.next_avail);
+        self.tell(|observer, at| observer.fault(mem, at, bad, fault));
     }
 
     /// The ring in a snapshot of guest memory, for the batch that begins.
@@ -236,11 +252,12 @@ impl Ring {
         self.seen
     }
 
-    /// Takes `count` chains that were looked at before, and no others until [`Self::release`]. What
-    /// would be put into the used ring until then is put down.
+    /// The next `count` chains were looked at before: they are passed over one by one, and no others are
+    /// taken until [`Self::release`]. What would be put into the used ring until then is put down.
     pub(crate) fn hold(&mut self, count: u16) {
-        self.skip(count);
-        self.confined = Some(Box::new(Confined::held(self.next_avail)));
+        self.seen = self.next_avail;
+        let horizon = self.next_avail.wrapping_add(count);
+        self.confined = Some(Box::new(Confined::held(horizon)));
     }
 
     /// Used entries that were put down since [`Self::hold`]: first descriptor, and bytes written.

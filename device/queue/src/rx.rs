@@ -218,6 +218,10 @@ impl Rx {
         work(&mut batch);
         batch.publish();
         let unused = batch.waiting() as u16;
+        if batch.outcome.fault.is_some() {
+            // Those that wait were taken before a bad one.
+            batch.ring.blame(0);
+        }
         batch.ring.give_back(unused);
         batch
             .ring
@@ -246,6 +250,11 @@ impl Rx {
     /// Tells whoever watches the queue of something.
     pub fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
         self.ring.tell(what);
+    }
+
+    /// Tells whoever watches the queue of the fault that ends it.
+    pub fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        self.ring.accuse(mem, fault);
     }
 
     /// The interrupt that the driver wants now for what was delivered, until [`Self::signalled`].

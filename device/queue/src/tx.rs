@@ -208,6 +208,11 @@ impl Tx {
         self.ring.tell(what);
     }
 
+    /// Tells whoever watches the queue of the fault that ends it.
+    pub fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        self.ring.accuse(mem, fault);
+    }
+
     /// The interrupt that the driver wants now for what was completed, until [`Self::signalled`].
     pub fn interrupt_due(&mut self, mem: &DmaMap) -> Result<Option<Due>, Fault> {
         let due = self.ring.interrupt_due(mem);

@@ -447,9 +447,9 @@ impl Observer for Shadow {
         }
     }
 
-    fn fault(&mut self, mem: &DmaMap, at: Position, fault: Fault) {
+    fn fault(&mut self, mem: &DmaMap, at: Position, bad: u16, fault: Fault) {
         self.place(at);
-        let head = self.entry(mem, at.next_avail);
+        let head = self.entry(mem, bad);
         let rule = match fault.error {
             Error::AvailIndex => Rule::AvailIndex,
             Error::DescIndex => Rule::ChainIndex,
@@ -458,7 +458,7 @@ impl Observer for Shadow {
             Error::BufferLength => Rule::ChainLength,
             Error::Indirect => Rule::ChainIndirect,
             Error::Header => {
-                self.look(mem, at.next_avail.wrapping_add(1), DESCRIPTORS);
+                self.look(mem, bad.wrapping_add(1), DESCRIPTORS);
                 let known = head.and_then(|head| self.owned.get(head));
                 if known.is_some_and(|owned| owned.bad_header) {
                     return;

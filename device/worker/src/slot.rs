@@ -56,6 +56,7 @@ pub(crate) trait Ring {
     fn indices(&self) -> (u16, u16);
     fn written(&mut self) -> Written;
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position));
+    fn accuse(&mut self, mem: &DmaMap, fault: Fault);
 }
 
 impl Ring for Rx {
@@ -86,6 +87,10 @@ impl Ring for Rx {
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
         Rx::tell(self, what);
     }
+
+    fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        Rx::accuse(self, mem, fault);
+    }
 }
 
 impl Ring for Tx {
@@ -115,6 +120,10 @@ impl Ring for Tx {
 
     fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
         Tx::tell(self, what);
+    }
+
+    fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        Tx::accuse(self, mem, fault);
     }
 }
 
@@ -159,6 +168,13 @@ impl<Q: Ring> Slot<Q> {
     pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer, Position)) {
         if let Slot::Running(queue, _) = self {
             queue.tell(what);
+        }
+    }
+
+    /// Tells whoever watches the queue of the fault that it stops with.
+    pub(crate) fn accuse(&mut self, mem: &DmaMap, fault: Fault) {
+        if let Slot::Running(queue, _) = self {
+            queue.accuse(mem, fault);
         }
     }
 

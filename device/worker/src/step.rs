@@ -390,7 +390,7 @@ impl State {
                 Did::Fetched(look)
             }
             Next::Read { head } => {
-                let held = rx.read_chain(mem, head)?;
+                let held = rx.read_chain(mem, head, it.hand.buffers.len())?;
                 it.hand.buffers.push(held.clone());
                 it.at = it.hand.ready();
                 Did::ReadBuffer(Box::new(held))

@@ -34,17 +34,21 @@ impl Rx {
         self.ring.look(mem, in_hand as u16)
     }
 
-    /// Reads the chain from this descriptor on.
-    pub fn read_chain(&mut self, mem: &DmaMap, head: u16) -> Result<Held, Fault> {
+    /// Reads the chain from this descriptor on, which is the one behind those that are in hand.
+    pub fn read_chain(&mut self, mem: &DmaMap, head: u16, in_hand: usize) -> Result<Held, Fault> {
         let mut view = self.ring.view(mem);
         let (mut parts, mut links) = (Vec::new(), Links::default());
         let note = |index, desc| links.note(index, desc);
         let (way, max) = (Direction::Write, MAX_RX_CHAIN);
-        let chain = walk_noting(&mut self.ring, &mut view, head, way, max, &mut parts, note)?;
-        match chain.bytes > self.header_len {
-            true => Ok(Held::new(&chain, links.list)),
-            false => Err(Fault::new(Error::BufferLength, head)),
+        let chain = walk_noting(&mut self.ring, &mut view, head, way, max, &mut parts, note)
+            .and_then(|chain| match chain.bytes > self.header_len {
+                true => Ok(Held::new(&chain, links.list)),
+                false => Err(Fault::new(Error::BufferLength, head)),
+            });
+        if chain.is_err() {
+            self.ring.blame(in_hand as u16);
         }
+        chain
     }
 
     /// Asks for a frame, which goes to the chains in hand: the next ones of the avail ring.
@@ -115,6 +119,7 @@ impl Batch<'_> {
                 let fault = Fault::new(Error::BufferFault, held.head);
                 find(&mut self.view, addr, len, Direction::Write, &mut self.parts).ok_or(fault)?;
             }
+            self.ring.skip(1);
             self.adopt(held.chain(self.parts.len()), at)?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use vm_memory::{Bytes, GuestAddress};
+use vnet_contract::features::{HDR_SPLIT, MRG_RXBUF};
 use vnet_contract::hdr::NetHdr;
 use vnet_contract::ring;
 use vnet_dma::DmaMap;
@@ -60,8 +61,8 @@ impl Observer for Notes {
         self.lines.lock().unwrap().push(format!("due {event}"));
     }
 
-    fn fault(&mut self, _: &DmaMap, _: Position, _: Fault) {
-        unreachable!("told of by the caller of the engine");
+    fn fault(&mut self, mem: &DmaMap, at: Position, bad: u16, fault: Fault) {
+        self.add(mem, at, format!("{fault}, of entry {bad}"));
     }
 
     fn doorbell(&mut self, _: &DmaMap, _: Position, _: u32) {
@@ -125,4 +126,28 @@ fn a_receive_queue_tells_what_it_may_have_written_to() {
             "end 1, avail 1, used 1, shown 1",
         ]
     );
+}
+
+/// A frame that goes on in further chains, of which the third is bad: those before it are given back.
+#[test]
+fn a_fault_is_of_the_chain_that_is_bad() {
+    for features in [MRG_RXBUF, MRG_RXBUF | HDR_SPLIT] {
+        let mem = memory();
+        let device = mem.device();
+        let mut driver = driver(&mem, 64, features);
+        let mut rx = Rx::start(&driver.config, &device).unwrap();
+        let notes = Notes::new(driver.config.used);
+        rx.observe(Box::new(notes.clone()));
+        for head in [2, 4, 6] {
+            let at = BUFFERS + u64::from(head) * 0x1000;
+            driver.chain(head, &[(at, 64), (at + 64, 64)], head < 6);
+            driver.offer(head);
+        }
+        let mut backend = Backend::with_frames([frame(300, 1)]);
+        let outcome = rx.run(&device, &mut backend, &everything(), Budget::default());
+        rx.accuse(&device, outcome.fault.unwrap());
+        let lines = notes.take();
+        let due = "descriptor 6 has the wrong direction, of entry 2, avail 0, used 0, shown 0";
+        assert_eq!(lines.last().unwrap(), due);
+    }
 }

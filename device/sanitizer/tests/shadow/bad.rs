@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use vnet_contract::features::MRG_RXBUF;
+
 use crate::rig::{Rig, PATIENCE, RX, SIZE, TX};
 
 const LONG: Duration = Duration::from_secs(9);
@@ -236,4 +238,35 @@ fn a_race_that_is_lost() {
     rig.pass(PATIENCE * 2, true);
     let seen = "avail index 64, used index 51, used_event 1";
     rig.expect("rearm-race", RX, None, seen);
+}
+
+/// A frame goes on in a second chain, and that one is bad.
+#[test]
+fn a_bad_chain_behind_a_good_one() {
+    let gone = 0x7000_0000;
+    let cases = [
+        (
+            true,
+            gone,
+            "dma-unmapped",
+            "bus address 0x70000000".to_owned(),
+        ),
+        (
+            false,
+            Rig::rx_buffer(7),
+            "chain-direction",
+            "descriptor 7 has the wrong direction".to_owned(),
+        ),
+    ];
+    for (write, at, rule, seen) in cases {
+        let mut rig = Rig::with(0, MRG_RXBUF);
+        rig.sanitizer.unmapped(gone..=gone + 0xfff);
+        rig.rx.chain(5, &[(Rig::rx_buffer(5), 40)], true);
+        rig.rx.offer(5);
+        rig.rx.chain(7, &[(at, 2048)], write);
+        rig.rx.offer(7);
+        rig.backend.has = 1;
+        rig.fail(RX);
+        rig.expect(rule, RX, Some(7), &seen);
+    }
 }

@@ -70,6 +70,11 @@ pub(crate) struct Rig {
 impl Rig {
     /// Both queues of a pair run, from `index` on, with an interrupt asked for the first entry.
     pub(crate) fn new(index: u16) -> Self {
+        Self::with(index, 0)
+    }
+
+    /// The same, with these features.
+    pub(crate) fn with(index: u16, features: u64) -> Self {
         let mem = Memory::new(&[
             (RX_RING, 0x1_0000),
             (TX_RING, 0x1_0000),
@@ -77,8 +82,8 @@ impl Rig {
         ]);
         let now = Instant::now();
         let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
-        let rx = Driver::new(&mem, RX_RING, SIZE, 0).start_at(index);
-        let tx = Driver::new(&mem, TX_RING, SIZE, 0).start_at(index);
+        let rx = Driver::new(&mem, RX_RING, SIZE, features).start_at(index);
+        let tx = Driver::new(&mem, TX_RING, SIZE, features).start_at(index);
         let (rx_vector, tx_vector): (Arc<Vector>, Arc<Vector>) = Default::default();
         let shadow = |queue, mut config: RingConfig, vector: &Arc<Vector>| {
             // Where the ring stands is for the engine to tell: it may be resumed.
@@ -153,12 +158,7 @@ impl Rig {
 
     /// The card serves the receive queue.
     pub(crate) fn serve_rx(&mut self, arm: bool) {
-        let filter = RxFilter {
-            promisc: true,
-            mtu: 1500,
-            ..RxFilter::default()
-        };
-        let mem = self.mem.device();
+        let (filter, mem) = (filter(), self.mem.device());
         let (queue, budget) = (&mut self.rx_queue, Budget::default());
         loop {
             let outcome = queue.run(&mem, &mut self.backend, &filter, budget);
@@ -171,6 +171,21 @@ impl Rig {
             if !arms || !queue.rearm(&mem).unwrap() {
                 break;
             }
+        }
+    }
+
+    /// A queue finds that the driver broke a rule, and stops.
+    pub(crate) fn fail(&mut self, kind: u16) {
+        let (mem, budget) = (self.mem.device(), Budget::default());
+        self.backend.takes = usize::MAX;
+        if kind == RX {
+            let queue = &mut self.rx_queue;
+            let outcome = queue.run(&mem, &mut self.backend, &filter(), budget);
+            queue.accuse(&mem, outcome.fault.unwrap());
+        } else {
+            let queue = &mut self.tx_queue;
+            let outcome = queue.run(&mem, &mut self.backend, budget);
+            queue.accuse(&mem, outcome.fault.unwrap());
         }
     }
 
@@ -220,5 +235,13 @@ fn raise(vector: &Vector, masked: bool) {
     vector.raise();
     if !masked {
         vector.clear_pending();
+    }
+}
+
+fn filter() -> RxFilter {
+    RxFilter {
+        promisc: true,
+        mtu: 1500,
+        ..RxFilter::default()
     }
 }

@@ -76,13 +76,13 @@ impl State {
         if let Some(fault) = round.rx_fault {
             tallies.rx.error();
             self.keep_fault(Kind::Rx, fault);
-            self.rx.tell(|observer, at| observer.fault(mem, at, fault));
+            self.rx.accuse(mem, fault);
             self.rx.fail();
         }
         if let Some(fault) = round.tx_fault {
             tallies.tx.error();
             self.keep_fault(Kind::Tx, fault);
-            self.tx.tell(|observer, at| observer.fault(mem, at, fault));
+            self.tx.accuse(mem, fault);
             self.tx.fail();
         }
     }
