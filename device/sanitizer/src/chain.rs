@@ -21,22 +21,43 @@ impl Chain {
     /// if it is no chain. That is for the engine to refuse.
     pub(crate) fn read(mem: &DmaMap, table: u64, size: u16, head: u16) -> Option<Self> {
         let mut chain = Self::default();
-        follow(mem, table, size, head, |index, desc| {
-            chain.indices.push(index);
-            chain.descs.push(desc);
-        })?;
-        let first = chain.descs[0];
-        if first.flags & DESC_F_INDIRECT != 0 {
-            let len = first.len as usize;
-            if !len.is_multiple_of(DESC_SIZE) || len > desc_bytes(size) {
-                return None;
-            }
-            let entries = (len / DESC_SIZE) as u16;
-            follow(mem, first.addr, entries, 0, |_, desc| {
-                chain.table.push(desc)
-            })?;
+        chain.fill(mem, table, size, head).then_some(chain)
+    }
+
+    /// The same, as far as it can be read.
+    pub(crate) fn read_part(mem: &DmaMap, table: u64, size: u16, head: u16) -> Self {
+        let mut chain = Self::default();
+        chain.fill(mem, table, size, head);
+        chain
+    }
+
+    /// True if that is all of the chain.
+    fn fill(&mut self, mem: &DmaMap, table: u64, size: u16, head: u16) -> bool {
+        let whole = follow(mem, table, size, head, |index, desc| {
+            self.indices.push(index);
+            self.descs.push(desc);
+        });
+        let Some((at, len)) = self.indirect().filter(|_| whole.is_some()) else {
+            return whole.is_some();
+        };
+        if !len.is_multiple_of(DESC_SIZE) || len > desc_bytes(size) {
+            return false;
         }
-        Some(chain)
+        let entries = (len / DESC_SIZE) as u16;
+        follow(mem, at, entries, 0, |_, desc| self.table.push(desc)).is_some()
+    }
+
+    /// Where its indirect table is, if it has one, and the length of that.
+    pub(crate) fn indirect(&self) -> Option<(u64, usize)> {
+        let first = self.descs.first()?;
+        (first.flags & DESC_F_INDIRECT != 0).then_some((first.addr, first.len as usize))
+    }
+
+    /// The buffer of this descriptor of the ring, or the first of the table that it points to.
+    pub(crate) fn buffer_of(&self, index: u16) -> Option<u64> {
+        let descs = self.indices.iter().zip(&self.descs);
+        let mut named = descs.filter(|(at, _)| **at == index).map(|(_, desc)| desc);
+        self.table.first().or(named.next()).map(|desc| desc.addr)
     }
 
     /// The buffers, as address and length.

@@ -347,6 +347,19 @@ impl Shadow {
             .map(|part| part.0)
     }
 
+    /// The indirect table or the buffer of a chain that the card cannot reach; or else the buffer that
+    /// the fault is about, which may be in reach by now, or be a header buffer that lies in two ranges.
+    fn missing_buffer(&self, mem: &DmaMap, head: u16, fault: Fault) -> Option<u64> {
+        let chain = Chain::read_part(mem, self.ring.config.desc, self.size, head);
+        let table = chain.indirect().filter(|&(address, bytes)| {
+            !mem.check_range(GuestAddress(address), bytes, Permissions::Read)
+        });
+        let table = table.map(|(address, _)| address);
+        table
+            .or_else(|| self.unreachable(mem, &chain))
+            .or_else(|| chain.buffer_of(fault.info as u16))
+    }
+
     fn forget_rate(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.second);
         if passed >= Duration::from_secs(1) {
@@ -465,17 +478,17 @@ impl Observer for Shadow {
                 }
                 Rule::HeaderFlags
             }
-            Error::RingFault | Error::BufferFault => {
-                let chain = head
-                    .filter(|_| fault.error == Error::BufferFault)
-                    .and_then(|head| Chain::read(mem, self.ring.config.desc, self.size, head));
-                let missing = match &chain {
-                    Some(chain) => self.unreachable(mem, chain),
-                    None => self.missing_part(mem),
-                };
-                // A table of indirect descriptors is neither.
-                let address = missing.unwrap_or(fault.info.into());
-                let head = head.filter(|_| chain.is_some());
+            Error::RingFault => {
+                let address = self.missing_part(mem).unwrap_or(fault.info.into());
+                self.sanitizer.out_of_reach(self.ring.queue, None, address);
+                return;
+            }
+            Error::BufferFault => {
+                let address = head.and_then(|head| self.missing_buffer(mem, head, fault));
+                // The chain may be out of reach by now, too.
+                let head = head.filter(|_| address.is_some());
+                let address = address.or_else(|| self.missing_part(mem));
+                let address = address.unwrap_or(self.ring.config.desc);
                 self.sanitizer.out_of_reach(self.ring.queue, head, address);
                 return;
             }

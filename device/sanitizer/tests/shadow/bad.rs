@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use vnet_contract::features::MRG_RXBUF;
+use vnet_contract::features::{HDR_SPLIT, INDIRECT_DESC, MRG_RXBUF};
+use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT};
+use vnet_queue::mock::chain;
 
 use crate::rig::{Rig, PATIENCE, RX, SIZE, TX};
 
@@ -269,4 +271,61 @@ fn a_bad_chain_behind_a_good_one() {
         rig.fail(RX);
         rig.expect(rule, RX, Some(7), &seen);
     }
+}
+
+#[test]
+fn an_indirect_table_that_was_taken_away() {
+    let gone = 0x7000_0000u64;
+    for kind in [RX, TX] {
+        let mut rig = Rig::with(0, INDIRECT_DESC);
+        rig.sanitizer.unmapped(gone..=gone + 0xfff);
+        let queue = if kind == RX { &mut rig.rx } else { &mut rig.tx };
+        let desc = Desc {
+            addr: gone + 0x20,
+            len: 32,
+            flags: DESC_F_INDIRECT,
+            next: 0,
+        };
+        queue.desc(15, desc);
+        queue.offer(15);
+        rig.backend.has = 1;
+        rig.fail(kind);
+        rig.expect("dma-unmapped", kind, Some(15), "bus address 0x70000020");
+    }
+}
+
+/// What is named is the buffer that is out of reach, however the chain goes on.
+#[test]
+fn a_buffer_out_of_reach_in_a_chain_without_an_end() {
+    let gone = 0x7000_0000u64;
+    for indirect in [false, true] {
+        let mut rig = Rig::with(0, INDIRECT_DESC);
+        let mut descs = chain(3, &[(Rig::tx_buffer(0), 12), (gone, 60)], false);
+        descs[1].flags = DESC_F_NEXT;
+        descs[1].next = SIZE;
+        if indirect {
+            descs[0].next = 1;
+            rig.tx.indirect(3, Rig::tx_buffer(1), &descs);
+        } else {
+            (3..)
+                .zip(&descs)
+                .for_each(|(index, desc)| rig.tx.desc(index, *desc));
+        }
+        rig.tx.offer(3);
+        rig.fail(TX);
+        rig.expect("dma-unreachable", TX, Some(3), "bus address 0x70000000");
+    }
+}
+
+#[test]
+fn a_header_buffer_in_two_ranges() {
+    let mut rig = Rig::with(0, HDR_SPLIT);
+    let border = Rig::two_ranges();
+    rig.rx
+        .chain(9, &[(border - 32, 64), (Rig::rx_buffer(9), 2048)], true);
+    rig.rx.offer(9);
+    rig.backend.has = 1;
+    rig.fail(RX);
+    let seen = format!("bus address {:#x}", border - 32);
+    rig.expect("dma-unreachable", RX, Some(9), &seen);
 }

@@ -79,6 +79,7 @@ impl Rig {
             (RX_RING, 0x1_0000),
             (TX_RING, 0x1_0000),
             (BUFFERS, 0x20_0000),
+            (BUFFERS + 0x20_0000, 0x1000),
         ]);
         let now = Instant::now();
         let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
@@ -117,6 +118,11 @@ impl Rig {
 
     pub(crate) fn rx_buffer(head: u16) -> u64 {
         BUFFERS + u64::from(head) * 0x1000
+    }
+
+    /// Where two ranges of memory meet.
+    pub(crate) fn two_ranges() -> u64 {
+        BUFFERS + 0x20_0000
     }
 
     pub(crate) fn tx_buffer(head: u16) -> u64 {
