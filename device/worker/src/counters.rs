@@ -232,7 +232,13 @@ impl Tally {
         Counters::from(sum)
     }
 
+    /// Clears them, between two batches.
     pub(crate) fn reset(&self) {
+        // First what was taken: a process that dies in between must not leave frames that were settled as
+        // lost.
+        if let Some(legacy) = self.legacy.get().filter(|l| l.intake().is_kept()) {
+            legacy.intake().restart(0);
+        }
         let mut before = self.before();
         for (before, counter) in before.iter_mut().zip(self.all()) {
             *before += counter.swap(0, Ordering::Relaxed);
@@ -241,9 +247,6 @@ impl Tally {
         self.changed();
         if let Some(legacy) = self.legacy.get() {
             legacy.progress().count_from(0);
-            if legacy.intake().is_kept() {
-                legacy.intake().restart(0);
-            }
         }
     }
 
