@@ -72,7 +72,7 @@ local function add_chain(tree, value, first)
   end
   local count = 0
   for number, more in lens:gmatch("(%d+)(%a*)") do
-    count = count + (more == "more" and tonumber(number) or 1)
+    count = count + (more ~= "" and tonumber(number) or 1)
   end
   return count
 end

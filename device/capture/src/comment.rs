@@ -113,7 +113,8 @@ impl fmt::Display for Chain {
         }
         match self.count.checked_sub(self.lens.len()) {
             None | Some(0) => Ok(()),
-            Some(more) => write!(f, "+{more}more"),
+            Some(more) if self.is_counted() => write!(f, "+{more}more"),
+            Some(more) => write!(f, "+{more}ormore"),
         }
     }
 }
@@ -179,8 +180,14 @@ mod tests {
             Chain {
                 head: 9,
                 indirect: false,
-                count: 300,
+                count: 64,
                 lens: vec![1, 2],
+            },
+            Chain {
+                head: 8,
+                indirect: false,
+                count: 65,
+                lens: vec![1],
             },
         ];
         let stages = Stages {
@@ -220,14 +227,14 @@ mod tests {
         let text = words.to_string();
         assert_eq!(
             text,
-            "vnet queue=tx1 chain=7table:66+4096+1 chain=9:1+2+298more chains=40 csum=34+16 \
+            "vnet queue=tx1 chain=7table:66+4096+1 chain=9:1+2+62more chain=8:1+64ormore chains=40 csum=34+16 \
              gso=tcpv4+ecn:1448 headers=66 hash=udpv6:0x00000abc doorbell=-100 fetch=-10 backend=+0 \
              done=+500 used=+600 thread=vnet-q1"
         );
         let comment = Comment::parse(&text).unwrap();
         let due = Comment {
             queue: "tx1",
-            heads: vec![7, 9],
+            heads: vec![7, 9, 8],
             stages: [Some(-100), Some(-10), Some(0), Some(500), Some(600), None],
             thread: "vnet-q1",
         };

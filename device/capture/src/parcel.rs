@@ -31,7 +31,7 @@ pub struct Chain {
     pub head: u16,
     /// It points to a table.
     pub indirect: bool,
-    /// Number of descriptors.
+    /// Number of descriptors, if it [is known](Self::is_counted); else there are more.
     pub count: usize,
     /// Bytes of the first descriptors.
     pub lens: Vec<u32>,
@@ -39,6 +39,9 @@ pub struct Chain {
 
 /// Lengths of a chain that are kept; more descriptors are counted only.
 const MAX_LENS: usize = 24;
+/// Descriptors of a chain that are counted: more than one of a frame has in earnest. What is told has no
+/// part in the budget of a round, and a driver may by now have made any chain as long as its ring.
+const MAX_COUNT: usize = 64;
 /// Chains of a frame that are kept; more are counted only.
 const MAX_CHAINS: usize = 24;
 /// What a frame counts for beside its bytes.
@@ -68,6 +71,13 @@ struct Link {
     indirect: bool,
     count: usize,
     lens: Range<usize>,
+}
+
+impl Chain {
+    /// True if all of its descriptors were counted.
+    pub fn is_counted(&self) -> bool {
+        self.count <= MAX_COUNT
+    }
 }
 
 /// Frames of one queue, in order.
@@ -113,39 +123,41 @@ impl Parcel {
         read(&mut self.bytes[at..]);
         record.bytes = at..at + keep;
         record.chains = self.chains.len()..self.chains.len();
+        record.chain_count = 0;
         self.records.push(record);
         self.load += cost(keep);
     }
 
-    /// Says that the last frame has one chain more.
-    pub(crate) fn chain(&mut self, head: u16, indirect: bool) {
-        if let Some(record) = self.records.last_mut() {
-            record.chain_count += 1;
-            if record.chain_count <= MAX_CHAINS {
-                self.chains.push(Link {
-                    head,
-                    indirect,
-                    count: 0,
-                    lens: self.lens.len()..self.lens.len(),
-                });
-                record.chains.end = self.chains.len();
-            }
+    /// Says that the last frame has one chain more. True: its descriptors are wanted, too.
+    pub(crate) fn chain(&mut self, head: u16, indirect: bool) -> bool {
+        let Some(record) = self.records.last_mut() else {
+            return false;
+        };
+        record.chain_count += 1;
+        if record.chain_count > MAX_CHAINS {
+            return false;
         }
+        self.chains.push(Link {
+            head,
+            indirect,
+            count: 0,
+            lens: self.lens.len()..self.lens.len(),
+        });
+        record.chains.end = self.chains.len();
+        true
     }
 
-    /// Says that the last chain has one descriptor more.
-    pub(crate) fn descriptor(&mut self, len: u32) {
-        let kept = self.records.last();
-        if kept.is_none_or(|record| record.chain_count > MAX_CHAINS) {
-            return;
+    /// Says that the last chain, of which they are wanted, has one descriptor more. True: so is the next.
+    pub(crate) fn descriptor(&mut self, len: u32) -> bool {
+        let Some(link) = self.chains.last_mut() else {
+            return false;
+        };
+        link.count += 1;
+        if link.count <= MAX_LENS {
+            self.lens.push(len);
+            link.lens.end = self.lens.len();
         }
-        if let Some(link) = self.chains.last_mut() {
-            link.count += 1;
-            if link.count <= MAX_LENS {
-                self.lens.push(len);
-                link.lens.end = self.lens.len();
-            }
-        }
+        link.count <= MAX_COUNT
     }
 
     /// The bytes of a frame.

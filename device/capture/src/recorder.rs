@@ -25,7 +25,8 @@ const NO_HASH: FlowHash = FlowHash {
 /// Keeps the frames of one queue. Called with the lock of its pair held, and never waits.
 ///
 /// A batch is told of in this order: [`Self::begin`]; when sending, [`Self::lend`] and [`Self::returned`];
-/// for each frame [`Self::sent`] or [`Self::received`], and if that is true its descriptors;
+/// for each frame [`Self::sent`] or [`Self::received`], and if that is true its chains and, as long as they
+/// are wanted, their descriptors;
 /// [`Self::shown`]. Sooner or later follows [`Self::settle`].
 #[derive(Debug)]
 pub struct Recorder {
@@ -129,14 +130,15 @@ impl Recorder {
         }
     }
 
-    /// The chain that begins with the descriptor `head` is one of the last frame.
-    pub fn chain(&mut self, head: u16, indirect: bool) {
-        self.parcel.chain(head, indirect);
+    /// The chain that begins with the descriptor `head` is one of the last frame. True: its descriptors
+    /// are wanted, too.
+    pub fn chain(&mut self, head: u16, indirect: bool) -> bool {
+        self.parcel.chain(head, indirect)
     }
 
-    /// A descriptor of the last chain.
-    pub fn descriptor(&mut self, len: u32) {
-        self.parcel.descriptor(len);
+    /// A descriptor of the last chain, if that was wanted. True: so is the next one.
+    pub fn descriptor(&mut self, len: u32) -> bool {
+        self.parcel.descriptor(len)
     }
 
     /// The batch is over, and the driver sees what was used. `more`: there was more to fetch.

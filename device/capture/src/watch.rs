@@ -104,7 +104,10 @@ impl Watch {
             });
             for chain in parcel.chains(record) {
                 copy.chain(chain.head, chain.indirect);
-                chain.lens.iter().for_each(|&len| copy.descriptor(len));
+                for n in 0..chain.count {
+                    // Those that were only counted have no lengths here, either.
+                    copy.descriptor(chain.lens.get(n).copied().unwrap_or_default());
+                }
             }
         }
         if !copy.records.is_empty() {

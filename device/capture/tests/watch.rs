@@ -22,8 +22,8 @@ fn send(recorder: &mut Recorder, bytes: &mut [u8]) {
         parts: &parts,
     };
     if recorder.sent(&frame) {
-        recorder.chain(3, false);
-        recorder.descriptor(len as u32);
+        assert!(recorder.chain(3, false));
+        assert!(recorder.descriptor(len as u32));
     }
     recorder.shown(false);
     recorder.settle(true);

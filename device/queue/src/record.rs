@@ -4,8 +4,10 @@
 //! The engine keeps nothing for it. What a chain looked like is read once more when it is done with, and
 //! told as it stands then; a guest that has changed it meanwhile deceives nobody but the reader.
 
+use vm_memory::{Bytes, GuestAddress};
 use vnet_capture::Recorder;
-use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT};
+use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT, DESC_SIZE};
+use vnet_dma::DmaMap;
 
 use crate::progress::Progress;
 use crate::ring::Ring;
@@ -19,21 +21,38 @@ pub(crate) struct Followers {
     pub(crate) recorder: Option<Box<Recorder>>,
 }
 
-/// Tells of the chain whose first descriptor is `head`, which is one of the ring.
-pub(crate) fn describe(ring: &mut Ring, view: &View<'_>, head: u16, recorder: &mut Recorder) {
+/// Tells of the chain whose first descriptor is `head`, which is one of the ring. Reads no more of it than
+/// the recorder wants, which is little: the driver may have made another chain of it by now, and this is
+/// outside of the budget of the round.
+pub(crate) fn describe(ring: &Ring, view: &View<'_>, head: u16, recorder: &mut Recorder) {
     let Ok(first) = ring.descriptor(view, head) else {
         return;
     };
     let indirect = first.flags & DESC_F_INDIRECT != 0;
-    recorder.chain(head, indirect);
+    if !recorder.chain(head, indirect) {
+        return;
+    }
     if indirect {
-        if let Ok(table) = ring.table(view.mem(), head, first) {
-            follow(table.len(), 0, |index| Some(table.get(index)), recorder);
-        }
+        let entries = first.len / DESC_SIZE as u32;
+        let entries = u16::try_from(entries).unwrap_or(u16::MAX).min(ring.size());
+        let get = |index| entry(view.mem(), first.addr, index);
+        follow(entries, 0, get, recorder);
     } else {
         let get = |index| ring.descriptor(view, index).ok();
         follow(ring.size(), head, get, recorder);
     }
+}
+
+/// A descriptor of the table at this address.
+fn entry(mem: &DmaMap, table: u64, index: u16) -> Option<Desc> {
+    let at = table.checked_add(DESC_SIZE as u64 * u64::from(index))?;
+    let mut bytes = [0; DESC_SIZE];
+    mem.read_slice(&mut bytes, GuestAddress(at)).ok()?;
+    let (words, _) = bytes.as_chunks();
+    Some(Desc::from_words([
+        u64::from_le_bytes(words[0]),
+        u64::from_le_bytes(words[1]),
+    ]))
 }
 
 /// Follows a chain through a table of so many descriptors, which it leaves or not.
@@ -47,8 +66,7 @@ fn follow(
         let Some(desc) = (index < entries).then(|| get(index)).flatten() else {
             return;
         };
-        recorder.descriptor(desc.len);
-        if desc.flags & DESC_F_NEXT == 0 {
+        if !recorder.descriptor(desc.len) || desc.flags & DESC_F_NEXT == 0 {
             return;
         }
         index = desc.next;

@@ -193,7 +193,7 @@ impl Tx {
                 parts: &parts[sent.parts_start..sent.parts_end],
             };
             if recorder.sent(&frame) {
-                describe(&mut self.ring, view, sent.head, recorder);
+                describe(&self.ring, view, sent.head, recorder);
             }
         }
     }

@@ -175,7 +175,14 @@ fn frame(queue: u16, seen: &Seen) -> Value {
     }
     let chains = seen.chains.iter();
     let chains: Vec<_> = chains
-        .map(|chain| json!({"head": chain.head, "descriptors": chain.count, "table": chain.indirect}))
+        .map(|chain| {
+            json!({
+                "head": chain.head,
+                "descriptors": chain.count,
+                "counted": chain.is_counted(),
+                "table": chain.indirect,
+            })
+        })
         .collect();
     json!({
         "queue": name(queue),

@@ -222,9 +222,11 @@ function way(frame, net) {
 }
 
 function chains(frame) {
-  return frame.chains.map(({ head, descriptors, table }) =>
-    (table ? `${head} (table of ${descriptors})` : descriptors > 1 ? `${head} and ${descriptors - 1} more` : `${head}`),
-  ).join(", ");
+  return frame.chains.map(({ head, descriptors, counted, table }) => {
+    const some = (n) => (counted ? n : `${n} or more`);
+    if (table) return `${head} (table of ${some(descriptors)})`;
+    return descriptors > 1 ? `${head} and ${some(descriptors - 1)} others` : `${head}`;
+  }).join(", ");
 }
 
 function drawFrames(list, net) {

@@ -2,6 +2,7 @@
 //! Chains in tables of their own, good and bad.
 
 use vnet_backend::MAX_FRAME;
+use vnet_capture::{Bell, Watch};
 use vnet_contract::features::{INDIRECT_DESC, MRG_RXBUF};
 use vnet_contract::hdr::NetHdr;
 use vnet_contract::queue::Error;
@@ -47,6 +48,43 @@ fn a_frame_in_a_table_arrives_whole_and_takes_one_descriptor_of_the_ring() {
     assert!(sent.starts_with(&backend.sent[1].0));
     assert_eq!(driver.take_used(), Some((HEAD.into(), 0)));
     assert_eq!(driver.take_used(), Some((20, 0)));
+}
+
+/// What is told of chains is outside of the budget of a round.
+#[test]
+fn of_a_long_chain_no_more_is_read_for_a_capture_than_is_told() {
+    const SIZE: u16 = 256;
+    let mem = memory();
+    let mut driver = driver(&mem, SIZE, INDIRECT_DESC);
+    let mut tx = Tx::start(&driver.config, &mem.device()).unwrap();
+    let watch = Watch::new();
+    tx.set_recorder(Some(Box::new(watch.recorder(1, &Bell::default()))));
+    let bytes = packet(NetHdr::default(), &frame(1000, 7));
+    mem.write(BUFFERS, &bytes);
+    let pieces = |count: u32| -> Vec<(u64, u32)> {
+        let last = bytes.len() as u32 - (count - 1);
+        let at = |n: u32| BUFFERS + u64::from(n);
+        (0..count)
+            .map(|n| (at(n), if n + 1 < count { 1 } else { last }))
+            .collect()
+    };
+    for (head, count, told) in [(0, 64, 64), (64, 100, 65)] {
+        driver.chain(head, &pieces(count), false);
+        driver.offer(head);
+        driver.indirect(200, TABLE, &chain(0, &pieces(count), false));
+        driver.offer(200);
+        let mut backend = Backend::default();
+        let outcome = tx.run(&mem.device(), &mut backend, Budget::default());
+        assert_eq!((outcome.frames, outcome.fault), (2, None));
+        assert!(tx.interrupt_due(&mem.device()).is_ok());
+        for (seen, table) in watch.take().iter().zip([false, true]) {
+            let [chain] = &seen.chains[..] else {
+                panic!("{seen:?}");
+            };
+            assert_eq!((chain.indirect, chain.count), (table, told));
+            assert_eq!(chain.is_counted(), told == count as usize);
+        }
+    }
 }
 
 #[test]
