@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{read_dir, remove_file, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Files one after the other, of which the last ones are kept.
@@ -69,6 +70,8 @@ impl Rotation {
         let file = File::options()
             .write(true)
             .create_new(true)
+            // Frames are nobody else's: those who may read them are given the file.
+            .mode(0o600)
             .open(self.path(number))?;
         numbers.push(number);
         let most = usize::try_from(self.files).unwrap_or(usize::MAX).max(1);
@@ -84,6 +87,7 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_last_files_are_kept() {
@@ -102,6 +106,12 @@ mod tests {
             rotation.next().unwrap();
         }
         assert_eq!(rotation.numbers().unwrap(), [1, 2]);
+        let mode = path("a-000002.pcapng")
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
         // Another run goes on.
         rotation.next().unwrap();
         assert_eq!(rotation.numbers().unwrap(), [2, 3]);
