@@ -24,6 +24,7 @@ use crate::capture;
 use crate::card::{shaped, unusable, Id, Served};
 use crate::cards::Cards;
 use crate::net::Net;
+use crate::opened::Opened;
 use crate::server::{lock, SharedCards};
 use crate::settings::{self, Setting};
 use crate::step::Subject;
@@ -442,10 +443,11 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
         let mut counts = Counts::default();
         let endpoint = args.net.open(&args, &mut counts).map_err(unusable)?;
         let endpoint = shaped(&args, endpoint, &mut counts);
+        let opened = Opened::new(endpoint, args.queues).map_err(unusable)?;
         let changed = shared
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .set_backend(endpoint)
+            .set_backend(Box::new(opened))
             .map_err(|e| match e {
                 vnet_card::Error::Backend(source) => unusable(source),
                 e => error::Error::Refused {
