@@ -5,14 +5,17 @@
 mod common;
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use common::{burst, options, round_trip};
+use rustix::pipe::fcntl_getpipe_size;
 use serde_json::{json, Value};
 use vnet_control::{
     Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCard, Request,
 };
-use vnet_testkit::Cards;
+use vnet_testkit::{Cards, LIMIT};
 
 const CONFIG: &str = r#"
 control = "@DIR@/control"
@@ -125,4 +128,33 @@ fn what_is_wrong_with_a_request_is_told() {
     let unwritable = client.call_with_file(&start(None), file.as_fd());
     refused(unwritable, Class::Failed, "cannot be written");
     assert_eq!(std::fs::read(&path).unwrap(), b"x");
+}
+
+/// It begins with what is written at the beginning of the file.
+#[test]
+fn a_capture_that_begins_late_is_there_all_the_same() {
+    let cards = Cards::start(CONFIG, &["a.sock", "control"]).unwrap();
+    let mut client = Client::connect(&cards.path("control")).unwrap();
+    let mut nic = cards.nic("a.sock", options()).unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let size = fcntl_getpipe_size(&writer).unwrap();
+    (&writer).write_all(&vec![0; size]).unwrap();
+    let late = client.call_with_file(&start(None), writer.as_fd());
+    refused(late, Class::Timeout, "may come to pass yet");
+    reader.read_exact(&mut vec![0; size]).unwrap();
+    let end = Instant::now() + LIMIT;
+    while client.call(&Command::CaptureShow(of())).is_err() {
+        assert!(Instant::now() < end, "nobody knows of it");
+    }
+    let second = client.call_with_file(&start(None), writer.as_fd());
+    refused(second, Class::Exists, "capture of a already");
+    round_trip(&mut nic, 0, 1);
+    nic.card.reg(0x3ffc).unwrap();
+    let done = state(client.call(&Command::CaptureStop(of())));
+    assert_eq!((done.end, done.frames), (Some(CaptureEnd::Stopped), 2));
+    drop(writer);
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).unwrap();
+    let part = b"vnet event=finding register-unknown: ";
+    assert!(text.windows(part.len()).any(|w| w == part));
 }

@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
 use vnet_capture::{now, queue_name, Capture, Config, End, Event, Selection, Status, What, WHOLE};
-use vnet_card::Listener;
+use vnet_card::{Listener, Sanitizer};
 use vnet_control::{Capture as Start, CaptureEnd, CaptureQueue, CaptureState, Class, Error};
-use vnet_faults::Witness;
+use vnet_faults::{Faults, Witness};
 
 use crate::card::Served;
 use crate::error;
@@ -18,6 +19,24 @@ use crate::steer::{bad, patiently, Done};
 
 /// How long a file may take to be finished.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The last capture of a card, which may run. Changes when there is another, whoever still waits for that.
+#[derive(Clone, Default)]
+pub(crate) struct LastCapture(Arc<Mutex<Option<Capture>>>);
+
+impl LastCapture {
+    pub(crate) fn get(&self) -> Option<Capture> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, capture: &Capture) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(capture.clone());
+    }
+}
 
 /// Begins to write the frames of a card to a file.
 pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> Done<CaptureState> {
@@ -35,7 +54,7 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
             return Err(bad(format!("{name}: at least 1")));
         }
     }
-    if card.capture.as_ref().is_some_and(|c| !c.is_over()) {
+    if card.capture.get().is_some_and(|c| !c.is_over()) {
         let desc = format!("there is a capture of {} already", card.name);
         return Err(Error::new(Class::Exists, desc));
     }
@@ -48,26 +67,31 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
         count: start.count,
         time: start.seconds.map(|s| Duration::from_secs(s.into())),
     };
-    let operator = card.operator.clone();
-    let capture = patiently(card, move || {
+    let (operator, place) = (card.operator.clone(), card.capture.clone());
+    let (sanitizer, faults) = (card.sanitizer.clone(), card.faults_in_force().cloned());
+    patiently(card, move || {
         // A file may be a pipe that nobody reads.
         let capture = served(|| Capture::start(config, File::from(file)));
         let capture = capture.map_err(error::Error::Thread)?;
         let capture = capture.map_err(error::Error::Capture)?;
         operator.capture(Some(&capture));
-        Ok(capture)
+        overhear(Some(&capture), sanitizer.as_deref(), faults.as_deref());
+        place.set(&capture);
+        Ok(())
     })?;
     info!("card {}: capture started", card.name);
-    card.capture = Some(capture);
-    overhear(card);
     show(card)
 }
 
 /// Puts between the frames of a capture, if there is one, what its card is told to do wrong and what its
 /// driver does.
-pub(crate) fn overhear(card: &Served) {
-    let capture = card.capture.as_ref().filter(|c| !c.is_over());
-    if let Some(sanitizer) = &card.sanitizer {
+pub(crate) fn overhear(
+    capture: Option<&Capture>,
+    sanitizer: Option<&Sanitizer>,
+    faults: Option<&Faults>,
+) {
+    let capture = capture.filter(|c| !c.is_over());
+    if let Some(sanitizer) = sanitizer {
         sanitizer.set_listener(capture.cloned().map(|capture| {
             Listener::new(move |finding| {
                 capture.event(Event {
@@ -79,7 +103,7 @@ pub(crate) fn overhear(card: &Served) {
             })
         }));
     }
-    if let Some(faults) = card.faults_in_force() {
+    if let Some(faults) = faults {
         faults.set_witness(capture.cloned().map(|capture| {
             Witness::new(move |kind, queue| {
                 capture.event(Event {
@@ -103,11 +127,13 @@ pub(crate) fn show(card: &mut Served) -> Done<CaptureState> {
 pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
     let capture = find(card)?;
     let operator = card.operator.clone();
+    let (sanitizer, faults) = (card.sanitizer.clone(), card.faults_in_force().cloned());
     let finished = patiently(card, move || {
         operator.capture(None);
-        Ok(capture.stop(PATIENCE))
+        let finished = capture.stop(PATIENCE);
+        overhear(None, sanitizer.as_deref(), faults.as_deref());
+        Ok(finished)
     })?;
-    overhear(card);
     let mut state = show(card)?;
     if !finished {
         state.end = Some(CaptureEnd::Unfinished);
@@ -120,7 +146,7 @@ pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
 }
 
 fn find(card: &Served) -> Done<Capture> {
-    card.capture.clone().ok_or_else(|| {
+    card.capture.get().ok_or_else(|| {
         let desc = format!("there is no capture of {}", card.name);
         Error::new(Class::Failed, desc)
     })

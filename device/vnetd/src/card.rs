@@ -4,13 +4,12 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tracing::{error, info, Span};
 use vnet_backend::Endpoint;
-use vnet_capture::Capture;
 use vnet_card::{Card, Config, Operator, Options, Sanitizer};
 use vnet_faults::{Faults, Faulty};
 use vnet_record::Recorded;
@@ -18,6 +17,7 @@ use vnet_session::{ClientId, Control, Session, SharedCard, Socket};
 use vnet_shape::Shaped;
 
 use crate::args::Args;
+use crate::capture::LastCapture;
 use crate::end::{report, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
@@ -52,11 +52,11 @@ pub(crate) struct Served {
     pub(crate) operator: Operator,
     /// The file that the faults came from, if they did.
     pub(crate) faults: Option<FaultFile>,
-    /// The faults that it was made able to have later.
-    pub(crate) late_faults: Option<Arc<Faults>>,
+    /// The faults that it was made able to have later. Set when it is.
+    pub(crate) late_faults: Arc<OnceLock<Arc<Faults>>>,
     pub(crate) sanitizer: Option<Arc<Sanitizer>>,
     /// The last capture, which may run.
-    pub(crate) capture: Option<Capture>,
+    pub(crate) capture: LastCapture,
     /// Held a second time by a change that is under way.
     pub(crate) change: Arc<()>,
     /// Why nobody serves it any more, if that is so.
@@ -101,9 +101,9 @@ impl Served {
             card,
             operator,
             faults,
-            late_faults: None,
+            late_faults: Arc::default(),
             sanitizer,
-            capture: None,
+            capture: LastCapture::default(),
             change: Arc::default(),
             failed: None,
             control,
@@ -142,7 +142,7 @@ impl Served {
     /// The faults that the card can have, if it was made able to.
     pub(crate) fn faults_in_force(&self) -> Option<&Arc<Faults>> {
         let file = self.faults.as_ref().map(|file| &file.faults);
-        file.or(self.late_faults.as_ref())
+        file.or(self.late_faults.get())
     }
 
     /// Hangs up on this client, if it is still connected. The next one is served.
@@ -160,7 +160,7 @@ impl Served {
     pub(crate) fn stop(&mut self) -> SharedCard {
         self.control.stop();
         self.socket = None;
-        if let Some(capture) = &self.capture {
+        if let Some(capture) = self.capture.get() {
             capture.stop(CAPTURE_PATIENCE);
         }
         Arc::clone(&self.card)

@@ -480,14 +480,16 @@ fn faults_set(card: &mut Served, faults: &Faults) -> Done<FaultPlan> {
     } else {
         let late: Arc<vnet_faults::Faults> = Arc::default();
         late.load(&plan);
-        let (shared, faults) = (Arc::clone(&card.card), Arc::clone(&late));
+        let (shared, place) = (Arc::clone(&card.card), Arc::clone(&card.late_faults));
+        let capture = card.capture.clone();
         patiently(card, move || {
             let mut card = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            card.add_faults(&faults);
+            card.add_faults(&late);
+            capture::overhear(capture.get().as_ref(), None, Some(&late));
+            // Here, as it is so now, whoever still waits for it. There is one change at a time.
+            let _ = place.set(late);
             Ok(())
         })?;
-        card.late_faults = Some(late);
-        capture::overhear(card);
     }
     Ok(fault_plan(card))
 }
