@@ -7,10 +7,11 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{burst, options, round_trip};
 use rustix::pipe::fcntl_getpipe_size;
+use rustix::process::Signal;
 use serde_json::{json, Value};
 use vnet_control::{
     Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCard, Request,
@@ -157,4 +158,39 @@ fn a_capture_that_begins_late_is_there_all_the_same() {
     reader.read_to_end(&mut text).unwrap();
     let part = b"vnet event=finding register-unknown: ";
     assert!(text.windows(part.len()).any(|w| w == part));
+}
+
+/// Those whose readers do not read are given up together.
+#[test]
+fn captures_that_cannot_be_finished_hold_the_end_up_once() {
+    let card =
+        |n| format!("[[card]]\nname = \"{n}\"\nsocket = \"@DIR@/{n}.sock\"\nnet = \"null\"\n");
+    let config: String = (0..8).map(card).collect();
+    let config = format!("control = \"@DIR@/control\"\n{config}");
+    let mut cards = Cards::start(&config, &["7.sock", "control"]).unwrap();
+    let mut client = Client::connect(&cards.path("control")).unwrap();
+    let pipes: Vec<_> = (0..8)
+        .map(|n| {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let start = Command::CaptureStart(Capture {
+                card: n.to_string(),
+                queue: None,
+                snaplen: None,
+                count: None,
+                seconds: None,
+            });
+            state(client.call_with_file(&start, writer.as_fd()));
+            // No room for what is written at the end.
+            rustix::io::ioctl_fionbio(&writer, true).unwrap();
+            while (&writer).write(&[0; 4096]).is_ok() {}
+            rustix::io::ioctl_fionbio(&writer, false).unwrap();
+            (reader, writer)
+        })
+        .collect();
+    let begun = Instant::now();
+    cards.process.signal(Signal::TERM).unwrap();
+    assert!(cards.process.wait().unwrap().success());
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    drop(pipes);
 }

@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, Span};
 use vnet_backend::Endpoint;
@@ -32,8 +32,8 @@ use crate::views::{Beside, Counts, View};
 
 /// How long a card that is removed may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the file of a capture may take to be finished when its card goes.
-const CAPTURE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the files of captures may take to be finished when their cards go.
+pub(crate) const CAPTURE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Tells cards apart, also those that had the same name one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,14 +156,21 @@ impl Served {
         self.stop();
     }
 
-    /// Lets nobody connect any more, and has the message thread end. Returns the card.
+    /// Lets nobody connect any more, and has the message thread and the capture end. Returns the card.
     pub(crate) fn stop(&mut self) -> SharedCard {
         self.control.stop();
         self.socket = None;
         if let Some(capture) = self.capture.get() {
-            capture.stop(CAPTURE_PATIENCE);
+            capture.stop(Duration::ZERO);
         }
         Arc::clone(&self.card)
+    }
+
+    /// Waits until the file of the capture is finished, but no longer than this.
+    pub(crate) fn finish_capture(&self, until: Instant) {
+        if let Some(capture) = self.capture.get() {
+            capture.stop(until.saturating_duration_since(Instant::now()));
+        }
     }
 
     /// Says what its faults and its driver's mistakes came to.
@@ -177,6 +184,7 @@ impl Served {
 
     /// Ends a card that was stopped, and all its threads. One that does not come to rest in time is left alone.
     pub(crate) fn remove(self) -> Result<(), Error> {
+        self.finish_capture(Instant::now() + CAPTURE_PATIENCE);
         let (done, rested) = channel::<()>();
         let Self {
             card,

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vnet_session::Socket;
 
 use crate::args::Args;
-use crate::card::{Id, Served};
+use crate::card::{Id, Served, CAPTURE_PATIENCE};
 use crate::cards::Cards;
 use crate::config::Config;
 use crate::control;
@@ -167,6 +167,11 @@ fn finish(
 ) -> Result<(), Error> {
     systemd::stopping();
     let all = lock(cards).iter_mut().map(Served::stop).collect();
+    // All of them at a time, as none was waited for above.
+    let until = Instant::now() + CAPTURE_PATIENCE;
+    lock(cards)
+        .iter()
+        .for_each(|card| card.finish_capture(until));
     // Even if a message thread hangs.
     let rested = end::rest(all, sender, events, Another::Hurry);
     let verdict = lock(cards).verdict();
