@@ -74,13 +74,13 @@ pub(crate) fn judge(hdr: &NetHdr, start: &[u8], len: usize, features: u64) -> Ve
         return Ok(());
     }
     let size = usize::from(hdr.gso_size);
-    if !partial || size == 0 || size > len {
+    if !partial || size == 0 {
         let seen = format!("flags {:#x}, gso_size {size}", hdr.flags);
-        let due = format!("F_NEEDS_CSUM and a size within a frame of {len} bytes");
+        let due = "F_NEEDS_CSUM and a size that is not zero";
         return broken(Rule::HeaderSegmentation, seen, due);
     }
-    let covered = usize::from(hdr.hdr_len);
-    let mut least = at + transport;
+    // Beyond the shortest transport header it is a hint.
+    let (covered, least) = (usize::from(hdr.hdr_len), at + transport);
     if let Some(headers) = &headers {
         let fits = match protocol {
             Some(wanted) => (headers.version, headers.protocol) == wanted,
@@ -90,11 +90,11 @@ pub(crate) fn judge(hdr: &NetHdr, start: &[u8], len: usize, features: u64) -> Ve
             let seen = format!("gso_type {kind}, csum_start {at}, on {headers}");
             return broken(Rule::HeaderSegmentation, seen, "what the frame is");
         }
-        least = least.max(headers.transport + headers.transport_len(start).unwrap_or(0));
     }
     if covered < least || covered > len {
         let seen = format!("hdr_len {covered}");
-        return broken(Rule::HeaderSegmentation, seen, format!("{least} at least"));
+        let due = format!("{least} to {len}");
+        return broken(Rule::HeaderSegmentation, seen, due);
     }
     Ok(())
 }
@@ -231,14 +231,6 @@ impl Headers {
         None
     }
 
-    /// Length of the transport header.
-    fn transport_len(&self, start: &[u8]) -> Option<usize> {
-        match self.protocol {
-            TCP => Some(usize::from(start.get(self.transport + 12)? >> 4) * 4),
-            _ => Some(8),
-        }
-    }
-
     /// The sum of the pseudo header, folded; `None` if it is not known.
     fn pseudo(&self, start: &[u8], len: usize) -> Option<u16> {
         if self.routed {
@@ -264,5 +256,41 @@ impl Headers {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         Some(sum as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Options make the header of TCP longer than `hdr_len` has to cover, and a frame may have less
+    /// payload than goes into a segment.
+    #[test]
+    fn what_is_a_hint_is_not_judged() {
+        let mut frame = vec![0u8; 14 + 20 + 32 + 100];
+        frame[12..15].copy_from_slice(&[0x08, 0, 0x45]);
+        frame[16..18].copy_from_slice(&(20u16 + 32 + 100).to_be_bytes());
+        frame[23] = TCP;
+        frame[46] = 8 << 4;
+        frame[50..52].copy_from_slice(&(u16::from(TCP) + 32 + 100).to_be_bytes());
+        let header = NetHdr {
+            flags: F_NEEDS_CSUM,
+            gso_type: GSO_TCPV4,
+            hdr_len: 54,
+            gso_size: 1448,
+            csum_start: 34,
+            csum_offset: 16,
+            ..NetHdr::default()
+        };
+        let judge = |header: &NetHdr| judge(header, &frame, frame.len(), TX_CSUM | TX_TSO4);
+        assert_eq!(judge(&header), Ok(()));
+        for hdr_len in [53, 167] {
+            let (rule, seen, due) = judge(&NetHdr { hdr_len, ..header }).unwrap_err();
+            assert_eq!(rule, Rule::HeaderSegmentation);
+            assert_eq!(
+                (seen, due),
+                (format!("hdr_len {hdr_len}"), "54 to 166".into())
+            );
+        }
     }
 }
