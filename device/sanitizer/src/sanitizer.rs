@@ -206,7 +206,7 @@ impl Sanitizer {
         lock(&self.life).now()
     }
 
-    /// The receive buffers of all queues.
+    /// The buffers of all queues.
     pub(crate) fn buffers(&self) -> MutexGuard<'_, Buffers> {
         lock(&self.buffers)
     }

@@ -198,16 +198,20 @@ impl Shadow {
         descriptors
     }
 
-    /// Looks for a receive buffer in which this chain has a part. Frames to transmit may well share
-    /// memory with each other.
+    /// Looks for another buffer with which this chain shares memory. Frames to transmit may well share
+    /// it with each other.
     fn check_overlap(&self, head: u16, chain: &Chain) {
         let queue = self.ring.queue;
-        let receives = self.kind == Kind::Rx && self.owned.has_room(chain);
+        let remembered = self.owned.has_room(chain);
         let mut buffers = self.sanitizer.buffers();
         let shared = chain.buffers().fold(None, |found, (first, len)| {
-            let shared = match receives {
-                true => buffers.add(first, len, queue, head),
-                false => buffers.find(first, len),
+            let shared = match (self.kind, remembered) {
+                (Kind::Rx, true) => buffers.add(first, len, queue, head),
+                (Kind::Tx, true) => {
+                    buffers.add_sent(first, len, queue, head);
+                    buffers.find(first, len)
+                }
+                (_, false) => buffers.find(first, len),
             };
             found.or(shared)
         });
@@ -296,12 +300,11 @@ impl Shadow {
         let Some(owned) = self.owned.remove(head) else {
             return;
         };
-        if self.kind == Kind::Rx {
-            let mut buffers = self.sanitizer.buffers();
-            for (first, _) in owned.chain.buffers() {
-                buffers.remove(first, self.ring.queue, head);
-            }
+        let mut buffers = self.sanitizer.buffers();
+        for (first, _) in owned.chain.buffers() {
+            buffers.remove(first, self.ring.queue, head);
         }
+        drop(buffers);
         let now = Chain::read(mem, self.ring.config.desc, self.size, head);
         if now.as_ref() != Some(&owned.chain) {
             let due = "the same as when it was made available";
@@ -576,7 +579,7 @@ impl Drop for Shadow {
     fn drop(&mut self) {
         if self.kind == Kind::Rx {
             self.sanitizer.set_asleep(self.ring.queue, true);
-            self.sanitizer.buffers().remove_queue(self.ring.queue);
         }
+        self.sanitizer.buffers().remove_queue(self.ring.queue);
     }
 }

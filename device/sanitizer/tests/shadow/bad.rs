@@ -75,6 +75,26 @@ fn a_buffer_on_both_queues() {
     rig.expect("buffer-overlap", TX, Some(7), &seen);
 }
 
+/// The same, but the frame was there first: its memory was freed too early. Later it is free.
+#[test]
+fn a_receive_buffer_in_a_frame_that_is_being_sent() {
+    let mut rig = Rig::new(0);
+    rig.offer(7);
+    rig.serve_tx(false);
+    let at = Rig::tx_buffer(7) + 40;
+    rig.rx.chain(6, &[(at, 2048)], true);
+    rig.rx.offer(6);
+    rig.pass(Duration::from_millis(200), true);
+    let seen = format!("{at:#x}, which is also of the buffer at descriptor 7 of queue {TX}");
+    rig.expect("buffer-overlap", RX, Some(6), &seen);
+    rig.backend.takes = 1;
+    rig.serve_tx(true);
+    rig.rx.chain(8, &[(Rig::tx_buffer(7), 40)], true);
+    rig.rx.offer(8);
+    rig.pass(Duration::from_millis(200), true);
+    assert_eq!(rig.sanitizer.findings().total(), 1);
+}
+
 /// A doorbell for what is not there; one that is late is none.
 #[test]
 fn doorbells_are_judged_by_their_value() {
