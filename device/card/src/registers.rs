@@ -229,8 +229,9 @@ impl Card {
     fn write_queue(&mut self, queue: u16, reg: u32, value: u32) -> bool {
         if reg == regs::Q_CTRL {
             match (value & regs::Q_CTRL_ENABLE != 0, self.is_running(queue)) {
-                // Nothing but a reset starts queues of a failed card again.
-                (true, false) if self.events.has_failed() => return false,
+                // Nothing but a reset starts queues of a failed card again. That is no mistake: the driver may
+                // not know yet.
+                (true, false) if self.events.has_failed() => {}
                 (true, false) => self.start(queue),
                 (false, _) => self.settle(queue),
                 (true, true) => {}
