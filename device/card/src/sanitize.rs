@@ -154,14 +154,14 @@ impl Card {
     /// Looks for ones in other bits than those that are defined, in a legal write.
     pub(crate) fn check_reserved(&self, defined: u32, offset: u64, value: u32) {
         let reserved = value & !defined;
-        if reserved != 0 {
+        if reserved != 0 && !self.is_again() {
             self.misuse(Rule::RegisterReserved, offset, reserved.into());
         }
     }
 
     /// A set of features was committed and refused.
     pub(crate) fn check_commit(&self) {
-        if let Some(sanitizer) = self.sanitizer() {
+        if let Some(sanitizer) = self.sanitizer().filter(|_| !self.is_again()) {
             let written = format!("features {:#x}", self.negotiation.written());
             let due = format!(
                 "of {:#x}, with all that they need",

@@ -489,6 +489,41 @@ fn an_older_and_a_newer_version_hand_over() {
     assert!(matches!(shelter.survive(&mut card), Err(Error::Foreign)));
 }
 
+/// What a message says was judged by the process that has handled it.
+#[test]
+fn a_message_that_comes_again_is_not_judged_again() {
+    let shelter = Shelter::new();
+    let card = || {
+        let sanitizer = Sanitizer::new(Duration::from_secs(1), Instant::now());
+        let card = new_card(Box::new(Null::new()));
+        let mut card = card.sanitized(Arc::new(sanitizer)).unwrap();
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let rules = |b: &Bench| {
+        let findings = b.card.sanitizer().unwrap().findings();
+        let total = |(rule, count): (Rule, &vnet_sanitizer::Count)| (rule, count.total);
+        findings.by_rule().map(total).collect::<Vec<_>>()
+    };
+    let write = |b: &mut Bench| {
+        b.write(regs::DRIVER_FEATURES_HI, 1 << 31);
+        b.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
+        b.write(regs::RX_MODE, 1 << 31);
+        b.write(queue_reg(1, regs::Q_CTRL), 1 << 31);
+    };
+    let found = [(Rule::FeaturesRefused, 1), (Rule::RegisterReserved, 2)];
+    let mut b = Bench::prepare(card());
+    b.card.caught_up();
+    write(&mut b);
+    assert_eq!(rules(&b), found);
+    b.exchange(card());
+    write(&mut b);
+    assert_eq!(rules(&b), []);
+    b.card.caught_up();
+    write(&mut b);
+    assert_eq!(rules(&b), found);
+}
+
 /// What was found is of the client that is there, as far as the state tells.
 #[test]
 fn a_session_goes_on_with_its_own_findings() {
