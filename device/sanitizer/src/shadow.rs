@@ -458,7 +458,7 @@ impl Observer for Shadow {
                 None,
                 Rule::InterruptStorm,
                 seen,
-                "none until the buffers are taken",
+                "none until buffers are taken, and posted again",
             );
         }
     }

@@ -160,7 +160,7 @@ fn interrupts() {
         "Queue 2",
         [
             "one more for used entry 48, and no buffer was posted since long",
-            "none until the buffers are taken",
+            "none until buffers are taken, and posted again",
         ],
         "loopback",
         |server| {
