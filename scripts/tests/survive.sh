@@ -179,6 +179,8 @@ check "a worker that is killed is replaced" kill_workers 2
 before=$(holdings)
 check "so are $((kills - 2)) more, at moments of seed $seed" kill_workers $((kills - 2))
 check "a new version takes over in order" hand_over 3
+# The program before is kept until the new one has served for ten seconds.
+sleep 11
 after=$(holdings)
 guest_check "all that was transferred arrived as it was sent" '
   touch /tmp/stop

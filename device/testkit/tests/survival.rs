@@ -533,7 +533,8 @@ fn a_signal_to_all_processes_is_as_good_as_one_to_the_holder() {
     assert_eq!(server.standby().unwrap().map(pid), Some(standby));
 
     nic.card.reg(0x3ffc).unwrap();
-    for process in [worker, holder, standby] {
+    // The holder ends when the worker has, and its standby with it.
+    for process in [standby, worker, holder] {
         kill_process(process, Signal::TERM).unwrap();
     }
     let status = server.process.wait().unwrap();

@@ -34,7 +34,7 @@ use crate::program::Program;
 use crate::systemd::{self, Watchdog};
 
 /// A worker that crashes this soon after it began to serve did not get far.
-const EARLY: Duration = Duration::from_millis(20);
+pub(crate) const EARLY: Duration = Duration::from_millis(20);
 /// A new program has proved itself when one of its workers has served for so long: by then it has seen
 /// most of what there is to see.
 const PROVED: Duration = Duration::from_secs(10);
@@ -238,7 +238,8 @@ impl Holder<'_> {
         // A worker that dies meanwhile is noticed below.
         let _ = self.brief(&worker.employee.line);
         loop {
-            let woken = self.wait(&worker)?;
+            let proof = self.prove(&worker);
+            let woken = self.wait(&worker, proof)?;
             if self.door.is_some() {
                 self.watchdog.alive();
             }
@@ -272,8 +273,21 @@ impl Holder<'_> {
         line.ready()
     }
 
-    /// Waits until there is something to do.
-    fn wait(&self, worker: &Worker) -> Result<Woken, Error> {
+    /// Lets go of the program before when the new one has proved itself, and says how long that takes yet.
+    fn prove(&mut self, worker: &Worker) -> Option<Duration> {
+        // A worker of the program before says nothing about the new one.
+        if self.former.is_none() || worker.replaced {
+            return None;
+        }
+        let left = PROVED.checked_sub(worker.ready?.elapsed());
+        if left.is_none() {
+            self.former = None;
+        }
+        left
+    }
+
+    /// Waits until there is something to do, or for so long.
+    fn wait(&self, worker: &Worker, most: Option<Duration>) -> Result<Woken, Error> {
         let own = &worker.employee;
         let standby = self.standby.as_ref().and_then(Standby::employee);
         let coming = self.coming.as_ref().map(|(_, standby)| standby);
@@ -298,7 +312,7 @@ impl Holder<'_> {
         let signs = self.door.as_ref().and_then(|_| self.watchdog.left());
         let until = worker.until.into_iter();
         let end = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = left.chain(signs).chain(end).min();
+        let left = left.chain(signs).chain(end).chain(most).min();
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(|e| Error::Holder(e.into()))?;
 
@@ -455,16 +469,13 @@ impl Holder<'_> {
         let early = worker
             .ready
             .is_none_or(|ready| !meant && !killed && ready.elapsed() < EARLY);
-        // The end of a worker of the program before says nothing about the new one.
+        self.prove(worker);
         if !worker.ending && !worker.replaced {
             if let Some(former) = self.former.take_if(|_| early) {
                 warn!("the new program cannot go on; the one before does");
                 self.program = former;
                 self.standby = None;
                 return End::Died(status.to_string());
-            }
-            if worker.ready.is_some_and(|ready| ready.elapsed() >= PROVED) {
-                self.former = None;
             }
         }
         // Others have served with these arguments. Whatever it is may pass.
@@ -571,14 +582,16 @@ mod tests {
             (&[(Some(soon), killed)], "/bin/true"),
             // That is nothing new any more.
             (
-                &[(Some(PROVED), crashed), (Some(soon), crashed)],
+                &[(Some(2 * PROVED), crashed), (Some(soon), crashed)],
                 "/bin/true",
             ),
         ];
         for (n, (ends, runs)) in courses.into_iter().enumerate() {
             let (mut holder, mut worker) = upgraded(&args);
             for (served, status) in ends {
-                worker.ready = served.and_then(|served| Instant::now().checked_sub(served));
+                // Half a second later than meant, as a test may have to wait for its turn.
+                let now = Instant::now() + later / 2;
+                worker.ready = served.and_then(|served| now.checked_sub(served));
                 assert!(matches!(holder.judge(&worker, *status), End::Died(_)));
             }
             assert_eq!(holder.program.path(), Path::new(runs), "{n}");
@@ -586,7 +599,7 @@ mod tests {
         }
         // The last one of the program before has not handed over in order.
         let (mut holder, mut worker) = upgraded(&args);
-        worker.ready = Instant::now().checked_sub(PROVED);
+        worker.ready = Instant::now().checked_sub(2 * PROVED);
         worker.replaced = true;
         holder.judge(&worker, killed);
         assert!(holder.former.is_some());

@@ -42,10 +42,10 @@ pub(crate) fn start() -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until all is written, if somebody reads it.
-pub(crate) fn flush() {
+/// Waits until all is written, or for so long.
+pub(crate) fn flush(limit: Duration) {
     let Some(orders) = ORDERS.get() else { return };
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + limit;
     let (sender, answer) = sync_channel(1);
     let mut order = Order::Answer(sender);
     while let Err(TrySendError::Full(back)) = orders.try_send(order) {
@@ -65,7 +65,7 @@ pub(crate) struct Flushed;
 
 impl Drop for Flushed {
     fn drop(&mut self) {
-        flush();
+        flush(PATIENCE);
     }
 }
 

@@ -8,7 +8,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
 use std::{env, io};
@@ -87,8 +86,6 @@ impl Program {
                 command
             }
         };
-        // Ctrl-C is the holder's, which passes it on when there is somebody to hear it.
-        command.process_group(0);
         command.args(&self.arguments).stdin(line).spawn()
     }
 }

@@ -21,6 +21,7 @@ use crate::card::{card, shaped, unusable};
 use crate::end::{self, report, Another, Cause, Event};
 use crate::error::Error;
 use crate::faults::FaultFile;
+use crate::holder::EARLY;
 use crate::limits;
 use crate::line::{Line, Message};
 use crate::out;
@@ -31,6 +32,9 @@ use crate::views::Counts;
 
 /// Serves until a signal, an error or the holder ends it.
 pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
+    // Ctrl-C is the holder's, which passes it on when there is somebody to hear it; and from a session of its
+    // own this may write to a terminal that stops background processes that do. Fails for one that has it.
+    let _ = rustix::process::setsid();
     // What asks the holder for a new program, sent to all that are called vnetd.
     flag::register(SIGUSR2, Arc::default()).map_err(Error::Signals)?;
     let entered = sandbox.enter(std::slice::from_ref(args), &Ports::default());
@@ -170,7 +174,8 @@ fn serve(
                 // Whatever it was, the next process begins with the same message, but without what
                 // this one has in memory.
                 error!("the message thread panicked");
-                out::flush();
+                // Soon enough to be told from one that has served.
+                out::flush(EARLY / 4);
                 std::process::abort();
             }
             drop(events);
