@@ -2,9 +2,11 @@
 //! Frames in, frames out, and what the message thread does in between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_contract::queue::Kind;
+use vnet_faults::{Faults, Faulty};
 use vnet_worker::Counters;
 
 use crate::backends::{Echo, Tap, Wire};
@@ -183,6 +185,30 @@ fn frames_that_the_backend_refused_go_when_it_is_ready() {
         wire.full.store(false, Ordering::SeqCst);
         wire.ready();
         eventually("frames are sent", || wire.sent() == 3);
+    }
+}
+
+/// What goes on in the place of a frame is not lost sight of: nothing else wakes the worker.
+#[test]
+fn the_last_frame_under_a_plan_goes_when_the_backend_is_ready() {
+    for (inline, receives) in [(false, true), (true, true), (false, false), (true, false)] {
+        let wire = Wire::new();
+        let mut rig = Rig::new(Tap(wire.clone()), inline);
+        let faults = Arc::new(Faults::default());
+        faults.load(&"frame-duplicated at=1".parse().unwrap());
+        rig.pair.wrap(|queue| Faulty::queue(queue, 3, &faults));
+        if receives {
+            rig.start(Kind::Rx);
+        }
+        rig.start(Kind::Tx);
+        wire.full.store(true, Ordering::SeqCst);
+        rig.send(0, &[0; 60]);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(rig.tx.used_idx(), 0, "it is the card's until it is sent");
+        wire.full.store(false, Ordering::SeqCst);
+        wire.ready();
+        eventually("it is sent, twice", || wire.sent() == 2);
+        eventually("the driver gets it back", || rig.tx.used_idx() == 1);
     }
 }
 
