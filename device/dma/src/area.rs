@@ -37,24 +37,33 @@ pub(crate) enum Refusal {
 impl Area {
     /// Maps so many bytes, shared with whoever else has the file.
     pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<Self, Refusal> {
-        let taken = AREAS.take(MAX_AREAS).ok_or(Refusal::TooMany)?;
-        let prot = match write {
-            // Writing part of a page reads it, on every machine that there is.
-            true => libc::PROT_READ | libc::PROT_WRITE,
-            false => libc::PROT_READ,
-        };
-        let region = MmapRegionBuilder::new(length)
-            .with_file_offset(file)
-            .with_mmap_prot(prot)
-            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
-            .build()
-            .map_err(|e| match e {
-                MmapRegionError::Mmap(source) => Refusal::System(source),
-                _ => Refusal::File,
-            })?;
+        let taken = take().ok_or(Refusal::TooMany)?;
         Ok(Self {
-            region,
+            region: map(file, length, write)?,
             _taken: taken,
         })
     }
+}
+
+/// The share of one area.
+pub(crate) fn take() -> Option<Taken> {
+    AREAS.take(MAX_AREAS)
+}
+
+/// The memory of an area, for who has its share already.
+pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<MmapRegion<()>, Refusal> {
+    let prot = match write {
+        // Writing part of a page reads it, on every machine that there is.
+        true => libc::PROT_READ | libc::PROT_WRITE,
+        false => libc::PROT_READ,
+    };
+    MmapRegionBuilder::new(length)
+        .with_file_offset(file)
+        .with_mmap_prot(prot)
+        .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+        .build()
+        .map_err(|e| match e {
+            MmapRegionError::Mmap(source) => Refusal::System(source),
+            _ => Refusal::File,
+        })
 }

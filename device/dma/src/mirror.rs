@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::fs::{fallocate, ftruncate, memfd_create, FallocateFlags, MemfdFlags};
 use vm_memory::{FileOffset, MmapRegion};
 
-use crate::area::{Area, Refusal};
+use crate::area::{self, Refusal};
+use crate::budget::Taken;
 
 /// Memory that the mirrors of a card may take for longer than a batch. More than the rings and
 /// posted buffers of a driver in a bad mood; a guest's whole memory would be too much.
@@ -34,7 +35,7 @@ struct Shared {
 }
 
 impl Mirrors {
-    fn map(&self, size: u64) -> io::Result<Area> {
+    fn map(&self, size: u64) -> io::Result<MmapRegion<()>> {
         let mut store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.is_none() {
             let file = memfd_create("vnet-mirrors", MemfdFlags::CLOEXEC)?;
@@ -50,12 +51,12 @@ impl Mirrors {
             .ok_or(io::ErrorKind::OutOfMemory)?;
         ftruncate(&**file, end)?;
         let place = FileOffset::from_arc(Arc::clone(file), *next);
-        let area = Area::map(place, length, true).map_err(|e| match e {
+        let region = area::map(place, length, true).map_err(|e| match e {
             Refusal::System(source) => source,
             Refusal::TooMany | Refusal::File => io::ErrorKind::OutOfMemory.into(),
         })?;
         *next = end;
-        Ok(area)
+        Ok(region)
     }
 
     /// Forgets what is in all mirrors if that has become much. Nobody may be at work in them.
@@ -83,29 +84,33 @@ fn punch(file: &File, offset: u64, len: u64) -> bool {
 pub(crate) struct Mirror {
     mirrors: Mirrors,
     size: u64,
-    area: OnceLock<Option<Area>>,
+    region: OnceLock<Option<MmapRegion<()>>>,
+    /// Its share of the areas, from the beginning: who looks into it can refuse the client nothing any more.
+    _taken: Taken,
 }
 
 impl Mirror {
-    pub(crate) fn new(mirrors: &Mirrors, size: u64) -> Self {
-        Self {
+    /// `None`: there are too many areas already.
+    pub(crate) fn new(mirrors: &Mirrors, size: u64) -> Option<Self> {
+        Some(Self {
             mirrors: mirrors.clone(),
             size,
-            area: OnceLock::new(),
-        }
+            region: OnceLock::new(),
+            _taken: area::take()?,
+        })
     }
 
     /// `None`: it is more than what can be mapped. Then the range stays out of reach.
     pub(crate) fn region(&self) -> Option<&MmapRegion<()>> {
-        let area = self.area.get_or_init(|| self.mirrors.map(self.size).ok());
-        area.as_ref().map(|area| &area.region)
+        let region = self.region.get_or_init(|| self.mirrors.map(self.size).ok());
+        region.as_ref()
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        let area = self.area.get().and_then(Option::as_ref);
-        if let Some(place) = area.and_then(|area| area.region.file_offset()) {
+        let region = self.region.get().and_then(Option::as_ref);
+        if let Some(place) = region.and_then(|region| region.file_offset()) {
             punch(place.file(), place.start(), self.size);
         }
     }
@@ -126,8 +131,8 @@ mod tests {
     fn a_mirror_takes_memory_where_it_is_touched_and_gives_it_back() {
         let mirrors = Mirrors::default();
         // Far more than there is.
-        let large = Mirror::new(&mirrors, 1 << 40);
-        let small = Mirror::new(&mirrors, 4096);
+        let large = Mirror::new(&mirrors, 1 << 40).unwrap();
+        let small = Mirror::new(&mirrors, 4096).unwrap();
         assert!(
             mirrors.0.store.lock().unwrap().is_none(),
             "made when needed"
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_much_is_forgotten() {
         let mirrors = Mirrors::default();
-        let mirror = Mirror::new(&mirrors, LIMIT + (1 << 20));
+        let mirror = Mirror::new(&mirrors, LIMIT + (1 << 20)).unwrap();
         let region = mirror.region().unwrap();
         let touch = |pages: u64| {
             for page in 0..pages {
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn what_cannot_be_mapped_stays_out_of_reach() {
         let mirrors = Mirrors::default();
-        assert!(Mirror::new(&mirrors, 1 << 62).region().is_none());
-        assert!(Mirror::new(&mirrors, 4096).region().is_some());
+        assert!(Mirror::new(&mirrors, 1 << 62).unwrap().region().is_none());
+        assert!(Mirror::new(&mirrors, 4096).unwrap().region().is_some());
     }
 }

@@ -138,7 +138,7 @@ impl Range {
         };
         let memory = match m.file {
             _ if access == Permissions::No => Memory::None,
-            None => Memory::Unshared(Mirror::new(mirrors, size)),
+            None => Memory::Unshared(Mirror::new(mirrors, size).ok_or(MapError::TooMany)?),
             Some(file) => {
                 let (file, len) = files.share(file).map_err(|e| match e {
                     Refusal::NotAFile => MapError::File(address),

@@ -42,10 +42,20 @@ fn clients_cannot_use_up_what_is_the_process_s() {
     assert_eq!(fill(&first, &file), MAX_MAPPINGS);
     assert_eq!(fill(&second, &file), MAX_MAPPINGS / 2);
     assert_eq!(fill(&third, &file), 0);
+    // What is not shared takes an area when it is looked into, which is too late to say no.
+    let unshared = || Mapping {
+        file: None,
+        ..page(0, &file, 0)
+    };
+    assert!(matches!(third.map(unshared()), Err(MapError::TooMany)));
     // There is some left for others.
     std::thread::spawn(|| ()).join().unwrap();
     // And for those who come after.
     first.clear();
+    third.map(unshared()).unwrap();
+    assert_eq!(fill(&first, &file), MAX_MAPPINGS - 1);
+    first.clear();
+    third.clear();
     assert_eq!(fill(&third, &file), MAX_MAPPINGS);
     drop((second, third));
     assert_eq!(fill(&first, &file), MAX_MAPPINGS);
