@@ -256,10 +256,10 @@ impl Bench {
         }
     }
 
-    /// What holds even if the state was made up.
+    /// What holds even if the state was made up, which may say that the card has failed. A panic, after which
+    /// it would as well, ends the process of a fuzz target.
     pub(crate) fn assert_serves(&mut self) {
         assert_eq!(self.read(regs::ID), regs::ID_VALUE);
-        assert_eq!(self.read(regs::STATUS) & regs::STATUS_FAILED, 0);
     }
 
     /// Resets the card; then its registers are as they were at first.
