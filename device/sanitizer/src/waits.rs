@@ -68,6 +68,9 @@ pub(crate) struct Waits {
     event: Option<u16>,
     /// The event index that an interrupt has come due for.
     due: Option<u16>,
+    /// That was since the last tick: it may wait for company, and not be raised yet. No interrupt does for as
+    /// long as from one tick to the next.
+    fresh: bool,
     /// The vector has taken that interrupt. If the event index stays where it is, it is due again after
     /// 2^16 entries, which nobody asked for.
     heard: bool,
@@ -99,6 +102,7 @@ impl Waits {
             returned: vec![None; usize::from(size)],
             event: None,
             due: None,
+            fresh: false,
             heard: false,
             looks: None,
             idle_interrupts: 0,
@@ -166,6 +170,7 @@ impl Waits {
     /// An interrupt has come due for the entry `event`. True if too many have without any effect.
     pub(crate) fn due(&mut self, event: u16, now: Duration) -> bool {
         self.looks = Some(now + self.patience);
+        self.fresh = true;
         if self.due != Some(event) {
             self.due = Some(event);
             self.heard = false;
@@ -222,7 +227,8 @@ impl Waits {
         let late = |since: Option<Duration>| since.is_some_and(|at| look.now - at >= patience);
         let mut rules = Vec::new();
         self.event(look.event, look.now);
-        match (self.kind, look.pending) {
+        let pending = std::mem::take(&mut self.fresh) || look.pending;
+        match (self.kind, pending) {
             (Kind::Rx, _) => {}
             (Kind::Tx, false) => self.settle(),
             // It looks when the vector takes the interrupt.
@@ -235,7 +241,7 @@ impl Waits {
             rules.push(Rule::DoorbellMissing);
         }
         if self.interrupts {
-            self.heard |= !look.pending;
+            self.heard |= !pending;
             let unheard = self.due.is_some() && !self.heard;
             self.pending = unheard.then(|| self.pending.unwrap_or(look.now));
             self.asleep = look.asleep.then(|| self.asleep.unwrap_or(look.now));
@@ -250,7 +256,7 @@ impl Waits {
             if asleep && waiting && late(self.pending) {
                 rules.push(Rule::VectorMasked);
             }
-            if asleep && waiting && enough && !look.pending {
+            if asleep && waiting && enough && !pending {
                 rules.push(self.neglected(look));
             }
         }

@@ -219,12 +219,13 @@ fn frames_that_are_sent_after_the_last_look() {
     }
 }
 
-/// A frame waits for an interrupt that waits for its vector.
+/// A frame waits for an interrupt that waits for its vector; before that it may wait for company, and no vector
+/// has it meanwhile.
 #[test]
 fn a_vector_that_is_never_unmasked() {
-    for kind in [RX, TX] {
+    for (kind, moderated) in [(RX, false), (TX, false), (RX, true), (TX, true)] {
         let mut rig = Rig::new(0);
-        rig.masked = true;
+        (rig.masked, rig.moderated) = (true, moderated);
         if kind == RX {
             rig.post(0);
             rig.backend.has = 1;
@@ -234,7 +235,13 @@ fn a_vector_that_is_never_unmasked() {
             rig.backend.takes = 1;
             rig.serve_tx(true);
         }
-        rig.pass(PATIENCE, true);
+        if moderated {
+            rig.pass(Duration::from_millis(200), true);
+            rig.moderated = false;
+            rig.serve_rx(true);
+            rig.serve_tx(true);
+        }
+        rig.pass(PATIENCE - Duration::from_millis(200), true);
         assert_eq!(rig.rules(), [""; 0]);
         rig.pass(PATIENCE, true);
         let seen = "avail index 1, used index 1, used_event 0";

@@ -244,7 +244,8 @@ fn a_driver_that_polls_with_its_vector_masked() {
         }
     };
     poll(&mut rig, 1, 1);
-    rig.pass(Duration::from_millis(200), true);
+    // Until then the interrupt could wait for company.
+    rig.pass(Duration::from_millis(400), true);
     rig.masked = true;
     for _ in 0..(1 << 16) / u32::from(SIZE / 2) {
         poll(&mut rig, SIZE / 2, 1);

@@ -64,6 +64,8 @@ pub(crate) struct Rig {
     tx_vector: Arc<Vector>,
     /// The driver has masked both.
     pub(crate) masked: bool,
+    /// Interrupts that come due are not raised yet.
+    pub(crate) moderated: bool,
     now: Instant,
 }
 
@@ -112,6 +114,7 @@ impl Rig {
             rx_vector,
             tx_vector,
             masked: false,
+            moderated: false,
             now,
         }
     }
@@ -151,7 +154,7 @@ impl Rig {
         loop {
             let outcome = queue.run(&mem, &mut self.backend, budget);
             assert_eq!(outcome.fault, None);
-            if queue.interrupt_due(&mem).unwrap().is_some() {
+            if queue.interrupt_due(&mem).unwrap().is_some() && !self.moderated {
                 queue.signalled();
                 raise(&self.tx_vector, self.masked);
             }
@@ -169,7 +172,7 @@ impl Rig {
         loop {
             let outcome = queue.run(&mem, &mut self.backend, &filter, budget);
             assert_eq!(outcome.fault, None);
-            if queue.interrupt_due(&mem).unwrap().is_some() {
+            if queue.interrupt_due(&mem).unwrap().is_some() && !self.moderated {
                 queue.signalled();
                 raise(&self.rx_vector, self.masked);
             }
