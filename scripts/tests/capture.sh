@@ -203,13 +203,17 @@ check "a full disk ends a capture, which is told" full_disk
 check "what there was room for can be read" some full.pcapng 'vnet.queue == "rx0"'
 guest_check "and the card does not care" 'pings; from_card 300000 9; to_card 300000'
 
+# Puts the files of the record where tshark sees them, which has no more rights there than anybody.
+copied() {
+  cp "$dir"/disk/record-*.pcapng "$dir" && chmod a+r "$dir"/record-*.pcapng
+}
 # From the start the card had all that passed written down, far more than fits.
 recorded() {
   local files file last
   # What is in the pipe gets to the disk while nothing else comes.
   sleep 1
-  # Where tshark sees them.
-  cp "$dir"/disk/record-*.pcapng "$dir" && mapfile -t files < <(cd "$dir" && ls record-*.pcapng)
+  copied || return
+  mapfile -t files < <(cd "$dir" && ls record-*.pcapng)
   (cd "$dir" && ls -l "${files[@]}")
   [ ${#files[@]} = 3 ] || return
   last=${files[2]#record-}
@@ -256,7 +260,7 @@ check "it goes on when there is room" record_again
 rerecorded() {
   local file last=''
   rm "$dir"/record-*.pcapng
-  cp "$dir"/disk/record-*.pcapng "$dir" || return
+  copied || return
   for file in "$dir"/record-*.pcapng; do
     last=${file##*/}
     found "$last" 0 _ws.malformed || return
