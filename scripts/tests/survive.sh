@@ -13,7 +13,6 @@ box=$ROOT/usr/bin/busybox
 kills=${VNET_LONG:+1000}
 kills=${VNET_KILLS:-${kills:-20}}
 seed=${VNET_SEED:-$RANDOM}
-RANDOM=$seed
 # A picture of who crashes would take longer than replacing them.
 ulimit -c 0
 
@@ -55,9 +54,11 @@ replaced() {
   done
 }
 
-# kill_workers COUNT: at random moments, a third of them as if they crashed.
+# kill_workers COUNT OFFSET: at random moments, a third of them as if they crashed. The seed is set here, with another
+# offset for each call: in a subshell, as that of check, bash begins with one of its own.
 kill_workers() {
   local n victim signal
+  RANDOM=$((seed + $2))
   for ((n = 0; n < $1; n++)); do
     victim=$(worker) signal=KILL
     [ $((RANDOM % 3)) != 0 ] || signal=ABRT
@@ -74,7 +75,7 @@ hand_over() {
     [ ${#versions[@]} = 0 ] || put "${versions[n % 2]}" || return 1
     kill -USR2 "$holder" && replaced "$before" || return 1
     sleep 0.5
-    kill_workers 1 || return 1
+    kill_workers 1 $((2 + n)) || return 1
     [ ${#versions[@]} = 0 ] || [ "/proc/$(worker)/exe" -ef "$VNET_VNETD" ] || return 1
   done
 }
@@ -175,9 +176,9 @@ guest_check "traffic in both directions" "
   numbered send $host 7002 &
   sleep 1"
 numbered send 10.99.0.2 7003
-check "a worker that is killed is replaced" kill_workers 2
+check "a worker that is killed is replaced" kill_workers 2 0
 before=$(holdings)
-check "so are $((kills - 2)) more, at moments of seed $seed" kill_workers $((kills - 2))
+check "so are $((kills - 2)) more, at moments of seed $seed" kill_workers $((kills - 2)) 1
 check "a new version takes over in order" hand_over 3
 # The program before is kept until the new one has served for ten seconds.
 sleep 11
