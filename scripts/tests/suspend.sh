@@ -29,5 +29,6 @@ boot FAULTS=yes VNETD_LOG=info
 faults register-ones
 check "a card that does not answer: suspend and resume" guest_suspend
 faults
+check "... which it did not" faults_came
 guest_check "when it answers, it is in use" 'within 15 ping -c 1 -W 1 $gateway; pings'
 finish
