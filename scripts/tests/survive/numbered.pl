@@ -2,9 +2,10 @@
 # Datagrams with numbers from 0 on, each sent once, and whether each arrives at most once: UDP does not
 # look. Without any module, as the guest has none.
 #
-#   numbered.pl send ADDRESS PORT STOP      200 a second until there is a file STOP
-#   numbered.pl receive ADDRESS PORT STOP   until there is, and nothing has come for two seconds
-my ($what, $address, $port, $stop) = @ARGV;
+#   numbered.pl send ADDRESS PORT STOP             200 a second until there is a file STOP
+#   numbered.pl receive ADDRESS PORT STOP SECONDS  until there is, and nothing has come for two seconds. It fails if
+#                                                  nothing came for that many SECONDS before
+my ($what, $address, $port, $stop, $longest) = @ARGV;
 my $name = pack('S n C4 x8', 2, $port, split(/\./, $address));
 socket(S, 2, 2, 17) or die "socket: $!";
 
@@ -33,17 +34,20 @@ my ($quiet, $twice, $most, $pause) = (0, 0, -1, 0);
 bind(S, $name) or die "bind: $!";
 setsockopt(S, 1, 20, pack('q2', 0, 200_000)) or die "SO_RCVTIMEO: $!";
 until ($quiet >= 10 && -e $stop) {
-  if (!defined recv(S, $datagram, 64, 0)) {
+  my $came = defined recv(S, $datagram, 64, 0);
+  my $now = now();
+  # If no more come at all, that is a pause, too.
+  $pause = $now - $last if defined $last && $now - $last > $pause && ($came || !-e $stop);
+  if (!$came) {
     $quiet++;
     next;
   }
-  my ($number, $now) = (unpack('Q', $datagram), now());
+  my $number = unpack('Q', $datagram);
   $twice++ if $seen{$number}++;
   $most = $number if $number > $most;
-  $pause = $now - $last if defined $last && $now - $last > $pause;
   ($last, $quiet) = ($now, 0);
 }
 my $count = keys %seen;
 printf "%d numbers, %d of those before lost, %d more than once, longest pause %.0f ms\n",
   $count, $most + 1 - $count, $twice, 1000 * $pause;
-exit($twice > 0 || $count < 100);
+exit($twice > 0 || $count < 100 || $pause > $longest);
