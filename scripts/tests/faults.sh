@@ -8,7 +8,7 @@
 . "$(dirname "$0")/../lib/check.sh"
 . "$REPO/scripts/lib/xdp.sh"
 
-long=${VNET_LONG:-} only='*' memory=shared
+long=${VNET_LONG:-} only='*' memory=shared rows=0
 while [ $# -gt 0 ]; do
   case $1 in
     --long) long=1 ;;
@@ -171,6 +171,7 @@ guest_with() {
     read -r counters <<<"$counters"
     # shellcheck disable=SC2053 # a pattern
     [[ $fault == $only ]] || continue
+    rows=$((rows + 1))
     [ "$(keeps_word "$fault" && echo strict || echo off)" = "$1" ] || continue
     if [ $booted = no ]; then
       boot FAULTS=yes VNETD_LOG=info SMP="$cpus" QUEUES="$cpus" SANITIZE="$1" MEMORY="$memory" </dev/null
@@ -250,4 +251,5 @@ check "XDP programs compile" xdp_programs
 FILES=("$XDP_PROGRAMS")
 guest_with strict
 guest_with off
+[ $rows -gt 0 ] || not_ok "there is a fault like $only"
 exit $((CHECKS_FAILED > 0))
