@@ -412,8 +412,12 @@ fn nor_does_one_that_hangs_up_and_goes_on() {
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     let line = match pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()) {
         Ok(line) => line,
-        // As in many containers.
-        Err(e) => return eprintln!("SKIPPED nor_does_one_that_hangs_up_and_goes_on: {e}"),
+        // As in many containers. Past the harness, which keeps what the macros write.
+        Err(e) => {
+            let line = "SKIPPED nor_does_one_that_hangs_up_and_goes_on";
+            let _ = writeln!(std::io::stderr(), "{line}: {e}");
+            return;
+        }
     };
     shutdown(&line, Shutdown::Both).unwrap();
     round_trip(&mut nic, 0, 2);
