@@ -12,6 +12,11 @@ use vnet_segment::Segmenter;
 use crate::line::Line;
 use crate::shaped::Counters;
 
+/// Frames that are fetched in one call, and bytes of them: the caller holds a lock meanwhile, and a
+/// line that loses frames has room for any number.
+const MOST_FRAMES: usize = 64;
+const MOST_BYTES: usize = 256 << 10;
+
 pub(crate) struct ShapedQueue {
     inner: Box<dyn Queue>,
     send: Line,
@@ -27,6 +32,8 @@ pub(crate) struct ShapedQueue {
     blocked: bool,
     /// A frame has arrived at the card, which has no room for it now.
     starved: bool,
+    /// The backend may have more than was fetched in the last call.
+    unfinished: bool,
     /// Those of the card, with its first queue.
     counters: Option<Counters>,
 }
@@ -60,6 +67,7 @@ impl ShapedQueue {
             listens: true,
             blocked: false,
             starved: false,
+            unfinished: false,
             counters,
         })
     }
@@ -90,9 +98,12 @@ impl ShapedQueue {
             Entrance {
                 line: &mut self.receive,
                 now,
+                frames: MOST_FRAMES,
+                bytes: MOST_BYTES,
             },
         );
         self.inner.receive(&mut relay);
+        self.unfinished = relay.into_taker().is_spent();
     }
 
     /// Brings to the card what has arrived there.
@@ -130,14 +141,25 @@ impl ShapedQueue {
 struct Entrance<'l> {
     line: &'l mut Line,
     now: Instant,
+    /// What may yet be fetched in this call.
+    frames: usize,
+    bytes: usize,
+}
+
+impl Entrance<'_> {
+    fn is_spent(&self) -> bool {
+        self.frames == 0 || self.bytes == 0
+    }
 }
 
 impl Taker for Entrance<'_> {
     fn is_ready(&mut self) -> bool {
-        self.line.has_room()
+        !self.is_spent() && self.line.has_room()
     }
 
     fn take(&mut self, frame: &Frame<'_>) {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(frame.len);
         self.line.put(frame, self.now);
     }
 }
@@ -184,7 +206,7 @@ impl Queue for ShapedQueue {
     }
 
     fn has_work(&self) -> bool {
-        self.inner.has_work() && self.receive.has_room()
+        (self.unfinished || self.inner.has_work()) && self.receive.has_room()
     }
 
     fn is_shared(&self) -> bool {
@@ -215,7 +237,7 @@ impl Queue for ShapedQueue {
         if let Some(counters) = &self.counters {
             counters.close();
         }
-        (self.blocked, self.starved) = (false, false);
+        (self.blocked, self.starved, self.unfinished) = (false, false, false);
         self.inner.reset();
         self.listen();
     }

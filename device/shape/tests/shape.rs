@@ -105,12 +105,38 @@ fn a_backend_is_not_asked_for_more_than_the_line_holds() {
     };
     let mut shaped = Shaped::new(Box::new(source), "receive.delay=60s".parse().unwrap());
     let mut queue = shaped.open(1).unwrap().remove(0);
-    for _ in 0..3 {
+    loop {
         assert_eq!(mock::receive(queue.as_mut(), 10, 2000).len(), 0);
+        if !queue.has_work() {
+            break;
+        }
     }
     let [_, receive] = shaped.counters().report();
     assert!((8000..9000).contains(&receive.frames));
     assert!(!queue.has_frames() && !queue.has_work());
+}
+
+/// Nothing else ends the call: the backend has as many as it is asked for, and a line that loses all
+/// of them never fills.
+#[test]
+fn a_backend_that_never_runs_out_is_asked_for_a_batch_at_a_time() {
+    for (len, frames) in [(1500, 64), (60_000, 5)] {
+        for config in ["receive.delay=60s", "receive.loss=100%"] {
+            let source = Null {
+                source: Some(len),
+                ..Null::default()
+            };
+            let mut shaped = Shaped::new(Box::new(source), config.parse().unwrap());
+            let mut queue = shaped.open(1).unwrap().remove(0);
+            for calls in 1..3 {
+                assert_eq!(mock::receive(queue.as_mut(), 10, 2000).len(), 0);
+                assert_eq!(shaped.counters().report()[1].frames, calls * frames);
+                assert!(queue.has_work());
+            }
+            queue.reset();
+            assert!(!queue.has_work());
+        }
+    }
 }
 
 #[test]
