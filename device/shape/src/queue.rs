@@ -206,7 +206,11 @@ impl Queue for ShapedQueue {
     }
 
     fn has_work(&self) -> bool {
+        // Frames for the backend may have come due during the last call, and a deadline that has
+        // passed does not always bring the worker back at once.
+        let arrived = || self.send.due().is_some_and(|due| due <= Instant::now());
         (self.unfinished || self.inner.has_work()) && self.receive.has_room()
+            || !self.blocked && arrived()
     }
 
     fn is_shared(&self) -> bool {

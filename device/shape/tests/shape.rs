@@ -139,6 +139,18 @@ fn a_backend_that_never_runs_out_is_asked_for_a_batch_at_a_time() {
     }
 }
 
+/// The worker does not take a deadline that has passed for a reason to come back at once.
+#[test]
+fn a_frame_that_has_arrived_at_the_backend_is_work() {
+    let (_shaped, mut queue) = shaped("send.delay=5ms");
+    assert!(mock::transmit(queue.as_mut(), &frame(1), Meta::default()));
+    assert!(!queue.has_work());
+    std::thread::sleep(Duration::from_millis(6));
+    assert!(queue.has_work());
+    assert_eq!(drain(queue.as_mut()), [1]);
+    assert!(!queue.has_work());
+}
+
 #[test]
 fn frames_without_room_in_the_ring_are_not_a_matter_of_time() {
     let (_shaped, mut queue) = shaped("delay=1ms");

@@ -177,14 +177,16 @@ fn pause() {
 /// How to sleep after a round, with `idle` idle ones before it.
 fn rest(round: &Round, idle: u32, now: Instant) -> Sleep {
     // A descriptor that stays readable (a TAP that was deleted) or a deadline that stays in the
-    // past (a backend that waits for buffers) must not turn into a busy loop.
+    // past (a backend that waits for buffers) must not turn into a busy loop. One that is yet to come
+    // is kept.
     match idle {
         0..PATIENCE => round.sleep,
         _ => {
-            let nap = NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
+            let end = now + NAP * (1 << (idle - PATIENCE).min(NAP_DOUBLINGS));
+            let due = round.sleep.deadline.filter(|due| *due > now);
             Sleep {
                 readiness: false,
-                deadline: Some(now + nap),
+                deadline: Some(due.map_or(end, |due| due.min(end))),
             }
         }
     }

@@ -276,6 +276,28 @@ fn neither_a_noisy_descriptor_nor_an_old_deadline_makes_the_worker_spin() {
     }
 }
 
+/// Frames on a line with a delay: the descriptor wakes the worker, and nothing comes of it yet.
+#[test]
+fn a_worker_that_naps_keeps_a_deadline() {
+    const TIMES: usize = 8;
+    let wire = Wire::new();
+    let rig = Rig::running(Tap(wire.clone()), true);
+    wire.noisy.store(true, Ordering::SeqCst);
+    wire.ready();
+    // For want of anything to do, naps have become as long as they can.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut prompt = 0;
+    for _ in 0..TIMES {
+        // A nap that began before is over by then, and another would not be.
+        let due = Instant::now() + Duration::from_millis(80);
+        *wire.deadline.lock().unwrap() = Some(due);
+        eventually("called", || wire.deadline.lock().unwrap().is_none());
+        prompt += usize::from(due.elapsed() < Duration::from_millis(10));
+    }
+    assert!(prompt > TIMES / 2, "{prompt} of {TIMES}");
+    drop(rig);
+}
+
 #[test]
 fn a_doorbell_wakes_a_worker_that_naps() {
     const TIMES: usize = 8;
