@@ -53,6 +53,8 @@ impl Segmenter {
     ) -> Taken {
         let takes = queue.offloads();
         if takes == Offloads::ALL {
+            // A frame that was sent in part may be offered to another backend.
+            self.next = 0;
             return Taken {
                 frames: queue.transmit(batch).min(batch.len()),
                 ..Taken::default()

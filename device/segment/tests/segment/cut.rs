@@ -179,3 +179,24 @@ fn a_frame_that_was_sent_in_part_goes_on_where_it_was() {
     let payloads: Vec<u8> = backend.sent.iter().map(|(f, _)| f[TCP.headers()]).collect();
     assert_eq!(payloads, [1, 1, 1, 2, 2, 2]);
 }
+
+#[test]
+fn a_frame_that_was_sent_in_part_goes_whole_to_another_backend_and_leaves_nothing_behind() {
+    let (first, meta) = TCP.large(piece(&[1; 3000]), 1000, false);
+    let (second, _) = TCP.large(piece(&[2; 3000]), 1000, false);
+    let mut segmenter = Segmenter::default();
+    let mut backend = Backend::new(Offloads::default());
+    backend.takes = Some(2);
+    let mut batch = [Buffers::whole(first.clone(), meta)];
+    assert_eq!(offer(&mut segmenter, &mut backend, &mut batch).frames, 0);
+    assert!(segmenter.is_midway());
+    // The card was given another one.
+    let mut other = Backend::new(Offloads::ALL);
+    assert_eq!(offer(&mut segmenter, &mut other, &mut batch).frames, 1);
+    assert_eq!(other.sent, [(first, meta)]);
+    assert!(!segmenter.is_midway());
+    let mut backend = Backend::new(Offloads::default());
+    let mut batch = [Buffers::whole(second, meta)];
+    assert_eq!(offer(&mut segmenter, &mut backend, &mut batch).frames, 1);
+    assert_eq!(backend.sent.len(), 3);
+}
