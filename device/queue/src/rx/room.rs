@@ -10,11 +10,12 @@ use crate::Waits;
 
 impl RxRing for Batch<'_> {
     fn room(&mut self, len: usize) -> Option<Room<'_>> {
-        self.withdraw();
+        let again = self.withdraw().is_some();
         if self.outcome.fault.is_some() || len > MAX_FRAME {
             return None;
         }
-        if self.budget.is_spent() && !self.is_fresh() {
+        // What is lent already stays so, whatever it took of the budget: the frame may be in it.
+        if self.budget.is_spent() && !self.is_fresh() && !again {
             self.outcome.waits = Waits::Nothing;
             return None;
         }

@@ -396,3 +396,26 @@ fn asking_again_when_the_budget_is_spent_gives_the_same_room() {
     }));
     assert_eq!((outcome.frames, outcome.drops), (1, 0));
 }
+
+/// Who looks at a frame before it is committed asks again, with the frame in the room.
+#[test]
+fn nor_does_it_go_away_behind_the_first_frame() {
+    let mut b = Bench::new(1024, 0);
+    let bytes: Vec<(u64, u32)> = (0..512).map(|i| (BUFFERS + i, 1)).collect();
+    b.driver.chain(0, &bytes, true);
+    for _ in 0..3 {
+        b.driver.offer(0);
+    }
+    let outcome = b.run(&mut Rude(|ring| {
+        // The second one takes the last of the descriptors that a batch may walk.
+        for _ in 0..2 {
+            assert!(ring.room(60).is_some());
+            assert!(ring.room(60).is_some());
+            ring.commit(60, Meta::default());
+        }
+        assert!(ring.room(60).is_none());
+    }));
+    assert_eq!((outcome.frames, outcome.drops), (2, 0));
+    assert_eq!(outcome.waits, Waits::Nothing);
+    assert_eq!(b.rx.indices(), (2, 2));
+}
