@@ -40,8 +40,9 @@ impl RxFilter {
             || to == self.mac
             || match to {
                 [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => self.broadcast,
-                [first, ..] => (self.allmulti && first & 1 != 0) || self.table.contains(&to),
+                [first, ..] => self.allmulti && first & 1 != 0,
             }
+            || self.table.contains(&to)
     }
 }
 
@@ -100,9 +101,16 @@ mod tests {
             (
                 RxFilter {
                     table: vec![GROUP],
-                    ..base
+                    ..base.clone()
                 },
                 [true, false, true, false],
+            ),
+            (
+                RxFilter {
+                    table: vec![ALL],
+                    ..base
+                },
+                [true, false, false, true],
             ),
         ];
         for (filter, expected) in cases {
