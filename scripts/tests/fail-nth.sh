@@ -105,13 +105,12 @@ channels() {
 }
 
 check_insmod() {
-  if [ $1 = refused ]; then
-    # The kernel takes back a driver that it half entered when its kobject is released, which is late here.
-    within 5 [ ! -e $driver ]
-  else
+  if [ $1 = done ]; then
     [ -e $driver ]
     rmmod vnet
   fi
+  # The kernel takes back a driver, also one that it half entered, when its kobject is released, which is late here.
+  within 5 [ ! -e $driver ]
 }
 check_bind() {
   if [ $1 = refused ]; then
