@@ -141,6 +141,14 @@ pub trait Queue: Send {
         None
     }
 
+    /// When `transmit` must be called again, with an empty batch if nothing else, for frames that it
+    /// took and has yet to send; at once if the time has passed. `None`: there are none, or nothing is
+    /// to be done for them. Until then [`Self::readiness`] may ask for the call. It matters while the
+    /// driver does not receive: `receive` and `deadline` see to the same.
+    fn owes(&self) -> Option<Instant> {
+        None
+    }
+
     /// True if the next call of `receive` goes on with something that takes several, though no
     /// frame comes of this one. The worker then comes back at once, for as long as it is true.
     fn has_work(&self) -> bool {

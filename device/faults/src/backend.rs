@@ -239,7 +239,7 @@ impl FaultyQueue {
 
 impl Queue for FaultyQueue {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
-        if self.tx.is_quiet() {
+        if self.tx.is_quiet() || batch.is_empty() {
             return self.inner.transmit(batch);
         }
         if !self.send_owed() {
@@ -282,6 +282,10 @@ impl Queue for FaultyQueue {
 
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+
+    fn owes(&self) -> Option<Instant> {
+        self.inner.owes()
     }
 
     fn has_work(&self) -> bool {
@@ -378,6 +382,8 @@ mod tests {
         waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
         /// How many more frames it takes, if it does not take all.
         room: Arc<Mutex<Option<usize>>>,
+        /// Batches without frames.
+        empty: Arc<Mutex<usize>>,
     }
 
     impl Endpoint for Medium {
@@ -398,6 +404,7 @@ mod tests {
 
     impl Queue for Medium {
         fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+            *self.empty.lock().unwrap() += usize::from(batch.is_empty());
             for (n, frame) in batch.iter().enumerate() {
                 match &mut *self.room.lock().unwrap() {
                     Some(0) => return n,
@@ -584,6 +591,20 @@ mod tests {
         *medium.room.lock().unwrap() = None;
         assert!(send(3) && send(4));
         assert_eq!(numbers(&medium.sent.lock().unwrap())[1..], [2, 3, 4]);
+    }
+
+    /// Nobody receives: it is how a line behind the faults gets on with its frames.
+    #[test]
+    fn a_batch_without_frames_gets_to_the_endpoint_and_is_not_judged() {
+        let (medium, mut queue) = planned("frame-duplicated at=1");
+        *medium.room.lock().unwrap() = Some(1);
+        let mut send = |n| mock::transmit(queue.as_mut(), &frame(n), Meta::default());
+        assert!(!send(1));
+        assert_eq!(queue.transmit(&[]), 0);
+        assert_eq!(*medium.empty.lock().unwrap(), 1);
+        *medium.room.lock().unwrap() = None;
+        assert!(mock::transmit(queue.as_mut(), &frame(1), Meta::default()));
+        assert_eq!(numbers(&medium.sent.lock().unwrap()), [1, 1]);
     }
 
     /// A driver may stop its queue, and start it with other frames. The fate of one is not that of another.

@@ -77,6 +77,10 @@ impl Queue for RecordedQueue {
         self.inner.deadline()
     }
 
+    fn owes(&self) -> Option<Instant> {
+        self.inner.owes()
+    }
+
     fn has_work(&self) -> bool {
         self.inner.has_work()
     }

@@ -2,7 +2,7 @@
 //! A queue with both of its lines.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{add, create, modify, CreateFlags, EventData, EventFlags};
 use vm_memory::VolatileSlice;
@@ -16,6 +16,8 @@ use crate::shaped::Counters;
 /// line that loses frames has room for any number.
 const MOST_FRAMES: usize = 64;
 const MOST_BYTES: usize = 256 << 10;
+/// Time after which a backend that was full is tried again while the driver does not receive.
+const RETRY: Duration = Duration::from_millis(10);
 
 pub(crate) struct ShapedQueue {
     inner: Box<dyn Queue>,
@@ -203,6 +205,15 @@ impl Queue for ShapedQueue {
         let receive = self.receive.due().filter(|_| !self.starved);
         let inner = self.inner.deadline();
         send.into_iter().chain(receive).chain(inner).min()
+    }
+
+    fn owes(&self) -> Option<Instant> {
+        // The backend says by its descriptor when it takes more, or not at all.
+        let send = self.send.due().map(|due| match self.blocked {
+            true => Instant::now() + RETRY,
+            false => due,
+        });
+        send.into_iter().chain(self.inner.owes()).min()
     }
 
     fn has_work(&self) -> bool {

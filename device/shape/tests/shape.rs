@@ -151,6 +151,22 @@ fn a_frame_that_has_arrived_at_the_backend_is_work() {
     assert!(!queue.has_work());
 }
 
+/// Nobody receives: a batch without frames brings to the backend what has arrived there.
+#[test]
+fn frames_on_their_way_to_the_backend_are_owed() {
+    let (_shaped, mut queue) = shaped("send.delay=5ms,receive.delay=1ms");
+    assert_eq!(queue.owes(), None);
+    assert!(mock::transmit(queue.as_mut(), &frame(1), Meta::default()));
+    let due = queue.owes().unwrap();
+    assert_eq!(queue.deadline(), Some(due));
+    assert_eq!(queue.transmit(&[]), 0);
+    assert_eq!(queue.owes(), Some(due));
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    assert_eq!(queue.transmit(&[]), 0);
+    assert_eq!(queue.owes(), None);
+    assert_eq!(drain(queue.as_mut()), [1]);
+}
+
 #[test]
 fn frames_without_room_in_the_ring_are_not_a_matter_of_time() {
     let (_shaped, mut queue) = shaped("delay=1ms");

@@ -227,6 +227,12 @@ impl Queue for Port {
         due.filter(|due| *due > Instant::now())
     }
 
+    fn owes(&self) -> Option<Instant> {
+        // Room for the rest of a frame makes the descriptor readable.
+        let later = || Instant::now() + STALL;
+        self.blocked.then(|| self.deadline().unwrap_or_else(later))
+    }
+
     fn has_work(&self) -> bool {
         self.more
     }

@@ -228,6 +228,32 @@ fn room_that_comes_in_the_middle_of_a_round_wakes_the_worker() {
     assert!(!is_ready(port));
 }
 
+/// The driver does not receive: nothing but a batch without frames sends the rest of the last one.
+#[test]
+fn the_rest_of_a_frame_is_owed() {
+    let (_place, _stream, mut ports, mut peer) = connected(1);
+    let port = ports[0].as_mut();
+    let frame = [7; MAX_FRAME];
+    assert_eq!(port.owes(), None);
+    // The last one is begun and no other follows it.
+    let mut sent = 0;
+    while port.owes().is_none() {
+        assert!(send(port, &frame));
+        sent += 1;
+    }
+    assert!(!is_ready(port));
+    let reader = std::thread::spawn(move || {
+        (0..sent).for_each(|_| assert_eq!(get(&mut peer), frame));
+    });
+    let end = Instant::now() + Duration::from_secs(30);
+    while port.owes().is_some() {
+        assert!(Instant::now() < end, "it is not sent");
+        assert_eq!(port.transmit(&[]), 0);
+    }
+    reader.join().unwrap();
+    assert_eq!(port.lost(), 0);
+}
+
 #[test]
 fn a_length_that_no_frame_has_ends_the_connection_only() {
     let (place, stream, mut ports, mut peer) = connected(1);

@@ -88,6 +88,9 @@ impl State {
         round: &mut Round,
     ) -> Rest {
         let blocked = transmits && self.serve_tx(mem, tallies, arm, round);
+        if !blocked && !self.receives(rules, receives) && self.owes().is_some() {
+            self.backend.transmit(&[]);
+        }
         let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, round);
         Rest {
             receives,
@@ -106,16 +109,35 @@ impl State {
         // A backend that gave frames away may take some again.
         round.again |= blocked && received;
 
-        let receiving = receives && (self.rx.is_running() || spreads(rules));
+        let receiving = self.receives(rules, receives);
         round.again |= receiving && self.backend.has_work();
+        let owes = match receiving {
+            true => None,
+            false => self.owes(),
+        };
+        round.again |= owes.is_some_and(|due| due <= Instant::now());
         round.sleep = Sleep {
-            readiness: blocked || receiving && !self.starved,
-            deadline: if blocked || receiving {
-                self.backend.deadline()
-            } else {
-                None
+            readiness: blocked || owes.is_some() || receiving && !self.starved,
+            deadline: match blocked || receiving {
+                // That of frames for the driver may have passed long ago.
+                _ if owes.is_some() => owes,
+                true => self.backend.deadline(),
+                false => None,
             },
         };
+    }
+
+    /// True if the backend is asked for frames, and so gets on with those that it took.
+    fn receives(&self, rules: Option<(&Rss, u16)>, served: bool) -> bool {
+        served && (self.rx.is_running() || spreads(rules))
+    }
+
+    /// When the backend is to go on with frames that it took, unless it is not reached.
+    fn owes(&self) -> Option<Instant> {
+        match self.unplugged {
+            true => None,
+            false => self.backend.owes(),
+        }
     }
 
     /// Asks which queues are to be served, receive and transmit; those that are `held` are not.

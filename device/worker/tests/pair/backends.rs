@@ -82,6 +82,10 @@ pub(crate) struct Wire {
     /// A round, which asks for the deadline last, takes this many microseconds more.
     pub(crate) lingers: AtomicU64,
     pub(crate) deadline: Mutex<Option<Instant>>,
+    /// A batch without frames is due then, for some that `transmit` took.
+    pub(crate) owes: Mutex<Option<Instant>>,
+    /// Batches without frames.
+    pub(crate) empty: AtomicU64,
     /// The deadline stays when it has passed.
     pub(crate) insists: AtomicBool,
     /// Calls of `receive` that the backend has work for, without frames.
@@ -109,6 +113,8 @@ impl Wire {
             noisy: AtomicBool::new(false),
             lingers: AtomicU64::new(0),
             deadline: Mutex::default(),
+            owes: Mutex::default(),
+            empty: AtomicU64::new(0),
             insists: AtomicBool::new(false),
             work: AtomicU64::new(0),
             shared: AtomicBool::new(false),
@@ -141,6 +147,13 @@ impl Queue for Tap {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
         let wire = &self.0;
         assert!(!wire.broken.load(Ordering::SeqCst), "as the test wants it");
+        if batch.is_empty() {
+            wire.empty.fetch_add(1, Ordering::SeqCst);
+            let _ = rustix::io::read(&wire.ready, &mut [0; 8]);
+            let mut owes = wire.owes.lock().unwrap();
+            owes.take_if(|due| *due <= Instant::now());
+            return 0;
+        }
         if wire.full.load(Ordering::SeqCst) {
             let _ = rustix::io::read(&wire.ready, &mut [0; 8]);
             return 0;
@@ -181,6 +194,10 @@ impl Queue for Tap {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.ready.as_fd())
+    }
+
+    fn owes(&self) -> Option<Instant> {
+        *self.0.owes.lock().unwrap()
     }
 
     fn has_work(&self) -> bool {

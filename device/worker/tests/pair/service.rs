@@ -248,6 +248,48 @@ fn a_deadline_is_kept() {
     assert_eq!(rig.take().map(|(_, frame)| frame), Some(vec![7; 60]));
 }
 
+/// A line or a socket has them still, and `receive` would see to them.
+#[test]
+fn frames_that_were_taken_are_sent_although_the_driver_does_not_receive() {
+    for (inline, stops) in [(false, false), (false, true), (true, false), (true, true)] {
+        let wire = Wire::new();
+        let mut rig = Rig::new(Tap(wire.clone()), inline);
+        if stops {
+            rig.start(Kind::Rx);
+        }
+        rig.start(Kind::Tx);
+        // Of frames for the driver, who does not want them.
+        wire.insists.store(true, Ordering::SeqCst);
+        *wire.deadline.lock().unwrap() = Some(Instant::now());
+        let due = Instant::now() + Duration::from_millis(100);
+        *wire.owes.lock().unwrap() = Some(due);
+        rig.send(0, &[0; 60]);
+        eventually("taken", || wire.sent() == 1);
+        if stops {
+            rig.pair.stop(Kind::Rx);
+            rig.pair.stop(Kind::Tx);
+        }
+        eventually("sent", || wire.owes.lock().unwrap().is_none());
+        assert!(Instant::now() >= due);
+
+        *wire.owes.lock().unwrap() = Some(Instant::now() + Duration::from_secs(600));
+        rig.pair.wake();
+        std::thread::sleep(Duration::from_millis(20));
+        let before = wire.empty.load(Ordering::SeqCst);
+        wire.ready();
+        eventually("called", || wire.empty.load(Ordering::SeqCst) > before);
+
+        // Nothing is left that it would wake for.
+        *wire.owes.lock().unwrap() = None;
+        rig.pair.wake();
+        std::thread::sleep(Duration::from_millis(20));
+        let before = wire.empty.load(Ordering::SeqCst);
+        wire.ready();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(wire.empty.load(Ordering::SeqCst), before);
+    }
+}
+
 #[test]
 fn neither_a_noisy_descriptor_nor_an_old_deadline_makes_the_worker_spin() {
     for noisy in [true, false] {
