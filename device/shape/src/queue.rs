@@ -36,6 +36,8 @@ pub(crate) struct ShapedQueue {
     starved: bool,
     /// The backend may have more than was fetched in the last call.
     unfinished: bool,
+    /// Frames that arrived at the backend and are not what they say.
+    refused: u64,
     /// Those of the card, with its first queue.
     counters: Option<Counters>,
 }
@@ -70,6 +72,7 @@ impl ShapedQueue {
             blocked: false,
             starved: false,
             unfinished: false,
+            refused: 0,
             counters,
         })
     }
@@ -84,6 +87,7 @@ impl ShapedQueue {
                 parts: &[VolatileSlice::from(bytes)],
             }];
             let taken = self.segmenter.transmit(self.inner.as_mut(), &frame);
+            self.refused += taken.refused as u64;
             if taken.frames == 0 {
                 // With a part of its segments sent, if there were too many for a call.
                 self.blocked = !taken.spent;
@@ -239,7 +243,7 @@ impl Queue for ShapedQueue {
 
     fn lost(&self) -> u64 {
         // What the line loses is what was asked for, and has a counter of its own.
-        self.inner.lost()
+        self.inner.lost() + self.refused
     }
 
     fn missed(&self) -> u64 {

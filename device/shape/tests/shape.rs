@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use vnet_backend::{mock, Endpoint, Meta, Offloads, Queue};
+use vnet_backend::{
+    mock, Capabilities, Endpoint, Error, Frame, Gso, GsoKind, Meta, Offloads, Queue, RxRing,
+};
 use vnet_loopback::{Loopback, Null};
 use vnet_shape::{Report, Shaped};
 
@@ -165,6 +167,50 @@ fn frames_on_their_way_to_the_backend_are_owed() {
     assert_eq!(queue.transmit(&[]), 0);
     assert_eq!(queue.owes(), None);
     assert_eq!(drain(queue.as_mut()), [1]);
+}
+
+/// Takes frames that need nothing any more.
+struct Plain;
+
+impl Endpoint for Plain {
+    fn capabilities(&self) -> Capabilities {
+        Loopback::new().capabilities()
+    }
+
+    fn open(&mut self, _: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
+        Ok(vec![Box::new(Self)])
+    }
+
+    fn set_offloads(&mut self, _: Offloads) {}
+}
+
+impl Queue for Plain {
+    fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        batch.len()
+    }
+
+    fn receive(&mut self, _: &mut dyn RxRing) {}
+}
+
+#[test]
+fn a_frame_that_is_refused_at_the_end_of_the_line_is_lost() {
+    let mut shaped = Shaped::new(Box::new(Plain), "delay=1ms".parse().unwrap());
+    let mut queue = shaped.open(1).unwrap().remove(0);
+    let large = Meta {
+        gso: Some(Gso {
+            kind: GsoKind::TcpV4,
+            ecn: false,
+            size: 1000,
+            hdr_len: 54,
+        }),
+        ..Meta::default()
+    };
+    // It is no TCP frame.
+    for meta in [large, Meta::default()] {
+        assert!(mock::transmit(queue.as_mut(), &frame(1), meta));
+    }
+    assert_eq!(drain(queue.as_mut()), []);
+    assert_eq!(queue.lost(), 1);
 }
 
 #[test]
