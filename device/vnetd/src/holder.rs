@@ -52,19 +52,7 @@ const LONGEST_END: Duration = Duration::from_secs(4);
 /// Starts workers until one ends of its own accord, and returns as it did.
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
     out::start()?;
-    let mut holder = Holder {
-        args,
-        program: Program::own().map_err(Error::Holder)?,
-        former: None,
-        signals: Signals::new()?,
-        held: BTreeMap::new(),
-        door: None,
-        standby: None,
-        coming: None,
-        early: 0,
-        since: None,
-        watchdog: Watchdog::new(),
-    };
+    let mut holder = Holder::new(args, Program::own().map_err(Error::Holder)?)?;
     loop {
         match holder.employ()? {
             // One that was killed on its way out has no status.
@@ -151,6 +139,18 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(employee: Employee) -> Self {
+        Self {
+            employee,
+            ready: None,
+            handing_over: false,
+            replaced: false,
+            ending: false,
+            due: Vec::new(),
+            until: None,
+        }
+    }
+
     /// Sends it a signal, of which one that is not ready yet would die without a word: of what was
     /// found, for example.
     fn tell(&mut self, signal: Signal) {
@@ -212,7 +212,23 @@ struct Woken {
     coming_ended: bool,
 }
 
-impl Holder<'_> {
+impl<'a> Holder<'a> {
+    fn new(args: &'a Args, program: Program) -> Result<Self, Error> {
+        Ok(Self {
+            args,
+            program,
+            former: None,
+            signals: Signals::new()?,
+            held: BTreeMap::new(),
+            door: None,
+            standby: None,
+            coming: None,
+            early: 0,
+            since: None,
+            watchdog: Watchdog::new(),
+        })
+    }
+
     /// Puts somebody to work and stays with them until their end.
     fn employ(&mut self) -> Result<End, Error> {
         let employee = match self.standby.take().and_then(Standby::employ) {
@@ -226,15 +242,7 @@ impl Holder<'_> {
                 }
             },
         };
-        let mut worker = Worker {
-            employee,
-            ready: None,
-            handing_over: false,
-            replaced: false,
-            ending: false,
-            due: Vec::new(),
-            until: None,
-        };
+        let mut worker = Worker::new(employee);
         // A worker that dies meanwhile is noticed below.
         let _ = self.brief(&worker.employee.line);
         loop {
@@ -470,13 +478,12 @@ impl Holder<'_> {
             .ready
             .is_none_or(|ready| !meant && !killed && ready.elapsed() < EARLY);
         self.prove(worker);
-        if !worker.ending && !worker.replaced {
-            if let Some(former) = self.former.take_if(|_| early) {
-                warn!("the new program cannot go on; the one before does");
-                self.program = former;
-                self.standby = None;
-                return End::Died(status.to_string());
-            }
+        let failed = early && !worker.ending && !worker.replaced;
+        if let Some(former) = self.former.take_if(|_| failed) {
+            warn!("the new program cannot go on; the one before does");
+            self.program = former;
+            self.standby = None;
+            return End::Died(status.to_string());
         }
         // Others have served with these arguments. Whatever it is may pass.
         let successor = worker.ready.is_none() && self.door.is_some();
@@ -532,29 +539,10 @@ mod tests {
     /// A holder whose worker has just handed over to a new program, and that worker.
     fn upgraded(args: &Args) -> (Holder<'_>, Worker) {
         let of = |path: &str| Program::at(path.into()).unwrap();
-        let holder = Holder {
-            args,
-            program: of("/bin/true"),
-            former: Some(of("/bin/false")),
-            signals: Signals::new().unwrap(),
-            held: BTreeMap::new(),
-            door: None,
-            standby: None,
-            coming: None,
-            early: 0,
-            since: None,
-            watchdog: Watchdog::new(),
-        };
-        let worker = Worker {
-            employee: Employee::start(&holder.program).unwrap(),
-            ready: None,
-            handing_over: false,
-            replaced: false,
-            ending: false,
-            due: Vec::new(),
-            until: None,
-        };
-        (holder, worker)
+        let mut holder = Holder::new(args, of("/bin/true")).unwrap();
+        holder.former = Some(of("/bin/false"));
+        let employee = Employee::start(&holder.program).unwrap();
+        (holder, Worker::new(employee))
     }
 
     #[test]
