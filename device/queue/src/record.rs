@@ -46,13 +46,8 @@ pub(crate) fn describe(ring: &Ring, view: &View<'_>, head: u16, recorder: &mut R
 /// A descriptor of the table at this address.
 fn entry(mem: &DmaMap, table: u64, index: u16) -> Option<Desc> {
     let at = table.checked_add(DESC_SIZE as u64 * u64::from(index))?;
-    let mut bytes = [0; DESC_SIZE];
-    mem.read_slice(&mut bytes, GuestAddress(at)).ok()?;
-    let (words, _) = bytes.as_chunks();
-    Some(Desc::from_words([
-        u64::from_le_bytes(words[0]),
-        u64::from_le_bytes(words[1]),
-    ]))
+    let words: [u64; 2] = mem.read_obj(GuestAddress(at)).ok()?;
+    Some(Desc::from_words(words.map(u64::from_le)))
 }
 
 /// Follows a chain through a table of so many descriptors, which it leaves or not.

@@ -118,12 +118,11 @@ impl State {
         round.again |= owes.is_some_and(|due| due <= Instant::now());
         round.sleep = Sleep {
             readiness: blocked || owes.is_some() || receiving && !self.starved,
-            deadline: match blocked || receiving {
-                // That of frames for the driver may have passed long ago.
-                _ if owes.is_some() => owes,
-                true => self.backend.deadline(),
-                false => None,
-            },
+            // That of frames for the driver may have passed long ago.
+            deadline: owes.or_else(|| {
+                let asked = blocked || receiving;
+                asked.then(|| self.backend.deadline()).flatten()
+            }),
         };
     }
 
