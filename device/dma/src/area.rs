@@ -2,11 +2,14 @@
 //! A piece of a file as memory of this process.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion};
 
 use crate::budget::{Budget, Taken};
+use crate::files::Open;
 
 /// Most areas of all cards together.
 ///
@@ -20,6 +23,8 @@ static AREAS: Budget = Budget::new();
 #[derive(Debug)]
 pub(crate) struct Area {
     pub(crate) region: MmapRegion<()>,
+    /// Where in it that starts which was asked for.
+    pub(crate) lead: usize,
     _taken: Taken,
 }
 
@@ -35,11 +40,20 @@ pub(crate) enum Refusal {
 }
 
 impl Area {
-    /// Maps so many bytes, shared with whoever else has the file.
-    pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<Self, Refusal> {
+    /// Maps that part of the file, shared with whoever else has it.
+    ///
+    /// Of huge pages Linux maps whole ones only, and takes no part of one back: an area that was
+    /// not rounded here would be refused, or be there for good.
+    pub(crate) fn map(file: &Open, part: Range<u64>, write: bool) -> Result<Self, Refusal> {
         let taken = take().ok_or(Refusal::TooMany)?;
+        let lead = part.start % file.page();
+        let start = part.start - lead;
+        let end = part.end.checked_next_multiple_of(file.page());
+        let length = end.and_then(|end| usize::try_from(end - start).ok());
+        let place = FileOffset::from_arc(Arc::clone(file.file()), start);
         Ok(Self {
-            region: map(file, length, write)?,
+            region: map(place, length.ok_or(Refusal::File)?, write)?,
+            lead: lead as usize,
             _taken: taken,
         })
     }

@@ -11,6 +11,7 @@ use rustix::fs::{fcntl_add_seals, fcntl_getfl, OFlags, SealFlags};
 use rustix::process::{getrlimit, Resource};
 
 use crate::budget::{Budget, Taken};
+use crate::range::PAGE_SIZE;
 
 /// Most files of a card at a time. A client has one for each of its memory backends, of which QEMU
 /// allows 256, but any number of ranges in them.
@@ -40,12 +41,18 @@ pub(crate) struct Files {
 #[derive(Debug)]
 pub(crate) struct Open {
     file: Arc<File>,
+    page: u64,
     _taken: Taken,
 }
 
 impl Open {
     pub(crate) fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// What a mapping of it is a multiple of, a power of two: [`PAGE_SIZE`], or its huge pages'.
+    pub(crate) fn page(&self) -> u64 {
+        self.page
     }
 }
 
@@ -81,10 +88,20 @@ impl Files {
         }
         let file = Arc::new(Open {
             file: Arc::new(file),
+            page: page(meta.blksize()),
             _taken: FILES.take(most_of_all()).ok_or(Refusal::TooMany)?,
         });
         self.open.insert(key, Arc::downgrade(&file));
         Ok((file, meta.len()))
+    }
+}
+
+/// The block of huge pages is such a page. That of other files may be large, too, or anything, and
+/// a mapping of whole ones does no harm there.
+fn page(block: u64) -> u64 {
+    match block.is_power_of_two() {
+        true => block.max(PAGE_SIZE),
+        false => PAGE_SIZE,
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use vm_memory::bitmap::BS;
-use vm_memory::{FileOffset, Permissions, VolatileMemory, VolatileSlice};
+use vm_memory::{Permissions, VolatileMemory, VolatileSlice};
 
 use crate::area::{self, Area};
 use crate::files::{Files, Open, Refusal};
@@ -182,16 +182,15 @@ impl Range {
         if !self.access.allow(access) {
             return None;
         }
-        let memory = match &self.memory {
-            Memory::Shared { area, .. } => &area.region,
-            Memory::Unshared(mirror) if mirrored => mirror.region()?,
+        let (memory, lead) = match &self.memory {
+            Memory::Shared { area, .. } => (&area.region, area.lead),
+            Memory::Unshared(mirror) if mirrored => (mirror.region()?, 0),
             Memory::Unshared(_) | Memory::None => return None,
         };
         // A range with memory has a length that fits a `usize`, and `addr` lies in it.
         let offset = (addr - self.first) as usize;
-        memory
-            .get_slice(offset, count.min(memory.size() - offset))
-            .ok()
+        let left = (self.last - addr) as usize + 1;
+        memory.get_slice(lead + offset, count.min(left)).ok()
     }
 }
 
@@ -210,13 +209,11 @@ fn map_file(
         .checked_add(size)
         .filter(|&end| i64::try_from(end).is_ok())
         .ok_or(MapError::Overflow { address, size })?;
-    let length = usize::try_from(size).map_err(|_| MapError::Overflow { address, size })?;
     // A page beyond the end of the file raises SIGBUS when it is touched.
     if file_len < end {
         return Err(MapError::File(address));
     }
-    let place = FileOffset::from_arc(Arc::clone(file.file()), offset);
-    Area::map(place, length, write).map_err(|e| match e {
+    Area::map(file, offset..end, write).map_err(|e| match e {
         area::Refusal::TooMany => MapError::TooMany,
         area::Refusal::System(source) => MapError::System { address, source },
         area::Refusal::File => MapError::File(address),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What happens to the files of a client.
 
-use std::fs::File;
+use std::fs::{read_to_string, File};
+use std::io::Write;
 use std::sync::Mutex;
 
 use rustix::fs::{fcntl_add_seals, ftruncate, memfd_create, MemfdFlags, SealFlags};
@@ -115,4 +116,48 @@ fn mapped_memory_cannot_be_cut_off() {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&sealed, seals).unwrap();
     space.map(mapping(P, &sealed, true)).unwrap();
+}
+
+/// Linux maps huge pages as a whole. No page is touched, so the machine need not have any.
+#[test]
+fn ranges_of_huge_pages_start_and_end_anywhere() {
+    let _turn = DESCRIPTORS.lock();
+    let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB | MemfdFlags::CLOEXEC;
+    let Ok(file) = memfd_create("vnet-huge", huge).map(File::from) else {
+        let line = "SKIPPED ranges_of_huge_pages_start_and_end_anywhere: this kernel has none\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        return;
+    };
+    ftruncate(&file, 4 << 20).unwrap();
+    let areas = || {
+        let maps = read_to_string("/proc/self/maps").unwrap();
+        maps.matches("vnet-huge").count()
+    };
+    let space = space();
+    let range = |address, offset, size| Mapping {
+        size,
+        offset,
+        ..mapping(address, &file, true)
+    };
+    // As QEMU has it: there is a hole in low memory, and the rest starts at 1 MiB.
+    space.map(range(0, 0, 0xa_0000)).unwrap();
+    space.map(range(0x10_0000, 0x10_0000, 0x10_0000)).unwrap();
+    // From the second half of one page into the next.
+    space.map(range(0x20_0000, 0x1f_f000, 2 * P)).unwrap();
+    assert_eq!(areas(), 3);
+    let memory = space.memory().unwrap();
+    let reaches = |address, count| {
+        vm_memory::GuestMemory::check_range(
+            &*memory,
+            GuestAddress(address),
+            count,
+            Permissions::Write,
+        )
+    };
+    assert!(reaches(0, 0xa_0000) && !reaches(0, 0xa_0001));
+    assert!(reaches(0x10_0000, 0x10_2000) && !reaches(0x10_0000, 0x10_2001));
+    // None is left over, which would go uncounted.
+    drop(memory);
+    space.clear();
+    assert_eq!(areas(), 0);
 }
