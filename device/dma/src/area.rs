@@ -17,21 +17,33 @@ use crate::files::Open;
 /// and what else the process allocates.
 const MAX_AREAS: usize = 49_152;
 
-static AREAS: Budget = Budget::new();
+/// Most bytes of all areas, which need not have any memory: a client can have files of any size. It is
+/// half of the addresses that a process on x86-64 has.
+const MAX_BYTES: usize = 1 << 46;
 
-/// The memory, and its share of what the process may have.
+static AREAS: Budget = Budget::new();
+static BYTES: Budget = Budget::new();
+
+/// The memory, and its share of the areas that the process may have.
 #[derive(Debug)]
 pub(crate) struct Area {
-    pub(crate) region: MmapRegion<()>,
+    pub(crate) memory: Memory,
     /// Where in it that starts which was asked for.
     pub(crate) lead: usize,
+    _taken: Taken,
+}
+
+/// The memory of an area, and its share of the addresses.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) region: MmapRegion<()>,
     _taken: Taken,
 }
 
 /// Why there is none.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// There are [`MAX_AREAS`] already.
+    /// There are [`MAX_AREAS`] already, or they have [`MAX_BYTES`].
     TooMany,
     /// The system refused.
     System(io::Error),
@@ -52,7 +64,7 @@ impl Area {
         let length = end.and_then(|end| usize::try_from(end - start).ok());
         let place = FileOffset::from_arc(Arc::clone(file.file()), start);
         Ok(Self {
-            region: map(place, length.ok_or(Refusal::File)?, write)?,
+            memory: map(place, length.ok_or(Refusal::File)?, write)?,
             lead: lead as usize,
             _taken: taken,
         })
@@ -61,17 +73,18 @@ impl Area {
 
 /// The share of one area.
 pub(crate) fn take() -> Option<Taken> {
-    AREAS.take(MAX_AREAS)
+    AREAS.take(1, MAX_AREAS)
 }
 
 /// The memory of an area, for who has its share already.
-pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<MmapRegion<()>, Refusal> {
+pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<Memory, Refusal> {
+    let taken = BYTES.take(length, MAX_BYTES).ok_or(Refusal::TooMany)?;
     let prot = match write {
         // Writing part of a page reads it, on every machine that there is.
         true => libc::PROT_READ | libc::PROT_WRITE,
         false => libc::PROT_READ,
     };
-    MmapRegionBuilder::new(length)
+    let region = MmapRegionBuilder::new(length)
         .with_file_offset(file)
         .with_mmap_prot(prot)
         .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
@@ -79,5 +92,9 @@ pub(crate) fn map(file: FileOffset, length: usize, write: bool) -> Result<MmapRe
         .map_err(|e| match e {
             MmapRegionError::Mmap(source) => Refusal::System(source),
             _ => Refusal::File,
-        })
+        })?;
+    Ok(Memory {
+        region,
+        _taken: taken,
+    })
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What the cards of a process share.
 //!
-//! Memory areas and descriptors belong to the process. A client that could use them all up, or some that
+//! Memory areas, addresses and descriptors belong to the process. A client that could use them all up, or some that
 //! do so together, would make the next allocation fail, and with it every card.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,24 +19,30 @@ impl Budget {
         }
     }
 
-    /// Takes one unless there are so many already.
-    pub(crate) fn take(&'static self, most: usize) -> Option<Taken> {
-        let more = |taken| (taken < most).then_some(taken + 1);
+    /// Takes so many, unless it were more than `most` then.
+    pub(crate) fn take(&'static self, count: usize, most: usize) -> Option<Taken> {
+        let more = |taken: usize| taken.checked_add(count).filter(|&taken| taken <= most);
         // Nothing is read on the strength of the count.
         let taken = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Taken(self))
+        taken.is_ok().then(|| Taken {
+            budget: self,
+            count,
+        })
     }
 }
 
-/// One that was taken, which is given back when this is dropped.
+/// What was taken, which is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken(&'static Budget);
+pub(crate) struct Taken {
+    budget: &'static Budget,
+    count: usize,
+}
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -46,12 +52,13 @@ mod tests {
 
     #[test]
     fn what_is_dropped_is_given_back() {
-        static TWO: Budget = Budget::new();
-        let first = TWO.take(2).unwrap();
-        let _second = TWO.take(2).unwrap();
-        assert!(TWO.take(2).is_none());
-        assert!(TWO.take(3).is_some());
+        static SOME: Budget = Budget::new();
+        let first = SOME.take(2, 3).unwrap();
+        let _second = SOME.take(1, 3).unwrap();
+        assert!(SOME.take(1, 3).is_none());
+        assert!(SOME.take(usize::MAX, usize::MAX).is_none());
+        assert!(SOME.take(1, 4).is_some());
         drop(first);
-        assert!(TWO.take(2).is_some());
+        assert!(SOME.take(2, 3).is_some());
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::fs::{fallocate, ftruncate, memfd_create, FallocateFlags, MemfdFlags};
 use vm_memory::{FileOffset, MmapRegion};
 
-use crate::area::{self, Refusal};
+use crate::area::{self, Memory, Refusal};
 use crate::budget::Taken;
 
 /// Memory that the mirrors of a card may take for longer than a batch. More than the rings and
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 impl Mirrors {
-    fn map(&self, size: u64) -> io::Result<MmapRegion<()>> {
+    fn map(&self, size: u64) -> io::Result<Memory> {
         let mut store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.is_none() {
             let file = memfd_create("vnet-mirrors", MemfdFlags::CLOEXEC)?;
@@ -51,12 +51,12 @@ impl Mirrors {
             .ok_or(io::ErrorKind::OutOfMemory)?;
         ftruncate(&**file, end)?;
         let place = FileOffset::from_arc(Arc::clone(file), *next);
-        let region = area::map(place, length, true).map_err(|e| match e {
+        let memory = area::map(place, length, true).map_err(|e| match e {
             Refusal::System(source) => source,
             Refusal::TooMany | Refusal::File => io::ErrorKind::OutOfMemory.into(),
         })?;
         *next = end;
-        Ok(region)
+        Ok(memory)
     }
 
     /// Forgets what is in all mirrors if that has become much. Nobody may be at work in them.
@@ -84,7 +84,7 @@ fn punch(file: &File, offset: u64, len: u64) -> bool {
 pub(crate) struct Mirror {
     mirrors: Mirrors,
     size: u64,
-    region: OnceLock<Option<MmapRegion<()>>>,
+    memory: OnceLock<Option<Memory>>,
     /// Its share of the areas, from the beginning: who looks into it can refuse the client nothing any more.
     _taken: Taken,
 }
@@ -95,22 +95,22 @@ impl Mirror {
         Some(Self {
             mirrors: mirrors.clone(),
             size,
-            region: OnceLock::new(),
+            memory: OnceLock::new(),
             _taken: area::take()?,
         })
     }
 
     /// `None`: it is more than what can be mapped. Then the range stays out of reach.
     pub(crate) fn region(&self) -> Option<&MmapRegion<()>> {
-        let region = self.region.get_or_init(|| self.mirrors.map(self.size).ok());
-        region.as_ref()
+        let memory = self.memory.get_or_init(|| self.mirrors.map(self.size).ok());
+        memory.as_ref().map(|memory| &memory.region)
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        let region = self.region.get().and_then(Option::as_ref);
-        if let Some(place) = region.and_then(|region| region.file_offset()) {
+        let memory = self.memory.get().and_then(Option::as_ref);
+        if let Some(place) = memory.and_then(|memory| memory.region.file_offset()) {
             punch(place.file(), place.start(), self.size);
         }
     }

@@ -56,8 +56,9 @@ pub enum MapError {
     /// Part of the range is mapped already.
     #[error("range at {0:#x} overlaps a mapped one")]
     Overlap(u64),
-    /// There are [`crate::MAX_MAPPINGS`] ranges already, or the cards of the process have too many.
-    #[error("too many mapped ranges")]
+    /// There are [`crate::MAX_MAPPINGS`] ranges already, or the cards of the process have too many, or
+    /// too large ones.
+    #[error("too many mapped ranges, or too large ones")]
     TooMany,
     /// The ranges are in too many files, of this card or of all.
     #[error("range at {0:#x} is in one file too many")]
@@ -183,7 +184,7 @@ impl Range {
             return None;
         }
         let (memory, lead) = match &self.memory {
-            Memory::Shared { area, .. } => (&area.region, area.lead),
+            Memory::Shared { area, .. } => (&area.memory.region, area.lead),
             Memory::Unshared(mirror) if mirrored => (mirror.region()?, 0),
             Memory::Unshared(_) | Memory::None => return None,
         };

@@ -61,6 +61,27 @@ fn clients_cannot_use_up_what_is_the_process_s() {
     assert_eq!(fill(&first, &file), MAX_MAPPINGS);
     first.clear();
 
+    // Nor the addresses: all that a card can get, in halves, down to a page.
+    let large = memfd(1 << 34);
+    let mut address = 0;
+    for size in (12..47).rev().map(|n| 1 << n) {
+        let range = |address| Mapping {
+            size,
+            ..page(address, &large, 0)
+        };
+        let refused = loop {
+            match first.map(range(address)) {
+                Ok(()) => address += size,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(refused, MapError::TooMany), "{refused}");
+    }
+    std::thread::spawn(|| ()).join().unwrap();
+    first.clear();
+    first.map(page(0, &large, 0)).unwrap();
+    first.clear();
+
     let before = getrlimit(Resource::Nofile);
     let few = Rlimit {
         current: Some(200),
