@@ -28,7 +28,12 @@ in_cargo() {
     # The host's way to the registry is ours too: its certificates and its cargo configuration.
     local bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
     local config=${CARGO_HOME:-$HOME/.cargo}/config.toml
-    mkdir -p "$CACHE/cargo"
+    mkdir -p "$CACHE/cargo" "$CACHE/target-root"
+    # cargo sees each tree as /repo, and goes by times: what is of another one may be newer.
+    if [ "$(cat "$CACHE/target-root/.source" 2>/dev/null)" != "$REPO" ]; then
+      rm -rf "$CACHE"/target-root/*/.fingerprint/vnet*
+      echo "$REPO" >"$CACHE/target-root/.source"
+    fi
     [ ! -e "$bundle" ] || cp -L "$bundle" "$CACHE/cargo/certificates.pem"
     [ ! -e "$config" ] || cp -L "$config" "$CACHE/cargo/config.toml"
     # shellcheck disable=SC2016 # expanded by the inner shell

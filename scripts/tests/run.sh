@@ -122,5 +122,22 @@ signalled() {
 check "SIGINT leaves no process and no file" signalled INT
 check "SIGTERM leaves no process and no file" signalled TERM
 
+# Modules of two directories, of which the second is older, in the same place.
+two_trees() {
+  local tree
+  for tree in one two; do
+    mkdir "$work/$tree"
+    echo 'obj-m := tree.o' >"$work/$tree/Kbuild"
+    printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nMODULE_DESCRIPTION("%s");\n' $tree >"$work/$tree/tree.c"
+  done
+  touch -d '1 hour ago' "$work/two"/*
+  for tree in one two one; do
+    "$REPO/scripts/build-module" --out "$CACHE/module-trees" "$work/$tree" || return
+    grep -aq "description=$tree" "$CACHE/module-trees/tree.ko" || return
+  done
+}
+check "what was built of another tree is not taken for this one's" two_trees
+rm -rf "$CACHE/module-trees" "$work/one" "$work/two"
+
 check "nothing is left of all these runs" test -z "$(find "$work" -maxdepth 1 -name 'vnet.*')"
 exit $((CHECKS_FAILED > 0))
