@@ -98,6 +98,12 @@ guest_netdev() {
   esac
 }
 
+# guest_failed WORD...: ends the script, with the status that says that it is not the command that failed.
+guest_failed() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 125
+}
+
 # vnetd_start N: starts the device server of NIC N and waits until it listens.
 vnetd_start() {
   local n=$1 tries=0 without more=()
@@ -115,7 +121,7 @@ vnetd_start() {
   until [ -S "$GUEST_DIR/nic$n.sock" ]; do
     if ! kill -0 "${VNETD_PIDS[n]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
       cat "$GUEST_DIR/vnetd$n.log" >&2
-      die "the device server did not start"
+      guest_failed "the device server did not start"
     fi
     sleep 0.05
   done
@@ -153,7 +159,7 @@ vnetd_start_all() {
   until [ -S "$GUEST_DIR/control.sock" ]; do
     if ! kill -0 "${VNETD_PIDS[0]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
       cat "$GUEST_DIR/vnetd0.log" >&2
-      die "the device server did not start"
+      guest_failed "the device server did not start"
     fi
     sleep 0.05
   done
@@ -216,7 +222,7 @@ boot_debian() {
 # guest_start: returns when the guest takes commands. Of those in memory none has a driver loaded yet.
 guest_start() {
   local n nic pipe
-  GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX")
+  GUEST_DIR=$(mktemp -d "${TMPDIR:-/tmp}/vnet.XXXXXX") || guest_failed "no temporary directory"
   QEMU_ARGS=()
   args_from guest.args
   args_from "$(accelerator "$ACCEL").args"
@@ -264,13 +270,13 @@ guest_start() {
   if ! guest_ready; then
     cat "$GUEST_DIR/qemu.log" >&2
     tail -n 20 "$GUEST_DIR/console.log" >&2
-    die "the guest did not come up"
+    guest_failed "the guest did not come up"
   fi
   # From now on QEMU's end alone keeps these open, so its death reads as an end of file.
   exec {CONTROL_OUT}<"$GUEST_DIR/control.out" {control_both}>&-
   rm -f "$GUEST_DIR/initrd"
   qmp '{"execute":"qmp_capabilities"}' >/dev/null
-  [ ! -e "$GUEST_DIR/files.tar" ] || guest 'tar -xf /dev/vdb -C /root' || die "the files did not arrive"
+  [ ! -e "$GUEST_DIR/files.tar" ] || guest 'tar -xf /dev/vdb -C /root' || guest_failed "the files did not arrive"
 }
 
 # guest_ready: waits until the guest takes commands.
@@ -286,6 +292,10 @@ guest_reboot() {
   guest_ready
 }
 
+guest_lives() {
+  kill -0 "$QEMU_PID" 2>/dev/null
+}
+
 # guest_answer SECONDS: reads one line from the agent into ANSWER; fails when the time is
 # over or QEMU is gone.
 guest_answer() {
@@ -294,7 +304,7 @@ guest_answer() {
   # Without IFS= the blanks at a part's ends would be lost.
   while ! IFS= read -r -t 0.5 -u "$CONTROL_OUT" part; do
     ANSWER+=$part
-    kill -0 "$QEMU_PID" 2>/dev/null || return 1
+    guest_lives || return 1
     [ "$SECONDS" -lt "$until" ] || return 1
   done
   ANSWER+=$part
@@ -350,6 +360,7 @@ guest_stream() {
     status=$ANSWER
   else
     echo "guest does not answer" >&2
+    guest_lives || last_words
   fi
   guest_off
   # shellcheck disable=SC2086 # two words
@@ -357,9 +368,16 @@ guest_stream() {
   return "$status"
 }
 
-# guest_shell CMD: joins this terminal to a terminal in the guest, where CMD runs. Ctrl-] ends it.
+# What the kernel of a guest that is gone said at its end.
+last_words() {
+  echo "the guest is gone; the end of its kernel's log:" >&2
+  tail -n 40 "$GUEST_DIR/console.log" >&2
+}
+
+# guest_shell CMD: joins this terminal to a terminal in the guest, where CMD runs. Ctrl-] ends it. 125 if the guest went
+# without having been told to.
 guest_shell() {
-  local saved size reader writer terminal
+  local saved size reader writer terminal status=0
   saved=$(stty -g)
   size=$(stty size)
   guest_send shell "stty rows ${size% *} cols ${size#* }; $1"
@@ -370,10 +388,13 @@ guest_shell() {
   exec {terminal}<&0 # a background command's own stdin is /dev/null
   cat <&"$terminal" >"$GUEST_DIR/tty.in" &
   writer=$!
-  while ! guest_answer 3600 && kill -0 "$QEMU_PID" 2>/dev/null; do :; done
+  until guest_answer 3600; do
+    guest_lives || { status=125 && break; }
+  done
   kill "$reader" "$writer" 2>/dev/null
   stty "$saved"
   TERMINAL=''
+  [ $status = 0 ] || grep -qE 'reboot: (Power down|Restarting system)' "$GUEST_DIR/console.log" || { last_words && return 125; }
 }
 
 # qmp JSON [SECONDS]: one QMP command; its answer on stdout, events are passed over.

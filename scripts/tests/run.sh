@@ -46,6 +46,25 @@ breaks_a_rule() {
 }
 check "--sanitize strict: a broken rule is told, and is the status" breaks_a_rule
 
+fails() {
+  "$@" --exec true >"$work/out" 2>"$work/err"
+  [ $? = 125 ] && cat "$work/err"
+}
+check "--exec: QEMU that does not start is not the command's failure" fails env VNET_QEMU=/bin/false "$run"
+check "... nor a device server" fails env VNET_VNETD=/bin/false "$run"
+
+crash() {
+  "$run" --exec 'echo c >/proc/sysrq-trigger' 2>"$work/err"
+  [ $? = 125 ] && grep "Kernel panic" "$work/err"
+}
+check "a guest that crashes says how" crash
+
+no_directory() {
+  TMPDIR=$work/nowhere "$run" --exec true 2>"$work/err"
+  [ $? = 125 ] && grep "no temporary directory" "$work/err"
+}
+check "without a temporary directory nothing is begun" no_directory
+
 two_at_once() {
   local first second
   strict --exec 'ping -c 3 -W 5 10.77.0.1 && ip -o -4 addr show dev vnet0' &
