@@ -6,15 +6,13 @@
 
 use std::net::Ipv4Addr;
 
-use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    DhcpFlags, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame,
-    EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    DhcpFlags, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, IpEndpoint,
 };
 
-use crate::net::{self, Lan, STATIONS};
+use crate::datagram;
+use crate::net::{Lan, STATIONS};
 use crate::outbound::Outbound;
-use crate::packet::ETHERNET_LEN;
 use crate::ports::{DHCP_CLIENT, DHCP_SERVER};
 
 const LEASE_SECONDS: u32 = 3600;
@@ -240,41 +238,13 @@ fn is_on_lan(lan: &Lan, address: Ipv4Addr) -> bool {
 impl Reply {
     /// Sends the answer.
     pub(crate) fn emit(&self, out: &mut Outbound) {
-        let checksums = ChecksumCapabilities::default();
-        let udp = UdpRepr {
-            src_port: DHCP_SERVER,
-            dst_port: DHCP_CLIENT,
-        };
-        let message_len = self.message.buffer_len().max(MIN_MESSAGE_LEN);
-        let ip = Ipv4Repr {
-            src_addr: self.from_ip,
-            dst_addr: self.to_ip,
-            next_header: IpProtocol::Udp,
-            payload_len: udp.header_len() + message_len,
-            hop_limit: 64,
-        };
-        let len = ETHERNET_LEN + ip.buffer_len() + ip.payload_len;
-        out.send(len, |frame| {
-            frame.fill(0);
-            let mut ethernet = EthernetFrame::new_unchecked(frame);
-            ethernet.set_src_addr(net::MAC);
-            ethernet.set_dst_addr(self.to);
-            ethernet.set_ethertype(EthernetProtocol::Ipv4);
-            let mut packet = Ipv4Packet::new_unchecked(ethernet.payload_mut());
-            ip.emit(&mut packet, &checksums);
-            udp.emit(
-                &mut UdpPacket::new_unchecked(packet.payload_mut()),
-                &IpAddress::from(self.from_ip),
-                &IpAddress::from(self.to_ip),
-                message_len,
-                |payload| {
-                    let mut message = DhcpPacket::new_unchecked(payload);
-                    // The only error is a buffer that is too short, and it is as long as it says.
-                    let emitted = self.message.emit(&mut message);
-                    debug_assert!(emitted.is_ok());
-                },
-                &checksums,
-            );
+        let from = IpEndpoint::new(self.from_ip.into(), DHCP_SERVER);
+        let to = IpEndpoint::new(self.to_ip.into(), DHCP_CLIENT);
+        let len = self.message.buffer_len().max(MIN_MESSAGE_LEN);
+        datagram::send(out, self.to, from, to, len, |message| {
+            // The only error is a buffer that is too short, and it is as long as it says.
+            let emitted = self.message.emit(&mut DhcpPacket::new_unchecked(message));
+            debug_assert!(emitted.is_ok());
         });
     }
 }
@@ -282,6 +252,7 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net;
 
     const A: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
     const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;

@@ -42,6 +42,7 @@
 
 mod config;
 mod connections;
+mod datagram;
 mod dhcp;
 mod dns;
 mod forward;

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time;
 
-use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{self, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
-use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
@@ -23,16 +22,13 @@ use crate::reflect::{self, Reflector};
 use crate::service::Service;
 use crate::status::Status;
 use crate::wire::Wire;
-use crate::{dhcp, dns, net, ports, router, stream};
+use crate::{datagram, dhcp, dns, net, ports, router, stream};
 
 /// Rounds of sending per call: a bound for a call, not for the traffic.
 const ROUNDS: usize = 64;
 /// Most bytes that the UDP character generator sends (RFC 864).
 const CHARGEN_DATAGRAM: usize = 512;
-/// UDP datagrams for the character generator, or the name server, that wait; and for how many bytes of each
-/// there is room.
-const UDP_BACKLOG: usize = 16;
-const UDP_DATAGRAM: usize = 512;
+const UDP_LEN: usize = 8;
 /// When something that should go on cannot, it is tried again after this time instead of at once.
 const RETRY: Duration = Duration::from_millis(1);
 /// Room for a VLAN tag, as every Ethernet card leaves.
@@ -47,8 +43,6 @@ pub(crate) struct Stack {
     seed: u64,
     interface: Interface,
     sockets: SocketSet<'static>,
-    chargen: SocketHandle,
-    dns: SocketHandle,
     connections: Connections,
     /// `None`: no port leads to the host.
     hosts: Option<Hosts>,
@@ -74,7 +68,6 @@ impl Stack {
     ) -> Self {
         let (mtu, lan) = (config.mtu, config.lan);
         let interface = interface(mtu, &lan, seed, &mut outbound, Instant::ZERO);
-        let (sockets, chargen, dns) = sockets();
         let forwards = hosts.as_ref().map(Hosts::tallies).unwrap_or_default();
         Self {
             start: time::Instant::now(),
@@ -83,9 +76,7 @@ impl Stack {
             names: config.names.clone(),
             seed,
             interface,
-            sockets,
-            chargen,
-            dns,
+            sockets: sockets(),
             connections: Connections::default(),
             hosts,
             reflector: Reflector::default(),
@@ -128,7 +119,7 @@ impl Stack {
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(1);
         self.interface = interface(self.mtu, &self.lan, self.seed, &mut self.outbound, now);
-        (self.sockets, self.chargen, self.dns) = sockets();
+        self.sockets = sockets();
         self.connections = Connections::default();
         self.reflector = Reflector::default();
         self.next_advertisement = now + router::ADVERTISE_EVERY;
@@ -191,6 +182,9 @@ impl Stack {
                 // An echo request that must not be answered.
                 Transport::Udp { dst, .. } if dst == ports::ECHO => {}
                 Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
+                Transport::Udp { src, dst } if matches!(dst, ports::CHARGEN | ports::DNS) => {
+                    self.answer(packet.from, ip, src, dst);
+                }
                 Transport::Tcp { src, dst, syn }
                     if reflect::is_for_us(&self.lan, ip) && ip.fragment.is_none() =>
                 {
@@ -342,8 +336,32 @@ impl Stack {
         Some(())
     }
 
+    /// Answers a datagram to the name server or the character generator.
+    fn answer(&mut self, station: EthernetAddress, ip: &Ip, src: u16, dst: u16) {
+        let ours = reflect::is_for_us(&self.lan, ip) && ip.fragment.is_none();
+        if !ours || ports::answers_by_itself(src) {
+            return;
+        }
+        let (from, to) = (IpEndpoint::new(ip.dst, dst), IpEndpoint::new(ip.src, src));
+        let out = &mut self.outbound;
+        if dst == ports::CHARGEN {
+            datagram::send(out, station, from, to, CHARGEN_DATAGRAM, |data| {
+                stream::characters(0, data);
+            });
+        } else {
+            let mut answer = [0; dns::MAX_MESSAGE];
+            let message = self.inbound.get(ip.start + UDP_LEN..ip.end);
+            let len = message
+                .and_then(|message| dns::answer(message, &self.names, &self.status, &mut answer));
+            if let Some(answer) = len.and_then(|len| answer.get(..len)) {
+                datagram::send(out, station, from, to, answer.len(), |data| {
+                    data.copy_from_slice(answer);
+                });
+            }
+        }
+    }
+
     fn lease(&mut self, ip: &Ip) {
-        const UDP_LEN: usize = 8;
         if ip.fragment.is_some() {
             return;
         }
@@ -394,42 +412,6 @@ impl Stack {
         self.status.lost = self.outbound.lost;
         self.status.connections = self.connections.len();
         self.connections.serve(&mut self.sockets, &self.status, now);
-        self.serve_chargen();
-        self.serve_names();
-    }
-
-    fn serve_names(&mut self) {
-        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.dns);
-        while socket.can_send() {
-            let Ok((message, from)) = socket.recv() else {
-                return;
-            };
-            if ports::answers_by_itself(from.endpoint.port) {
-                continue;
-            }
-            let mut answer = [0; dns::MAX_MESSAGE];
-            let len = dns::answer(message, &self.names, &self.status, &mut answer);
-            if let Some(answer) = len.and_then(|len| answer.get(..len)) {
-                // Fails as for the character generator.
-                let _ = socket.send_slice(answer, from);
-            }
-        }
-    }
-
-    fn serve_chargen(&mut self) {
-        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.chargen);
-        while socket.can_send() {
-            let Ok((_, from)) = socket.recv() else {
-                return;
-            };
-            if ports::answers_by_itself(from.endpoint.port) {
-                continue;
-            }
-            // Fails if the client cannot be answered, or the buffer is full: then it is lost.
-            if let Ok(datagram) = socket.send(CHARGEN_DATAGRAM, from) {
-                stream::characters(0, datagram);
-            }
-        }
     }
 
     /// True if [`Self::work`] should be called again at once by the worker of `queue`: the last
@@ -498,23 +480,7 @@ fn interface(mtu: u16, lan: &Lan, seed: u64, outbound: &mut Outbound, now: Insta
     interface
 }
 
-/// The sockets that are there without a connection: those of the UDP character generator, and of the name
-/// server.
-fn sockets() -> (SocketSet<'static>, SocketHandle, SocketHandle) {
-    let buffer = || {
-        udp::PacketBuffer::new(
-            vec![udp::PacketMetadata::EMPTY; UDP_BACKLOG],
-            vec![0; UDP_BACKLOG * UDP_DATAGRAM],
-        )
-    };
-    let bound = |port| {
-        let mut socket = udp::Socket::new(buffer(), buffer());
-        let bound = socket.bind(port);
-        debug_assert!(bound.is_ok());
-        socket
-    };
-    let mut sockets = SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS + 2));
-    let chargen = sockets.add(bound(ports::CHARGEN));
-    let dns = sockets.add(bound(ports::DNS));
-    (sockets, chargen, dns)
+/// Room for the sockets of all connections.
+fn sockets() -> SocketSet<'static> {
+    SocketSet::new(Vec::with_capacity(MAX_CONNECTIONS))
 }

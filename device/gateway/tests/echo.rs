@@ -3,11 +3,16 @@
 
 mod common;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use common::frames::{
-    answer_v4, answer_v6, fragment_v4, icmp, introduce, ipv4, ipv6, pseudo_v6, udp,
+    answer_v4, answer_v6, ethernet, fragment_v4, icmp, introduce, ipv4, ipv6, pseudo_v6, udp,
 };
-use common::{ask, open, receive, IPV4};
-use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, UdpPacket};
+use common::{ask, open, receive, IPV4, MAC};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, UdpPacket, UdpRepr,
+};
 use vnet_backend::{checksum, mock, Checksum, Gso, GsoKind, Meta};
 use vnet_gateway::{net, ports};
 
@@ -173,6 +178,74 @@ fn udp_chargen_discard_and_closed_ports() {
     let answer = answer_v4(&answers[0], IpProtocol::Icmp);
     // Destination unreachable, port unreachable.
     assert_eq!(answer[..2], [3, 3]);
+}
+
+/// A datagram to one of the gateway's addresses, from any.
+fn datagram(src: IpAddress, dst: IpAddress, port: u16, data: &[u8]) -> Vec<u8> {
+    let udp = UdpRepr {
+        src_port: 1000,
+        dst_port: port,
+    };
+    let len = udp.header_len() + data.len();
+    let ip = IpRepr::new(src, dst, IpProtocol::Udp, len, 64);
+    let sums = ChecksumCapabilities::default();
+    let mut packet = vec![0; ip.buffer_len()];
+    ip.emit(&mut packet[..], &sums);
+    udp.emit(
+        &mut UdpPacket::new_unchecked(&mut packet[ip.header_len()..]),
+        &src,
+        &dst,
+        data.len(),
+        |payload| payload.copy_from_slice(data),
+        &sums,
+    );
+    let kind = match src {
+        IpAddress::Ipv4(_) => EthernetProtocol::Ipv4,
+        IpAddress::Ipv6(_) => EthernetProtocol::Ipv6,
+    };
+    ethernet(net::MAC, kind, &packet)
+}
+
+/// The gateway cannot know, or find out, where some of them are but by the frames that they send.
+#[test]
+fn who_asks_by_udp_is_answered_at_once_whatever_its_address_is() {
+    // Is there a "gateway"?
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07gateway\0\0\xff\0\x01";
+    let to = [IpAddress::from(net::IPV4), net::IPV6.into()];
+    let stations: [(IpAddress, IpAddress); 5] = [
+        (Ipv4Addr::new(192, 0, 2, 9).into(), to[0]),
+        (Ipv4Addr::new(10, 77, 0, 200).into(), to[0]),
+        ("2001:db8::9".parse::<Ipv6Addr>().unwrap().into(), to[1]),
+        (
+            "fd76:6e65:7400::9".parse::<Ipv6Addr>().unwrap().into(),
+            to[1],
+        ),
+        (IPV4.into(), to[0]),
+    ];
+    let mut queue = open(1).remove(0);
+    // More than wait for an answer anywhere.
+    for _ in 0..20 {
+        for (station, to) in stations {
+            for (port, data) in [(ports::DNS, &question[..]), (ports::CHARGEN, b"?")] {
+                let answers = ask(&mut *queue, &datagram(station, to, port, data));
+                assert_eq!(answers.len(), 1, "{station}");
+                let frame = EthernetFrame::new_checked(&answers[0][..]).unwrap();
+                assert_eq!((frame.src_addr(), frame.dst_addr()), (net::MAC, MAC));
+                let start = match station {
+                    IpAddress::Ipv4(_) => 20,
+                    IpAddress::Ipv6(_) => 40,
+                };
+                let answer = UdpPacket::new_checked(&frame.payload()[start..]).unwrap();
+                assert!(answer.verify_checksum(&to, &station));
+                assert_eq!((answer.src_port(), answer.dst_port()), (port, 1000));
+                if port == ports::DNS {
+                    // The question's number, and two addresses.
+                    assert_eq!(answer.payload()[..2], question[..2]);
+                    assert_eq!(answer.payload()[6..8], [0, 2]);
+                }
+            }
+        }
+    }
 }
 
 #[test]
