@@ -51,6 +51,7 @@ mod gateway;
 mod host;
 mod hosts;
 mod http;
+mod neighbour;
 pub mod net;
 mod outbound;
 mod packet;

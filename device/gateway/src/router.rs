@@ -9,8 +9,8 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpAddress,
-    IpProtocol, Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscPrefixInfoFlags,
-    NdiscPrefixInformation, NdiscRepr, NdiscRouterFlags, RawHardwareAddress,
+    IpProtocol, Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscPrefixInfoFlags, NdiscPrefixInformation,
+    NdiscRepr, NdiscRouterFlags, RawHardwareAddress,
 };
 
 use crate::net::{self, Lan};
@@ -19,7 +19,7 @@ use crate::packet::{Ip, Transport, ETHERNET_LEN};
 
 const ROUTER_SOLICITATION: u8 = 133;
 /// Hop limit of neighbour discovery messages: one that was routed has less.
-const ON_LINK: u8 = 255;
+pub(crate) const ON_LINK: u8 = 255;
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
@@ -35,9 +35,6 @@ const NAME_SERVER_LEN: usize = 24;
 /// For how long it can be asked: as the RFC has it, three times as long as until the next advertisement.
 const NAME_SERVER_LIFETIME: u32 = 3600;
 
-/// Length of [`introduction`]: headers, target and the option with the link-layer address.
-const INTRODUCTION_LEN: usize = ETHERNET_LEN + 40 + 24 + 8;
-
 /// True if the packet asks for an advertisement.
 pub(crate) fn is_solicitation(ip: &Ip) -> bool {
     let kind = Transport::Icmp {
@@ -51,37 +48,6 @@ pub(crate) fn is_solicitation(ip: &Ip) -> bool {
         && ip.transport == kind
         && ip.hop_limit == ON_LINK
         && to_us
-}
-
-/// What a station would say if it were asked where it is: for a stack that need not ask then.
-pub(crate) fn introduction(from: EthernetAddress, address: Ipv6Address) -> [u8; INTRODUCTION_LEN] {
-    let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
-        // Does not override what the station has said itself.
-        flags: NdiscNeighborFlags::SOLICITED,
-        target_addr: address,
-        lladdr: Some(RawHardwareAddress::from(from)),
-    });
-    let ip = Ipv6Repr {
-        src_addr: address,
-        dst_addr: net::IPV6_LINK_LOCAL,
-        next_header: IpProtocol::Icmpv6,
-        payload_len: advertisement.buffer_len(),
-        hop_limit: ON_LINK,
-    };
-    let mut bytes = [0; INTRODUCTION_LEN];
-    let mut ethernet = EthernetFrame::new_unchecked(&mut bytes[..]);
-    ethernet.set_src_addr(from);
-    ethernet.set_dst_addr(net::MAC);
-    ethernet.set_ethertype(EthernetProtocol::Ipv6);
-    let mut packet = Ipv6Packet::new_unchecked(ethernet.payload_mut());
-    ip.emit(&mut packet);
-    advertisement.emit(
-        &address,
-        &net::IPV6_LINK_LOCAL,
-        &mut Icmpv6Packet::new_unchecked(packet.payload_mut()),
-        &ChecksumCapabilities::default(),
-    );
-    bytes
 }
 
 /// Sends an advertisement to all nodes.

@@ -22,7 +22,7 @@ use crate::reflect::{self, Reflector};
 use crate::service::Service;
 use crate::status::Status;
 use crate::wire::Wire;
-use crate::{datagram, dhcp, dns, net, ports, router, stream};
+use crate::{datagram, dhcp, dns, neighbour, net, ports, router, stream};
 
 /// Rounds of sending per call: a bound for a call, not for the traffic.
 const ROUNDS: usize = 64;
@@ -228,13 +228,10 @@ impl Stack {
 
     /// A station asks for a connection: the stack is told where it is, as the frame says that. Else it would
     /// ask before it answers, once a second for all its connections together; and be kept waiting by the first of
-    /// them whose station does not answer yet. With IPv4, nobody gets here without having said where he is.
+    /// them whose station does not answer yet.
     fn meet(&mut self, from: EthernetAddress, station: IpAddress, now: Instant) {
-        let IpAddress::Ipv6(address) = station else {
-            return;
-        };
         let mut wire = Wire {
-            inbound: Some(&router::introduction(from, address)),
+            inbound: Some(&neighbour::introduction(&self.lan, from, station)),
             outbound: &mut self.outbound,
             mtu: self.mtu,
         };
