@@ -85,6 +85,8 @@ pub(crate) struct Host {
     writable: bool,
     guest_ended: bool,
     host_ended: bool,
+    /// The host takes nothing any more, though it may have said something before.
+    deaf: bool,
     tally: Arc<Tally>,
 }
 
@@ -101,6 +103,7 @@ impl Host {
             writable: true,
             guest_ended: false,
             host_ended: false,
+            deaf: false,
             tally,
         }
     }
@@ -133,10 +136,14 @@ impl Host {
             self.cut();
             return false;
         }
-        if self.carry(guest, budget).is_err() {
-            self.cut();
-            // What the host said before is still on its way. What the guest says has no taker.
+        let over = self.carry(guest, budget).is_err() || self.deaf && self.host_ended;
+        if over || self.deaf {
+            // What the guest says has no taker.
             drain(guest, budget, |_| ());
+        }
+        if over {
+            self.cut();
+            // What the host said before is still on its way.
             if guest.send_queue() == 0 {
                 guest.abort();
             }
@@ -145,10 +152,11 @@ impl Host {
         self.guest_ended && self.host_ended
     }
 
-    /// An error: the host is gone.
+    /// An error: the host is gone. Where only what the guest says finds nobody, the host may have said something
+    /// before it went, which is still there to be read.
     fn carry(&mut self, guest: &mut Socket<'_>, budget: &mut usize) -> Result<(), Errno> {
         let socket = self.socket.as_ref().ok_or(Errno::PIPE)?;
-        while self.writable && guest.can_recv() && *budget > 0 {
+        while self.writable && !self.deaf && guest.can_recv() && *budget > 0 {
             let sent = guest.recv(|data| {
                 let data = &data[..data.len().min(*budget)];
                 let sent = send(socket, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
@@ -161,13 +169,13 @@ impl Host {
                 }
                 Ok(Err(Errno::AGAIN)) => self.writable = false,
                 Ok(Err(Errno::INTR)) => {}
-                Ok(Err(e)) => return Err(e),
+                Ok(Err(_)) => self.deaf = true,
                 Err(_) => break,
             }
         }
         if !self.guest_ended && has_ended(guest) {
             self.guest_ended = true;
-            shutdown(socket, Shutdown::Write)?;
+            self.deaf |= shutdown(socket, Shutdown::Write).is_err();
         }
         while self.readable && guest.can_send() && *budget > 0 {
             let got = guest.send(|room| {
