@@ -92,8 +92,12 @@ impl Server {
                 DhcpMessageType::Ack,
                 Ipv4Addr::UNSPECIFIED,
             )),
-            DhcpMessageType::Release | DhcpMessageType::Decline => {
+            DhcpMessageType::Release => {
                 self.release(request.station);
+                None
+            }
+            DhcpMessageType::Decline => {
+                self.decline(request.station, request.requested_ip);
                 None
             }
             _ => None,
@@ -123,6 +127,20 @@ impl Server {
         for lease in &mut self.leases {
             if lease.station == Some(station) {
                 lease.last_request = 0;
+            }
+        }
+    }
+
+    /// A station finds that somebody else uses its address: that is the last one to be given to anybody.
+    fn decline(&mut self, station: EthernetAddress, address: Option<Ipv4Addr>) {
+        self.requests += 1;
+        let first = self.lan.first_guest().to_bits();
+        for (lease, own) in self.leases.iter_mut().zip(first..) {
+            if lease.station == Some(station) && address == Some(Ipv4Addr::from_bits(own)) {
+                *lease = Lease {
+                    station: None,
+                    last_request: self.requests,
+                };
             }
         }
     }
@@ -357,6 +375,24 @@ mod tests {
         assert_eq!(discover(&mut server, 20), first[20]);
         assert!(ask(&mut server, &release).is_none());
         assert_eq!(discover(&mut server, 201), first[20]);
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_uses_is_given_last() {
+        let mut server = Server::new(Lan::default());
+        let station = |n: u8| EthernetAddress([2, 0, 0, 0, 1, n]);
+        let discover = |server: &mut Server, n| {
+            address(ask(server, &request(DhcpMessageType::Discover, station(n))))
+        };
+        let taken = discover(&mut server, 0);
+        let mut decline = request(DhcpMessageType::Decline, station(0));
+        decline.requested_ip = Some(taken);
+        assert!(ask(&mut server, &decline).is_none());
+        // The same station, and as many as there are other addresses.
+        for n in 0..31 {
+            assert_ne!(discover(&mut server, n), taken);
+        }
+        assert_eq!(discover(&mut server, 31), taken);
     }
 
     #[test]
