@@ -116,21 +116,51 @@ to_card() {
   [ "$got" = "$want" ]
 }
 
+# What gets through in the background is noted in /tmp/flows: pings that are answered, data that come in and go out.
+# arriving: takes what comes, and succeeds if anything does.
+arriving() {
+  [ "$(head -c 1000 | wc -c)" = 1000 ] && echo in >>/tmp/flows && cat
+}
+# leaving BYTES: zeros for a connection. A pipe and a socket take less than half of the first part while nothing is
+# acknowledged.
+leaving() {
+  head -c 400000 /dev/zero && echo out >>/tmp/flows && head -c $(($1 - 400000)) /dev/zero
+}
+# flowing KIND...: each of these (pings, in, out) gets through within some seconds from now.
+flowing() {
+  : >/tmp/flows
+  within 10 noted "$@" || {
+    echo "of $* there is:"
+    sort /tmp/flows | uniq -c
+    return 1
+  }
+}
+noted() {
+  for kind; do grep -qx "$kind" /tmp/flows || return; done
+}
+
 # traffic: pings and a TCP stream in both directions in the background until end_traffic, through
-# all that happens to the interface meanwhile.
+# all that happens to the interface meanwhile. They flow at the start, and still at the end. By its path, as
+# busybox's timeout would start its own ping, which cannot flood.
 traffic() {
   rm -f /tmp/stop
   while [ ! -e /tmp/stop ]; do
-    timeout 2 ping -f -w 1 -s 1000 "$gateway" || usleep 50000
+    if timeout 2 /usr/bin/ping -f -w 1 -s 1000 "$gateway"; then echo pings >>/tmp/flows; else usleep 50000; fi
   done >/dev/null 2>&1 &
+  echo $! >/tmp/traffic
   while [ ! -e /tmp/stop ]; do
-    echo "20000000 9" | timeout 3 nc "$gateway" 5002 || usleep 50000
-    head -c 5000000 /dev/zero | timeout 3 nc "$gateway" 5001 || usleep 50000
+    echo "20000000 9" | timeout 3 nc "$gateway" 5002 | arriving || usleep 50000
+    leaving 5000000 | timeout 3 nc "$gateway" 5001 || usleep 50000
   done >/dev/null 2>&1 &
+  echo $! >>/tmp/traffic
+  flowing pings in out
 }
+# Also of an earlier check, whose children they were.
 end_traffic() {
+  flowing pings in out
   touch /tmp/stop
   wait
+  while read -r loop; do within 10 [ ! -e "/proc/$loop" ]; done </tmp/traffic
 }
 
 # With addresses again after the interface was gone or down.

@@ -62,41 +62,52 @@ counters() {
 }
 
 # load KIND: traffic until /tmp/stop is there, whatever becomes of it; and looks at registers and
-# config space.
+# config space. What gets through is noted, see flowing in in-guest.sh.
 load() {
   while [ ! -e /tmp/stop ]; do
     hexdump -n 64 /sys/class/net/vnet0/device/config
     ethtool -S vnet0
     usleep 100000
   done &
-  [ $1 != xdp ] || ip link set vnet0 xdpdrv obj /root/programs.o section xdp.frags 2>/tmp/xdp ||
-    ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags
   while [ ! -e /tmp/stop ]; do
     case $1 in
-      ping) timeout 1 ping -f -w 1 -s 1400 $gateway ;;
-      tcp-in | xdp) echo "8000000 9" | timeout 1 nc $gateway 5002 ;;
-      tcp-out) head -c 4000000 /dev/zero | timeout 1 nc $gateway 5001 ;;
-      udp) timeout 1 bash -c "exec 3<>/dev/udp/$gateway/7; dd if=/dev/zero bs=1200 count=500 >&3 & cat <&3" ;;
+      ping) timeout 2 /usr/bin/ping -f -w 1 -s 1400 $gateway && echo pings >>/tmp/flows ;;
+      tcp-in | xdp) echo "8000000 9" | timeout $slowness nc $gateway 5002 | arriving ;;
+      tcp-out) leaving 4000000 | timeout $slowness nc $gateway 5001 ;;
+      udp)
+        timeout 1 bash -c "exec 3<>/dev/udp/$gateway/7
+          dd if=/dev/zero bs=1200 count=500 >&3 & exec cat <&3" | arriving ;;
       gso)
-        echo "8000000 9" | timeout 1 nc $gateway 5002 &
-        head -c 4000000 /dev/zero | timeout 1 nc $gateway 5001
-        kill $! ;;
+        echo "8000000 9" | timeout $slowness nc $gateway 5002 | arriving &
+        leaving 4000000 | timeout $slowness nc $gateway 5001
+        wait $! ;;
     esac || usleep 10000
   done
   wait
 }
-# begin KIND PATTERN: says what the counters were.
+# begin KIND PATTERN: says what the counters were. Then there is such traffic.
 begin() {
   echo $(counters resets) $([ -z "$2" ] || counters "$2")
   rm -f /tmp/stop /tmp/ping
   ping -i 0.02 -W 1 $gateway >/tmp/ping 2>&1 &
+  if [ $1 = xdp ]; then
+    ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags >&2
+    has_program
+  fi
   load $1 >/dev/null 2>&1 &
   echo $! >/tmp/load.pid
+  case $1 in
+    ping) flowing pings ;;
+    tcp-out) flowing out ;;
+    gso) flowing in out ;;
+    *) flowing in ;;
+  esac >&2
 }
+has_program() { ip link show vnet0 | grep -q prog/xdp; }
 hundredths() {
   sed "s/ .*//; s/\.//" /proc/uptime
 }
-# recovered PATTERN RESETS BEFORE: how long it took until there was an answer, what was lost, and that all is well.
+# recovered KIND PATTERN RESETS BEFORE: how long it took until there was an answer, what was lost, and that all is well.
 recovered() {
   since=$(hundredths)
   within 15 ping -c 1 -W 1 $gateway >/dev/null 2>&1
@@ -105,41 +116,44 @@ recovered() {
   killall -q nc dd cat head bash || true
   killall -INT ping
   within 5 [ ! -e /proc/$(cat /tmp/load.pid) ]
-  [ -z "$(ip link show vnet0 | grep xdp)" ] || ip link set vnet0 xdpdrv off
+  if [ $1 = xdp ]; then
+    has_program
+    ip link set vnet0 xdpdrv off
+  fi
   sed -nE "s/([0-9]+) packets transmitted, ([0-9]+) received.*/\1 \2/p" /tmp/ping >/tmp/pings
   read sent got </tmp/pings
-  echo "$took $((sent - got)) $sent $(($(counters resets) - $2))"
+  echo "$took $((sent - got)) $sent $(($(counters resets) - $3))"
   from_card 300000 5 >&2
   to_card 300000 >&2
   # An id that is repeated in a later poll cannot be told from a right one. But the card has that buffer twice from then
   # on, which shows when both come back in one poll.
   for turn in 1 2 3 4 5; do
-    [ -z "$1" ] || [ $(counters "$1") -gt $3 ] || from_card 3000000 $turn >&2
+    [ -z "$2" ] || [ $(counters "$2") -gt $4 ] || from_card 3000000 $turn >&2
   done
-  if [ "$1" ]; then
-    echo "$1: $3 before, $(counters "$1") now" >&2
-    [ $(counters "$1") -gt $3 ]
+  if [ "$2" ]; then
+    echo "$2: $4 before, $(counters "$2") now" >&2
+    [ $(counters "$2") -gt $4 ]
   fi
 }
 '
 
 # row FAULT TRAFFIC COUNTERS
 row() {
-  local before output status times took lost sent resets
+  local before begun output status times took lost sent resets
   before=$(in_guest "begin $2 '$3'")
-  sleep 0.2
+  begun=$?
   faults "${1// + /$'\n'}"
   sleep "$hold"
   faults
   read -r times _ < <(faults_done)
-  output=$(in_guest "recovered '$3' $before" 2>&1)
+  output=$(in_guest "recovered $2 '$3' $before" 2>&1)
   status=$?
   read -r took lost sent resets < <(grep -E '^[0-9]+ [0-9]+ [0-9]+ [0-9]+$' <<<"$output")
-  if [ $status = 0 ] && [ "${times:-0}" -gt 0 ]; then
+  if [ $begun = 0 ] && [ $status = 0 ] && [ "${times:-0}" -gt 0 ]; then
     ok "$(printf '%-34s %-7s: %5s times, back after %3d.%02d s, %4s of %4s pings lost, %s resets' \
       "$1" "$2" "$times" $((took / 100)) $((took % 100)) "$lost" "$sent" "$resets")"
   else
-    not_ok "$1, $2: status $status, came to pass ${times:-0} times"
+    not_ok "$1, $2: begun with status $begun, ended with $status, came to pass ${times:-0} times"
     printf '%s\n' "$output" | sed 's/^/    /'
     tail -n 5 "$GUEST_DIR/vnetd0.log" | sed 's/^/    /'
     guest 'dmesg | tail -n 20; ethtool -S vnet0 | grep -v ": 0$"; ip link show vnet0' | sed 's/^/    /'
@@ -216,7 +230,7 @@ without_registers() {
     ip link set vnet0 down'
   faults
   guest_check "... at once" 'readdress; pings; from_card 300000 5'
-  guest_check "traffic in both directions" 'traffic; sleep 1'
+  guest_check "traffic in both directions" 'traffic'
   # With --unshared, queues take a while to come to rest. All ones say nothing about that.
   faults "register-ones rate=1/2"
   guest_check "set down under traffic while every other read gives all ones" 'ip link set vnet0 down'
