@@ -65,6 +65,20 @@ guest_check "and comes back" '
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
   gateway=10.98.0.1 pings'
 guest_check "no errors" '[ $(stat_of tx_errors) = 0 ]; [ $(stat_of rx_errors) = 0 ]'
+ip link set vnetp down
+ip link set vnetp name vnetp2
+ip link set vnetp2 up
+guest_check "the interface has another name: that is all" '
+  within 10 grep -qx 1 /sys/class/net/vnet0/carrier
+  gateway=10.98.0.1 pings'
+ip link del vnetp2
+ip link add vnetp type veth peer name vnetq
+ip link set vnetq up
+ip link set vnetp up
+guest_check "another interface has the first name: that is another one" '
+  within 10 grep -qx 0 /sys/class/net/vnet0/carrier
+  sleep 2
+  grep -qx 0 /sys/class/net/vnet0/carrier'
 no_interface() {
   ! "$REPO/scripts/vnetd" --socket "$GUEST_DIR/none" --net packet:name=nosuch 2>"$GUEST_DIR/none.log" &&
     cat "$GUEST_DIR/none.log" && grep -q 'cannot open interface nosuch (there is no such interface)' "$GUEST_DIR/none.log"

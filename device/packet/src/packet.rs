@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::net::netdevice::name_to_index;
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_contract::hdr;
-use vnet_tap::{interface_flags, interface_mtu, Name, Port, Shared};
+use vnet_tap::{Interface, Name, Port, Shared};
 
 use crate::finish::Finisher;
 use crate::sys;
@@ -31,12 +30,9 @@ pub struct Config {
 
 /// The endpoint.
 pub struct Packet {
-    name: Name,
-    index: u32,
+    interface: Interface,
     /// Receives, and sends for the first queue.
     first: Option<Socket>,
-    /// Asks after the interface.
-    control: OwnedFd,
     shared: Arc<Shared>,
 }
 
@@ -44,29 +40,19 @@ impl Packet {
     /// Opens the interface. That takes `CAP_NET_RAW`.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let name = Name::new(&config.name)?;
-        let first = socket().map_err(|error| explain(&config.name, error))?;
-        let index = name_to_index(&first, &config.name)
-            .map_err(|error| explain(&config.name, error.into()))?;
-        let first =
-            bound(first, index, libc::ETH_P_ALL).map_err(|error| explain(&config.name, error))?;
-        let control = socket_with(
-            AddressFamily::INET,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|error| explain(&config.name, error.into()))?;
+        let failed = |error| explain(&config.name, error);
+        let first = socket().map_err(failed)?;
+        let interface = Interface::new(&name).map_err(failed)?;
+        let first = bound(first, interface.index(), libc::ETH_P_ALL).map_err(failed)?;
         Ok(Self {
-            name,
-            index,
+            interface,
             first: Some(first),
-            control,
             shared: Arc::default(),
         })
     }
 
     fn look_at_mtu(&self) -> u32 {
-        let mtu = interface_mtu(self.control.as_fd(), &self.name).unwrap_or(1500);
+        let mtu = self.interface.mtu().unwrap_or(1500);
         self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         mtu
     }
@@ -74,7 +60,7 @@ impl Packet {
     /// A socket that only sends, for the queues behind the first.
     fn sender(&self) -> Result<Socket, Error> {
         socket()
-            .and_then(|socket| bound(socket, self.index, 0))
+            .and_then(|socket| bound(socket, self.interface.index(), 0))
             .map_err(|source| Error::Io {
                 what: "cannot open one more packet socket".into(),
                 source,
@@ -128,12 +114,9 @@ impl Endpoint for Packet {
     }
 
     fn link(&self) -> Link {
-        const UP: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
         self.look_at_mtu();
-        let flags = interface_flags(self.control.as_fd(), &self.name);
         Link {
-            // An interface that is gone has no carrier.
-            up: flags.is_ok_and(|flags| flags & UP == UP),
+            up: self.interface.is_running(),
             speed: None,
         }
     }

@@ -2,17 +2,16 @@
 //! The kernel's bridge, as far as a port of it is concerned.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use vnet_backend::Error;
 
+use crate::interface::Interface;
 use crate::name::Name;
 use crate::sys;
 
-/// Makes an interface a port of a bridge, with the bridge's MTU, and brings it up. `socket` is any of
-/// the network namespace that both are in.
-pub(crate) fn join(socket: BorrowedFd<'_>, port: &Name, bridge: &str) -> Result<(), Error> {
+/// Makes an interface a port of a bridge, with the bridge's MTU, and brings it up.
+pub(crate) fn join(port: &Interface, bridge: &str) -> Result<(), Error> {
     let failed = |source: io::Error| {
         let hint = match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NODEV) => " (there is no such bridge)",
@@ -27,17 +26,16 @@ pub(crate) fn join(socket: BorrowedFd<'_>, port: &Name, bridge: &str) -> Result<
         }
     };
     let bridge = Name::new(bridge)?;
-    let mtu = sys::interface_mtu(socket, &bridge).map_err(failed)?;
-    sys::set_interface_mtu(socket, port, mtu).map_err(failed)?;
-    let index = sys::interface_index(socket, port).map_err(failed)?;
-    match sys::join_bridge(socket, &bridge, index) {
+    let mtu = sys::interface_mtu(port.socket(), &bridge).map_err(failed)?;
+    port.set_mtu(mtu).map_err(failed)?;
+    match sys::join_bridge(port.socket(), &bridge, port.index()) {
         Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
             // It is in a bridge already. If it can leave this one, it was in this one.
-            sys::leave_bridge(socket, &bridge, index)
-                .and_then(|()| sys::join_bridge(socket, &bridge, index))
+            sys::leave_bridge(port.socket(), &bridge, port.index())
+                .and_then(|()| sys::join_bridge(port.socket(), &bridge, port.index()))
         }
         joined => joined,
     }
-    .and_then(|()| sys::bring_up(socket, port))
+    .and_then(|()| port.bring_up())
     .map_err(failed)
 }

@@ -18,25 +18,23 @@ const DROPPED: usize = 8 + 3;
 pub(crate) struct Drops {
     /// `None` where the kernel does not tell.
     file: Option<File>,
-    name: String,
     /// What it was last. An interface that is gone, or in another namespace, drops no more as far as
     /// this process can see.
     last: AtomicU64,
 }
 
 impl Drops {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             file: File::open(FILE).ok(),
-            name: name.to_string(),
             last: AtomicU64::new(0),
         }
     }
 
-    /// Frames dropped since the interface was made.
-    pub(crate) fn count(&self) -> u64 {
+    /// Frames dropped since the interface was made, which has this name now if it is there.
+    pub(crate) fn count(&self, name: Option<&str>) -> u64 {
         let text = self.file.as_ref().map(text).unwrap_or_default();
-        match dropped(&text, &self.name) {
+        match name.and_then(|name| dropped(&text, name)) {
             Some(count) => {
                 self.last.store(count, Ordering::Relaxed);
                 count

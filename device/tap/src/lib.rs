@@ -24,6 +24,7 @@ mod attach;
 mod bridge;
 mod drops;
 mod header;
+mod interface;
 mod name;
 mod netns;
 mod port;
@@ -32,8 +33,8 @@ mod tap;
 mod tun;
 mod vectors;
 
+pub use interface::Interface;
 pub use name::Name;
 pub use port::{Port, Received, Shared, Wire};
-pub use sys::{interface_flags, interface_mtu};
 pub use tap::{Config, Tap};
 pub use vectors::{Vectors, MAX_PARTS};

@@ -103,13 +103,13 @@ pub(crate) fn set_offload(tun: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
 }
 
 /// Flags (`IFF_*`) of an interface; `socket` is any socket of its network namespace.
-pub fn interface_flags(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
+pub(crate) fn interface_flags(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
     let value = interface(socket, name, libc::SIOCGIFFLAGS)?;
     Ok(u16::from_ne_bytes([value[0], value[1]]))
 }
 
 /// MTU of an interface; `socket` is any socket of its network namespace.
-pub fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
+pub(crate) fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
     let value = interface(socket, name, libc::SIOCGIFMTU)?;
     Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
 }

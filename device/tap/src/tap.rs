@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_state::Intake;
 
 use crate::attach::{adopt, attach, Attached};
 use crate::bridge;
 use crate::drops::Drops;
-use crate::name::Name;
+use crate::interface::Interface;
 use crate::netns::inside;
 use crate::port::{Port, Shared};
 use crate::sys;
@@ -49,7 +48,6 @@ pub struct Config {
 /// The endpoint.
 #[derive(Debug)]
 pub struct Tap {
-    name: Name,
     queues: Vec<Arc<OwnedFd>>,
     multi_queue: bool,
     /// Most queues, also when the queues were opened.
@@ -58,9 +56,7 @@ pub struct Tap {
     control: Arc<OwnedFd>,
     /// What counts the frames of each queue, if anything does.
     intakes: Vec<Intake>,
-    /// Asks after the interface. The interface may be moved to another namespace; then there is no
-    /// link any more as far as this process can see.
-    socket: OwnedFd,
+    interface: Interface,
     offloads: Offloads,
     shared: Arc<Shared>,
     /// Flags of the offloads that the kernel was told last.
@@ -85,7 +81,7 @@ impl Tap {
         inside(netns.as_deref(), || {
             let tap = Self::new(&name, queues, attach(&name, queues)?)?;
             match &bridge {
-                Some(bridge) => bridge::join(tap.socket.as_fd(), &tap.name, bridge).map(|()| tap),
+                Some(bridge) => bridge::join(&tap.interface, bridge).map(|()| tap),
                 None => Ok(tap),
             }
         })
@@ -130,32 +126,25 @@ impl Tap {
         } = attached;
         let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
         let control = fds[0].clone();
-        let socket = socket_with(
-            AddressFamily::INET,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|error| Error::Io {
+        let interface = Interface::new(&checked).map_err(|source| Error::Io {
             what: format!("cannot watch TAP interface {name}"),
-            source: error.into(),
+            source,
         })?;
         let offloads = probe(&control).map_err(|source| Error::Io {
             what: format!("cannot set the offloads of TAP interface {name}"),
             source,
         })?;
         Ok(Self {
-            name: checked,
             queues: fds,
             multi_queue,
             max_queues: queues,
             control,
             intakes: Vec::new(),
-            socket,
+            interface,
             offloads,
             shared: Arc::default(),
             flags: 0,
-            drops: Drops::new(name),
+            drops: Drops::new(),
         })
     }
 }
@@ -163,7 +152,7 @@ impl Tap {
 impl Tap {
     /// Tells the queues how long frames are now. The link is asked for now and then.
     fn look_at_mtu(&self) {
-        let mtu = sys::interface_mtu(self.socket.as_fd(), &self.name);
+        let mtu = self.interface.mtu();
         let mtu = mtu.map_or(usize::from(MAX_MTU), |mtu| mtu as usize);
         self.shared.mtu.store(mtu, Ordering::Relaxed);
     }
@@ -216,12 +205,9 @@ impl Endpoint for Tap {
     }
 
     fn link(&self) -> Link {
-        const UP: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
         self.look_at_mtu();
-        let flags = sys::interface_flags(self.socket.as_fd(), &self.name);
         Link {
-            // An interface that is gone has no carrier.
-            up: flags.is_ok_and(|flags| flags & UP == UP),
+            up: self.interface.is_running(),
             speed: None,
         }
     }
@@ -270,6 +256,7 @@ impl Endpoint for Tap {
     }
 
     fn missed(&self) -> u64 {
-        self.drops.count()
+        let name = self.interface.name().ok();
+        self.drops.count(name.as_ref().map(|name| name.as_str()))
     }
 }

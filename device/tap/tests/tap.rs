@@ -390,9 +390,22 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
         assert_eq!(ports[0].lost(), 1);
 
-        // Deleted by somebody else: no more frames, and no more.
-        ip("link delete tap0");
+        // It stays the same by another name.
+        ip("link set tap0 down");
+        ip("link set tap0 name lan0");
         assert!(!tap.link().up);
+        ip("link set lan0 up");
+        assert!(tap.link().up);
+
+        // Deleted by somebody else: no more frames, and no more. Another one by its name is another one.
+        ip("link delete lan0");
+        assert!(!tap.link().up);
+        for name in ["tap0", "lan0"] {
+            ip(&format!("link add veth-{name} type veth peer name {name}"));
+            ip(&format!("link set veth-{name} up"));
+            ip(&format!("link set {name} up"));
+            assert!(!tap.link().up);
+        }
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
         assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
         assert_eq!(ports[0].lost(), 2);
