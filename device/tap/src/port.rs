@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vm_memory::VolatileSlice;
-use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME};
+use vnet_backend::{
+    Attachment, Frame, GsoKind, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME,
+};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_state::Intake;
 
@@ -89,6 +91,8 @@ pub struct Port<W> {
     shared: Arc<Shared>,
     /// What the kernel takes.
     offloads: Offloads,
+    /// It has refused a large UDP frame, of which kernels before 6.2 know nothing in this header.
+    refuses_uso: bool,
     /// A frame that did not fit what was asked for, or a place for it.
     buffer: Box<[u8]>,
     /// The frame in `buffer` that waits for the guest.
@@ -110,6 +114,7 @@ impl<W: Wire> Port<W> {
             wire,
             shared,
             offloads,
+            refuses_uso: false,
             buffer: vec![0; MAX_FRAME].into_boxed_slice(),
             held: None,
             gathered: Vec::new(),
@@ -163,17 +168,22 @@ impl<W: Wire> Port<W> {
         };
         let mut bytes = [0; hdr::SIZE];
         let (wire, buffer) = (&self.wire, &mut self.buffer[..]);
-        let read = match &self.intake {
-            None => wire.read(VolatileSlice::from(&mut bytes[..]), room.parts, buffer),
+        let (read, counted) = match &self.intake {
+            None => {
+                let header = VolatileSlice::from(&mut bytes[..]);
+                (wire.read(header, room.parts, buffer), false)
+            }
             Some(intake) => {
                 let place = intake.place(hdr::SIZE);
                 let read = wire.read(place, room.parts, buffer);
                 place.copy_to(&mut bytes[..]);
-                // A frame that the kernel could not write to the guest's memory is gone, too.
-                self.lost += u64::from(intake.take() && read.is_err());
-                read
+                (read, intake.take())
             }
         };
+        // A frame that the kernel could not write to the guest's memory is gone, and so is one that it has no
+        // header for.
+        let gone = read.as_ref().is_err_and(|e| counted || is_invalid(e));
+        self.lost += u64::from(gone);
         // Any error ends the batch: there is nothing to read, or there never will be again
         // because the interface was deleted.
         let Ok(Received { len, tag }) = read else {
@@ -226,6 +236,12 @@ impl<W: Wire> Queue for Port<W> {
                     self.retry = Some(Instant::now() + RETRY);
                     return n;
                 }
+                // It is offered again, as segments.
+                Err(error) if is_invalid(&error) && is_uso(frame) && !self.refuses_uso => {
+                    self.refuses_uso = true;
+                    self.retry = Some(Instant::now());
+                    return n;
+                }
                 // The interface is down or gone, or the host finds fault with the frame.
                 Err(_) => self.lost += 1,
             }
@@ -234,7 +250,10 @@ impl<W: Wire> Queue for Port<W> {
     }
 
     fn offloads(&self) -> Offloads {
-        self.offloads
+        Offloads {
+            uso: self.offloads.uso && !self.refuses_uso,
+            ..self.offloads
+        }
     }
 
     fn receive(&mut self, ring: &mut dyn RxRing) {
@@ -266,6 +285,8 @@ impl<W: Wire> Queue for Port<W> {
     fn reset(&mut self) {
         self.held = None;
         self.retry = None;
+        // It may have been the frame.
+        self.refuses_uso = false;
         let mut bytes = [0; hdr::SIZE];
         for _ in 0..RESET_FRAMES {
             let header = VolatileSlice::from(&mut bytes[..]);
@@ -289,10 +310,129 @@ fn byte_of(parts: &[VolatileSlice<'_>], mut at: usize) -> Option<u8> {
     None
 }
 
+fn is_uso(frame: &Frame<'_>) -> bool {
+    let gso = frame.meta.gso;
+    gso.is_some_and(|gso| gso.kind == GsoKind::Udp)
+}
+
+/// True if the kernel finds fault with the frame.
+fn is_invalid(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
 /// True if the same frame may be taken later.
 fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Mutex;
+
+    use vnet_backend::{mock, Gso};
+
+    use super::*;
+
+    /// A kernel before 6.2, as far as UDP segmentation is concerned.
+    struct Old {
+        fd: File,
+        /// Lengths of the frames that it took.
+        taken: Arc<Mutex<Vec<usize>>>,
+        /// Frames to read that it has no header for.
+        odd: AtomicUsize,
+    }
+
+    impl AsFd for Old {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.fd.as_fd()
+        }
+    }
+
+    impl Wire for Old {
+        fn write(
+            &self,
+            header: &[u8; hdr::SIZE],
+            parts: &[VolatileSlice<'_>],
+        ) -> io::Result<usize> {
+            if NetHdr::from_bytes(header).gso_type == hdr::GSO_UDP_L4 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let len = parts.iter().map(VolatileSlice::len).sum();
+            self.taken.lock().unwrap().push(len);
+            Ok(hdr::SIZE + len)
+        }
+
+        fn read(
+            &self,
+            _: VolatileSlice<'_>,
+            _: &[VolatileSlice<'_>],
+            _: &mut [u8],
+        ) -> io::Result<Received> {
+            let more = self
+                .odd
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |odd| {
+                    odd.checked_sub(1)
+                });
+            Err(match more {
+                Ok(_) => io::ErrorKind::InvalidInput,
+                Err(_) => io::ErrorKind::WouldBlock,
+            }
+            .into())
+        }
+    }
+
+    fn old(odd: usize) -> (Port<Old>, Arc<Mutex<Vec<usize>>>) {
+        let taken = Arc::default();
+        let wire = Old {
+            fd: File::open("/dev/null").unwrap(),
+            taken: Arc::clone(&taken),
+            odd: odd.into(),
+        };
+        (Port::new(wire, Arc::default(), Offloads::ALL), taken)
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_know_udp_segmentation_is_not_asked_for_it_again() {
+        let (mut port, taken) = old(0);
+        let large = Meta {
+            checksum: vnet_backend::Checksum::Partial {
+                start: 34,
+                offset: 6,
+            },
+            gso: Some(Gso {
+                kind: GsoKind::Udp,
+                size: 100,
+                hdr_len: 42,
+                ecn: false,
+            }),
+        };
+        assert!(port.offloads().uso);
+        assert!(!mock::transmit(&mut port, &[0; 342], large));
+        assert!(port.deadline().is_some_and(|at| at <= Instant::now()));
+        let without_uso = Offloads {
+            uso: false,
+            ..Offloads::ALL
+        };
+        assert_eq!((port.offloads(), port.lost()), (without_uso, 0));
+        assert!(mock::transmit(&mut port, &[0; 142], Meta::default()));
+        assert_eq!(taken.lock().unwrap()[..], [142]);
+        // Whoever offers it nevertheless loses it, and goes on.
+        assert!(mock::transmit(&mut port, &[0; 342], large));
+        assert_eq!(port.lost(), 1);
+        port.reset();
+        assert!(port.offloads().uso);
+    }
+
+    #[test]
+    fn a_frame_that_the_kernel_has_no_header_for_is_counted() {
+        let (mut port, _) = old(2);
+        for lost in [1, 2, 2] {
+            assert!(mock::receive(&mut port, 1, MAX_FRAME).is_empty());
+            assert_eq!(port.lost(), lost);
+        }
+    }
 }
