@@ -10,14 +10,15 @@ use crate::interface::Interface;
 use crate::name::Name;
 use crate::sys;
 
-/// Makes an interface a port of a bridge, with the bridge's MTU, and brings it up.
+/// Makes an interface a port of a bridge, with the bridge's MTU, and brings it up. One that is a port of it already
+/// stays one, with all that was set for the port.
 pub(crate) fn join(port: &Interface, bridge: &str) -> Result<(), Error> {
     let failed = |source: io::Error| {
         let hint = match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NODEV) => " (there is no such bridge)",
             Some(Errno::OPNOTSUPP) => " (it is no bridge)",
             Some(Errno::PERM) => " (it takes CAP_NET_ADMIN)",
-            Some(Errno::INVAL) => " (it is in another bridge)",
+            Some(Errno::BUSY) => " (it is in another bridge)",
             _ => "",
         };
         Error::Io {
@@ -27,15 +28,22 @@ pub(crate) fn join(port: &Interface, bridge: &str) -> Result<(), Error> {
     };
     let bridge = Name::new(bridge)?;
     let mtu = sys::interface_mtu(port.socket(), &bridge).map_err(failed)?;
+    let before = port.mtu().map_err(failed)?;
+    // Before it joins, as the bridge has the least of its ports' MTUs.
     port.set_mtu(mtu).map_err(failed)?;
-    match sys::join_bridge(port.socket(), &bridge, port.index()) {
-        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-            // It is in a bridge already. If it can leave this one, it was in this one.
-            sys::leave_bridge(port.socket(), &bridge, port.index())
-                .and_then(|()| sys::join_bridge(port.socket(), &bridge, port.index()))
-        }
+    let joined = match sys::join_bridge(port.socket(), &bridge, port.index()) {
+        Err(e) if is_busy(&e) && sys::is_in_bridge(port.socket(), &bridge, port.index()) => Ok(()),
         joined => joined,
+    };
+    if let Err(e) = joined {
+        // Fails if it is gone.
+        let _ = port.set_mtu(before);
+        return Err(failed(e));
     }
-    .and_then(|()| port.bring_up())
-    .map_err(failed)
+    port.bring_up().map_err(failed)
+}
+
+/// It is in a bridge already.
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }

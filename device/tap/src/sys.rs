@@ -24,7 +24,11 @@ const TUNSETVNETLE: c_ulong = 0x4004_54dc;
 
 // linux/sockios.h
 const SIOCBRADDIF: c_ulong = 0x89a2;
-const SIOCBRDELIF: c_ulong = 0x89a3;
+const SIOCDEVPRIVATE: c_ulong = 0x89f0;
+
+// linux/if_bridge.h, and the kernel's net/bridge/br_private.h
+const BRCTL_GET_PORT_LIST: c_ulong = 7;
+const BR_MAX_PORTS: usize = 1024;
 
 const IFF_ATTACH_QUEUE: u16 = 0x0200;
 const IFF_DETACH_QUEUE: u16 = 0x0400;
@@ -136,9 +140,24 @@ pub(crate) fn join_bridge(socket: BorrowedFd<'_>, bridge: &Name, index: u32) -> 
     set_interface(socket, bridge, SIOCBRADDIF, &index.to_ne_bytes())
 }
 
-/// The interface with this index is no port of the bridge any more.
-pub(crate) fn leave_bridge(socket: BorrowedFd<'_>, bridge: &Name, index: u32) -> io::Result<()> {
-    set_interface(socket, bridge, SIOCBRDELIF, &index.to_ne_bytes())
+/// True if the interface with this index is a port of the bridge, which has to be one.
+pub(crate) fn is_in_bridge(socket: BorrowedFd<'_>, bridge: &Name, index: u32) -> bool {
+    let mut ports = [0 as c_int; BR_MAX_PORTS];
+    // The addresses stay valid for as long as the call takes.
+    let arguments: [c_ulong; 4] = [
+        BRCTL_GET_PORT_LIST,
+        ports.as_mut_ptr().expose_provenance() as c_ulong,
+        ports.len() as c_ulong,
+        0,
+    ];
+    let mut request = IfReq::new(bridge);
+    let address = arguments.as_ptr().expose_provenance();
+    request.value[..size_of::<usize>()].copy_from_slice(&address.to_ne_bytes());
+    // SAFETY: a bridge takes the address of four numbers for this, which are there, and writes no more
+    // `int`s to the address in the second one than the third one says, which `ports` has room for. It
+    // is not told whose memory that is, so both are looked at only afterwards.
+    let told = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCDEVPRIVATE, &mut request) };
+    check(told).is_ok() && ports.contains(&(index as c_int))
 }
 
 fn interface(socket: BorrowedFd<'_>, name: &Name, what: c_ulong) -> io::Result<[u8; 24]> {

@@ -7,6 +7,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use namespace::{ip, run, say};
@@ -443,6 +444,71 @@ fn an_interface_that_was_made_before_is_adopted_and_stays() {
         assert_eq!(tap.capabilities().max_queues, 2);
         assert!(tap.open(3).is_err());
         assert_eq!(tap.open(1).unwrap().len(), 1);
+    });
+}
+
+/// What `ip` tells of the interface.
+fn shown(name: &str) -> String {
+    let output = Command::new("ip")
+        .args(["-details", "link", "show", name])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_port_of_a_bridge_stays_as_it_was_set_and_one_of_another_bridge_is_not_touched() {
+    let name = "a_port_of_a_bridge_stays_as_it_was_set_and_one_of_another_bridge_is_not_touched";
+    run(name, EMPTY, || {
+        let into = |name: &str, bridge: &str| {
+            let config = Config {
+                bridge: Some(bridge.into()),
+                ..config(name, 1)
+            };
+            Tap::open(config).map_err(|error| error.to_string())
+        };
+        ip("link add br0 type bridge");
+        ip("link add br1 type bridge");
+        ip("link set br1 mtu 2000");
+        ip("tuntap add mode tap name one");
+        drop(into("one", "br0").unwrap());
+        ip("link set br0 mtu 1400");
+        ip("link set one type bridge_slave isolated on cost 77");
+        let tap = into("one", "br0").unwrap();
+        let now = shown("one");
+        assert!(
+            now.contains("master br0") && now.contains("mtu 1400"),
+            "{now}"
+        );
+        assert!(
+            now.contains("isolated on") && now.contains("cost 77"),
+            "{now}"
+        );
+        assert!(now.contains(",UP"), "{now}");
+        drop(tap);
+
+        let error = into("one", "br1").unwrap_err();
+        assert!(
+            error.starts_with("cannot join bridge br1 (it is in another bridge): "),
+            "{error}"
+        );
+        let now = shown("one");
+        assert!(
+            now.contains("master br0") && now.contains("mtu 1400"),
+            "{now}"
+        );
+        let error = into("two", "one").unwrap_err();
+        assert!(
+            error.starts_with("cannot join bridge one (it is no bridge): "),
+            "{error}"
+        );
+        let tap = into("two", "br1").unwrap();
+        let now = shown("two");
+        assert!(
+            now.contains("master br1") && now.contains("mtu 2000"),
+            "{now}"
+        );
+        drop(tap);
     });
 }
 
