@@ -79,9 +79,13 @@ guest_check "another interface has the first name: that is another one" '
   within 10 grep -qx 0 /sys/class/net/vnet0/carrier
   sleep 2
   grep -qx 0 /sys/class/net/vnet0/carrier'
-no_interface() {
-  ! "$REPO/scripts/vnetd" --socket "$GUEST_DIR/none" --net packet:name=nosuch 2>"$GUEST_DIR/none.log" &&
-    cat "$GUEST_DIR/none.log" && grep -q 'cannot open interface nosuch (there is no such interface)' "$GUEST_DIR/none.log"
+# refused INTERFACE WORDS: it is, in one line with these words.
+refused() {
+  ! "$REPO/scripts/vnetd" --socket "$GUEST_DIR/none" --net "packet:name=$1" 2>"$GUEST_DIR/none.log" &&
+    cat "$GUEST_DIR/none.log" && [ "$(wc -l <"$GUEST_DIR/none.log")" = 1 ] && grep -qF "$2" "$GUEST_DIR/none.log"
 }
-check "an interface that does not exist is refused in one line" no_interface
+check "an interface that does not exist is refused in one line" refused nosuch \
+  "cannot open interface nosuch (there is no such interface)"
+ip tuntap add mode tun name vnettun
+check "so is one that is not of Ethernet" refused vnettun "cannot use interface vnettun: it is not one of Ethernet"
 finish

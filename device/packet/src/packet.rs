@@ -44,6 +44,13 @@ impl Packet {
         let first = socket().map_err(failed)?;
         let interface = Interface::new(&name).map_err(failed)?;
         let first = bound(first, interface.index(), libc::ETH_P_ALL).map_err(failed)?;
+        // The socket would take the frames of any other for ones with addresses.
+        if !interface.is_ethernet().map_err(failed)? {
+            return Err(Error::Unsupported(format!(
+                "cannot use interface {}: it is not one of Ethernet",
+                config.name
+            )));
+        }
         Ok(Self {
             interface,
             first: Some(first),

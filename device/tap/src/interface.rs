@@ -61,6 +61,12 @@ impl Interface {
         sys::bring_up(self.socket(), &self.checked_name()?)
     }
 
+    /// True if it carries frames with the header of Ethernet.
+    pub fn is_ethernet(&self) -> io::Result<bool> {
+        let kind = sys::interface_type(self.socket(), &self.checked_name()?)?;
+        Ok(matches!(kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK))
+    }
+
     /// True if it is up and has carrier. One that is gone has none.
     pub fn is_running(&self) -> bool {
         const RUNNING: u16 = (libc::IFF_UP | libc::IFF_RUNNING) as u16;

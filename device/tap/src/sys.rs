@@ -118,6 +118,12 @@ pub(crate) fn interface_mtu(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u
     Ok(u32::from_ne_bytes([value[0], value[1], value[2], value[3]]))
 }
 
+/// What an interface's frames begin with (`ARPHRD_*`); `socket` is any socket of its network namespace.
+pub(crate) fn interface_type(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u16> {
+    let value = interface(socket, name, libc::SIOCGIFHWADDR)?;
+    Ok(u16::from_ne_bytes([value[0], value[1]]))
+}
+
 /// Index of an interface; `socket` is any socket of its network namespace.
 pub(crate) fn interface_index(socket: BorrowedFd<'_>, name: &Name) -> io::Result<u32> {
     let value = interface(socket, name, libc::SIOCGIFINDEX)?;
