@@ -11,6 +11,9 @@ use crate::capture::{BadCapture, Capture};
 
 /// Most queues. Only the first gets frames; the card spreads them.
 const MAX_QUEUES: u16 = 64;
+/// How much of a delay is made up for. With more, a guest that was stopped for a while would get all that was due
+/// meanwhile at once.
+const MOST_BEHIND: Duration = Duration::from_millis(50);
 
 /// What is replayed, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,15 @@ struct Player {
 }
 
 impl Player {
+    /// What cannot be made up for comes later than it should, and all that follows as well.
+    fn let_be(&mut self, now: Instant) {
+        let behind = self.due.map_or(Duration::ZERO, |due| now - due);
+        let delay = behind.saturating_sub(MOST_BEHIND);
+        for time in [&mut self.due, &mut self.started].into_iter().flatten() {
+            *time += delay;
+        }
+    }
+
     /// Goes on to the next frame after one that was due then.
     fn advance(&mut self, capture: &Capture, due: Instant) {
         let sent = capture.frame(self.next).map_or(0, |(bytes, _)| bytes.len());
@@ -146,6 +158,7 @@ impl Queue for Player {
             (self.started, self.due) = (Some(now), Some(now));
         }
         self.starved = false;
+        self.let_be(now);
         // The ring ends it: it lends no more than a batch.
         while let Some(due) = self.due.filter(|due| *due <= now) {
             let Some((frame, _)) = capture.frame(self.next) else {
@@ -247,6 +260,20 @@ mod tests {
         }
         assert!(start.elapsed() >= Duration::from_millis(30));
         assert_eq!(got[..6], [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_long_delay_is_not_made_up_for() {
+        // The third frame is due 40 ms after the first.
+        let mut original = player(Pace::Original, true);
+        // 60 bytes in 6 ms.
+        let mut rate = player(Pace::Rate("80k".parse().unwrap()), true);
+        assert_eq!(receive(original.as_mut(), 1), [0]);
+        assert_eq!(receive(rate.as_mut(), 1), [0]);
+        std::thread::sleep(Duration::from_millis(1000));
+        // Of 50 frames and of 160.
+        assert!((2..7).contains(&receive(original.as_mut(), 1000).len()));
+        assert!((8..12).contains(&receive(rate.as_mut(), 1000).len()));
     }
 
     #[test]
