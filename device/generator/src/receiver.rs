@@ -340,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_two_may_change_places() {
+        let [mut a, mut b] = pair();
+        let frames: Vec<_> = (0..6).map(|_| a.send()).collect();
+        // And one between them is lost.
+        for n in [4, 2, 5] {
+            b.take(&frames[n]);
+        }
+        let report = b.receiver.report;
+        assert_eq!((report.received, report.reordered), (3, 1));
+        assert_eq!(b.take(&frames[2]).duplicated, 1);
+        b.receiver.restart();
+        assert_eq!(b.receiver.report.lost, 1);
+    }
+
+    #[test]
     fn one_that_begins_again_is_followed() {
         let [mut a, mut b] = pair();
         for _ in 0..5 {
