@@ -31,6 +31,7 @@ pub struct Gateway {
     takes_checksum: Arc<AtomicBool>,
     /// What the thread that connects to the host does first.
     first: Box<dyn FnOnce() + Send>,
+    clock: fn() -> Instant,
 }
 
 impl Gateway {
@@ -41,7 +42,14 @@ impl Gateway {
             config,
             takes_checksum: Arc::default(),
             first: Box::new(|| ()),
+            clock: Instant::now,
         }
+    }
+
+    /// Has it take the time from here, for a test that does not want to wait.
+    pub fn with_clock(mut self, clock: fn() -> Instant) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Has the thread that connects to the host do this first, such as to limit itself. There is none if
@@ -89,7 +97,7 @@ impl Endpoint for Gateway {
         let wake = |(wake, queue)| news(queue).or((queues > 1).then_some(wake)).cloned();
         let ready: Vec<_> = wakes.iter().zip(0..queues).map(wake).collect();
         let outbound = Outbound::new(wakes);
-        let stack = Stack::new(&self.config, seed()?, outbound, hosts);
+        let stack = Stack::new(&self.config, seed()?, outbound, hosts, self.clock);
         let stack = Arc::new(Mutex::new(stack));
         Ok(ready
             .into_iter()

@@ -31,11 +31,17 @@ const CHARGEN_DATAGRAM: usize = 512;
 const UDP_LEN: usize = 8;
 /// When something that should go on cannot, it is tried again after this time instead of at once.
 const RETRY: Duration = Duration::from_millis(1);
+/// Nobody calls, if a call is overdue for so long.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Room for a VLAN tag, as every Ethernet card leaves.
 const VLAN_LEN: usize = 4;
 
 pub(crate) struct Stack {
+    clock: fn() -> time::Instant,
+    /// When its time began, but for the while that it stood still.
     start: time::Instant,
+    /// When it was last called.
+    called: Instant,
     mtu: u16,
     lan: Lan,
     names: Vec<(Name, IpAddr)>,
@@ -65,12 +71,15 @@ impl Stack {
         seed: u64,
         mut outbound: Outbound,
         hosts: Option<Hosts>,
+        clock: fn() -> time::Instant,
     ) -> Self {
         let (mtu, lan) = (config.mtu, config.lan);
         let interface = interface(mtu, &lan, seed, &mut outbound, Instant::ZERO);
         let forwards = hosts.as_ref().map(Hosts::tallies).unwrap_or_default();
         Self {
-            start: time::Instant::now(),
+            clock,
+            start: clock(),
+            called: Instant::ZERO,
             mtu,
             lan,
             names: config.names.clone(),
@@ -419,7 +428,7 @@ impl Stack {
 
     /// When the worker of `queue` has to call [`Self::work`] without a frame from the guest.
     pub(crate) fn deadline(&mut self, queue: u16) -> Option<time::Instant> {
-        let now = self.now();
+        let now = self.time();
         let mut at = if self.outbound.is_open(now) {
             // The stack wants to send but had nothing to: it waits for something that has no
             // time, so do not let it spin.
@@ -447,9 +456,27 @@ impl Stack {
         Some(self.start + time::Duration::from_micros(at.total_micros().unsigned_abs()))
     }
 
-    fn now(&self) -> Instant {
-        let elapsed = self.start.elapsed().as_micros();
-        Instant::from_micros(i64::try_from(elapsed).unwrap_or(i64::MAX))
+    /// The time, for a call that goes on with something. It stands still from a while after there was something
+    /// to do until somebody calls: no driver receives, and a station that could not be asked whether it is still
+    /// there is not to be given up for that.
+    fn now(&mut self) -> Instant {
+        let now = self.time();
+        if now > self.called + OVERDUE {
+            let stack = self.interface.poll_at(self.called, &self.sockets);
+            let own = self.seen_guest.then_some(self.next_advertisement);
+            let due = stack.into_iter().chain(own).min();
+            let still = due.map(|due| due.max(self.called) + OVERDUE);
+            if let Some(still) = still.filter(|still| *still < now) {
+                self.start += time::Duration::from(now - still);
+            }
+        }
+        self.called = self.time();
+        self.called
+    }
+
+    fn time(&self) -> Instant {
+        let elapsed = (self.clock)().saturating_duration_since(self.start);
+        Instant::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
     }
 }
 

@@ -4,15 +4,16 @@
 mod common;
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use common::frames::{fragment_v4, ipv4};
-use common::{Guest, IPV4};
+use common::{receive, Guest, IPV4};
 use sha2::{Digest, Sha256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
-use vnet_backend::{mock, Checksum, Meta};
-use vnet_gateway::{net, ports};
+use vnet_backend::{mock, Checksum, Endpoint, Meta};
+use vnet_gateway::{net, ports, Config, Gateway};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -307,4 +308,44 @@ fn drain(guest: &mut Guest, handle: SocketHandle, into: &mut Vec<u8>) {
             })
             .unwrap();
     }
+}
+
+/// Seconds that the clock of [`ahead`] has in advance.
+static ADVANCE: AtomicU64 = AtomicU64::new(0);
+
+fn ahead() -> Instant {
+    Instant::now() + Duration::from_secs(ADVANCE.load(Ordering::Relaxed))
+}
+
+#[test]
+fn an_idle_connection_is_given_up_when_nobody_answers_but_not_while_nobody_can_be_asked() {
+    let mut gateway = Gateway::new(Config::default()).with_clock(ahead);
+    let mut guest = Guest::on(gateway.open(1).unwrap().remove(0), 1500);
+    let handle = guest.connect(net::IPV4, ports::ECHO);
+    guest.until("connection", |guest| guest.socket(handle).may_send());
+    let answers = |guest: &mut Guest| {
+        guest.socket(handle).send_slice(b"?").unwrap();
+        guest.until("an answer", |guest| {
+            let socket = guest.socket(handle);
+            assert!(socket.is_open());
+            socket.can_recv()
+        });
+        let said = guest
+            .socket(handle)
+            .recv(|data| (data.len(), data.to_vec()));
+        assert_eq!(said.unwrap(), b"?");
+    };
+    answers(&mut guest);
+    // The driver does not receive.
+    ADVANCE.fetch_add(1000, Ordering::Relaxed);
+    guest.poll();
+    answers(&mut guest);
+
+    // It does, and throws away all that comes.
+    for _ in 0..400 {
+        ADVANCE.fetch_add(1, Ordering::Relaxed);
+        receive(&mut *guest.wire.queue);
+    }
+    guest.socket(handle).send_slice(b"?").unwrap();
+    guest.until("refusal", |guest| !guest.socket(handle).is_open());
 }
