@@ -22,6 +22,7 @@ mod bucket;
 pub mod checksum;
 mod fifo;
 mod frame;
+mod losses;
 mod mix;
 #[cfg(feature = "mock")]
 pub mod mock;
@@ -31,6 +32,7 @@ mod relay;
 pub use bucket::{BadRate, Bucket, Rate};
 pub use fifo::Fifo;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Meta};
+pub use losses::Losses;
 pub use mix::mix;
 pub use offloads::{Offloads, SharedOffloads};
 pub use relay::{Relay, Taker};
@@ -173,16 +175,9 @@ pub trait Queue: Send {
         false
     }
 
-    /// Frames that the backend itself lost since it was opened, in either direction. Never
-    /// decreases.
-    fn lost(&self) -> u64 {
-        0
-    }
-
-    /// Those of [`Self::lost`] that were on their way to the driver, which had no room for them in
-    /// time.
-    fn missed(&self) -> u64 {
-        0
+    /// Frames that the backend itself lost since it was opened.
+    fn losses(&self) -> Losses {
+        Losses::default()
     }
 
     /// Forgets the frames that wait for the driver. Called for each queue when the card is reset, with

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use vm_memory::VolatileSlice;
 use vnet_backend::{
-    Attachment, Capabilities, Checksum, Endpoint, Error, Frame, Gso, GsoKind, Link, Meta, Offloads,
-    Queue, Room, RxRing, MAX_FRAME,
+    Attachment, Capabilities, Checksum, Endpoint, Error, Frame, Gso, GsoKind, Link, Losses, Meta,
+    Offloads, Queue, Room, RxRing, MAX_FRAME,
 };
 use vnet_contract::queue::{rx_index, tx_index};
 
@@ -304,12 +304,8 @@ impl Queue for FaultyQueue {
         !self.rx.owed.is_empty() || self.inner.has_frames()
     }
 
-    fn lost(&self) -> u64 {
-        self.inner.lost()
-    }
-
-    fn missed(&self) -> u64 {
-        self.inner.missed()
+    fn losses(&self) -> Losses {
+        self.inner.losses()
     }
 
     fn reset(&mut self) {

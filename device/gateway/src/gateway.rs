@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::rand::{getrandom, GetRandomFlags};
-use vnet_backend::{Capabilities, Checksum, Endpoint, Error, Frame, Meta, Offloads, Queue, RxRing};
+use vnet_backend::{
+    Capabilities, Checksum, Endpoint, Error, Frame, Losses, Meta, Offloads, Queue, RxRing,
+};
 
 use crate::config::Config;
 use crate::hosts::Hosts;
@@ -226,20 +228,11 @@ impl Queue for Port {
         self.stack().outbound.has_frames(self.index)
     }
 
-    fn lost(&self) -> u64 {
+    fn losses(&self) -> Losses {
         // The stack does not count by queue.
-        if self.index == 0 {
-            self.stack().lost()
-        } else {
-            0
-        }
-    }
-
-    fn missed(&self) -> u64 {
-        if self.index == 0 {
-            self.stack().outbound.lost
-        } else {
-            0
+        match self.index {
+            0 => self.stack().losses(),
+            _ => Losses::default(),
         }
     }
 

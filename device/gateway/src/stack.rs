@@ -9,7 +9,7 @@ use smoltcp::iface::{self, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
-use vnet_backend::{checksum, Checksum, Frame, GsoKind, MAX_FRAME};
+use vnet_backend::{checksum, Checksum, Frame, GsoKind, Losses, MAX_FRAME};
 
 use crate::config::Config;
 use crate::connections::{Connections, MAX_CONNECTIONS};
@@ -137,8 +137,12 @@ impl Stack {
     }
 
     /// Frames that the gateway did not take or could not send.
-    pub(crate) fn lost(&self) -> u64 {
-        self.status.refused + self.outbound.lost
+    pub(crate) fn losses(&self) -> Losses {
+        Losses {
+            sent: self.status.refused,
+            missed: self.outbound.lost,
+            received: 0,
+        }
     }
 
     /// Takes a frame from the guest, which sent it on `queue`.

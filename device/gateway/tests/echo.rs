@@ -255,7 +255,7 @@ fn a_wrong_checksum_is_refused_unless_it_is_still_to_be_completed() {
     datagram[6] ^= 1;
     let frame = ipv4(IpProtocol::Udp, &datagram);
     assert!(ask(&mut *queue, &frame).is_empty());
-    assert_eq!(queue.lost(), 1);
+    assert_eq!(queue.losses().sent, 1);
 
     // What a driver leaves to the card: the field holds the sum of the pseudo header.
     let right = udp(ports::ECHO, b"hello");
@@ -302,5 +302,5 @@ fn frames_that_are_too_long_or_to_be_segmented_are_refused() {
     };
     assert!(mock::transmit(&mut *queue, &datagram, uso));
     assert!(receive(&mut *queue).is_empty());
-    assert_eq!(queue.lost(), 2);
+    assert_eq!(queue.losses().sent, 2);
 }

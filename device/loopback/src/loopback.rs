@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use vnet_backend::{
-    Capabilities, Endpoint, Error, Fifo, Frame, Offloads, Queue, RxRing, SharedOffloads,
+    Capabilities, Endpoint, Error, Fifo, Frame, Losses, Offloads, Queue, RxRing, SharedOffloads,
 };
 
 use crate::MAX_QUEUES;
@@ -45,7 +45,7 @@ impl Endpoint for Loopback {
                 Box::new(Mirror {
                     waiting: Fifo::new(MAX_FRAMES, MAX_BYTES),
                     offloads: self.offloads.clone(),
-                    lost: 0,
+                    missed: 0,
                 }) as Box<dyn Queue>
             })
             .collect())
@@ -59,7 +59,7 @@ impl Endpoint for Loopback {
 struct Mirror {
     waiting: Fifo,
     offloads: Arc<SharedOffloads>,
-    lost: u64,
+    missed: u64,
 }
 
 impl Queue for Mirror {
@@ -68,7 +68,7 @@ impl Queue for Mirror {
             let taken = self.waiting.push(frame.len, frame.meta, |bytes| {
                 frame.read(bytes);
             });
-            self.lost += u64::from(!taken);
+            self.missed += u64::from(!taken);
         }
         batch.len()
     }
@@ -92,12 +92,11 @@ impl Queue for Mirror {
         !self.waiting.is_empty()
     }
 
-    fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    fn missed(&self) -> u64 {
-        self.lost
+    fn losses(&self) -> Losses {
+        Losses {
+            missed: self.missed,
+            ..Losses::default()
+        }
     }
 
     fn reset(&mut self) {

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vnet_backend::{Fifo, Frame, Meta, Offloads, Queue, Room, RxRing, MAX_FRAME};
+use vnet_backend::{Fifo, Frame, Losses, Meta, Offloads, Queue, Room, RxRing, MAX_FRAME};
 use vnet_segment::{Segmenter, MAX_SEGMENTS};
 use vnet_tap::{Port, Shared};
 
@@ -158,12 +158,11 @@ impl Queue for Finisher {
         self.inner.has_frames() || !self.finished.frames.is_empty()
     }
 
-    fn lost(&self) -> u64 {
-        self.inner.lost() + self.finished.lost + self.missed
-    }
-
-    fn missed(&self) -> u64 {
-        self.missed
+    fn losses(&self) -> Losses {
+        let mut losses = self.inner.losses();
+        losses.received += self.finished.lost;
+        losses.missed += self.missed;
+        losses
     }
 
     fn reset(&mut self) {

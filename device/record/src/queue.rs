@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use vnet_backend::{Attachment, Frame, Meta, Offloads, Queue, Room, RxRing};
+use vnet_backend::{Attachment, Frame, Losses, Meta, Offloads, Queue, Room, RxRing};
 use vnet_capture::Recorder;
 
 pub(crate) struct RecordedQueue {
@@ -97,12 +97,8 @@ impl Queue for RecordedQueue {
         self.inner.has_frames()
     }
 
-    fn lost(&self) -> u64 {
-        self.inner.lost()
-    }
-
-    fn missed(&self) -> u64 {
-        self.inner.missed()
+    fn losses(&self) -> Losses {
+        self.inner.losses()
     }
 
     fn reset(&mut self) {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{add, create, modify, CreateFlags, EventData, EventFlags};
 use vm_memory::VolatileSlice;
-use vnet_backend::{Attachment, Error, Frame, Offloads, Queue, Relay, RxRing, Taker, MAX_FRAME};
+use vnet_backend::{
+    Attachment, Error, Frame, Losses, Offloads, Queue, Relay, RxRing, Taker, MAX_FRAME,
+};
 use vnet_segment::Segmenter;
 
 use crate::line::Line;
@@ -241,13 +243,11 @@ impl Queue for ShapedQueue {
         self.inner.has_frames() && self.receive.has_room() || arrived()
     }
 
-    fn lost(&self) -> u64 {
+    fn losses(&self) -> Losses {
         // What the line loses is what was asked for, and has a counter of its own.
-        self.inner.lost() + self.refused
-    }
-
-    fn missed(&self) -> u64 {
-        self.inner.missed()
+        let mut losses = self.inner.losses();
+        losses.sent += self.refused;
+        losses
     }
 
     fn reset(&mut self) {

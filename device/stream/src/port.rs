@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use rustix::event::epoll::{add, delete, modify, EventData, EventFlags};
-use vnet_backend::{Frame, Meta, Queue, RxRing};
+use vnet_backend::{Frame, Losses, Meta, Queue, RxRing};
 
 use crate::connection::{Connection, End};
 use crate::decoder::Decoder;
@@ -51,6 +51,7 @@ pub(crate) struct Port {
     waiting: bool,
     /// There may be more to read than one call may.
     more: bool,
+    /// Frames of the guest that found no peer, or one that takes nothing.
     lost: u64,
 }
 
@@ -245,8 +246,12 @@ impl Queue for Port {
         self.waiting
     }
 
-    fn lost(&self) -> u64 {
-        self.lost + self.receiver.as_ref().map_or(0, Decoder::runts)
+    fn losses(&self) -> Losses {
+        Losses {
+            sent: self.lost,
+            missed: 0,
+            received: self.receiver.as_ref().map_or(0, Decoder::runts),
+        }
     }
 
     fn reset(&mut self) {

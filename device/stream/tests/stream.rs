@@ -91,7 +91,7 @@ fn frames_cross_in_both_directions() {
         assert_eq!(receive(port), [frame]);
         assert!(!is_ready(port));
     }
-    assert_eq!(port.lost(), 0);
+    assert_eq!(port.losses().sent, 0);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn without_a_peer_there_is_no_carrier_and_frames_are_lost() {
     let mut ports = stream.open(1).unwrap();
     assert!(!stream.link().up);
     assert!(send(ports[0].as_mut(), &[0; 60]));
-    assert_eq!(ports[0].lost(), 1);
+    assert_eq!(ports[0].losses().sent, 1);
     assert!(!is_ready(ports[0].as_ref()));
 }
 
@@ -198,7 +198,7 @@ fn a_peer_that_does_not_read_makes_frames_wait_and_then_loses_them() {
     std::thread::sleep(STALL);
     // The time is over: frames go, and the worker has nothing to wait for but the peer.
     assert!(send(port, &frame));
-    assert_eq!((port.lost(), port.deadline()), (1, None));
+    assert_eq!((port.losses().sent, port.deadline()), (1, None));
 
     for n in 0..sent {
         let got = get(&mut peer);
@@ -208,7 +208,7 @@ fn a_peer_that_does_not_read_makes_frames_wait_and_then_loses_them() {
     assert!(!is_ready(port));
     assert!(send(port, &[7; 60]));
     assert_eq!(get(&mut peer), [7; 60]);
-    assert_eq!(port.lost(), 1);
+    assert_eq!(port.losses().sent, 1);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn the_rest_of_a_frame_is_owed() {
         assert_eq!(port.transmit(&[]), 0);
     }
     reader.join().unwrap();
-    assert_eq!(port.lost(), 0);
+    assert_eq!(port.losses().sent, 0);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn frames_that_are_none_do_not_keep_the_worker() {
     while is_ready(port) || port.has_work() {
         assert_eq!(receive(port).len(), 0);
     }
-    assert!(port.lost() >= sent);
+    assert!(port.losses().received >= sent);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use vnet_backend::{
-    Attachment, Bucket, Capabilities, Endpoint, Error, Fifo, Frame, Offloads, Queue, RxRing,
+    Attachment, Bucket, Capabilities, Endpoint, Error, Fifo, Frame, Losses, Offloads, Queue, RxRing,
 };
 
 use crate::inbox::{tray, Inbox};
@@ -174,19 +174,16 @@ impl Queue for PortQueue {
         !self.tray.is_empty() || self.inbox().is_some_and(Inbox::has_frames)
     }
 
-    fn lost(&self) -> u64 {
+    fn losses(&self) -> Losses {
         // The port does not count by queue.
-        let counters = &self.member.counters;
-        match self.index {
-            0 => counters.full.load(Relaxed) + counters.refused.load(Relaxed),
-            _ => 0,
+        if self.index != 0 {
+            return Losses::default();
         }
-    }
-
-    fn missed(&self) -> u64 {
-        match self.index {
-            0 => self.member.counters.full.load(Relaxed),
-            _ => 0,
+        let counters = &self.member.counters;
+        Losses {
+            sent: counters.refused.load(Relaxed),
+            missed: counters.full.load(Relaxed),
+            received: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use vnet_backend::{mock, Checksum, Endpoint, Gso, GsoKind, Meta, Offloads, Rate};
+use vnet_backend::{mock, Checksum, Endpoint, Gso, GsoKind, Losses, Meta, Offloads, Rate};
 use vnet_loopback::Loopback;
 use vnet_switch::{vlan, Config, Mirror, Switch, Uplink, Vlans, MAX_PER_PORT};
 
@@ -107,7 +107,8 @@ fn frames_with_bad_addresses_are_not_let_in() {
     }
     assert_eq!(b.got().len(), 0);
     assert_eq!(switch.report()[0].refused, 3);
-    assert_eq!((a.queues[0].lost(), a.queues[0].missed()), (3, 0));
+    let losses = a.queues[0].losses();
+    assert_eq!((losses.sent, losses.missed), (3, 0));
 }
 
 #[test]
@@ -199,10 +200,10 @@ fn a_receiver_that_stalls_loses_frames_and_holds_up_nobody() {
         a.send(&frame(mac(3), mac(1), None, n as u8));
         assert_eq!(c.got().len(), 1, "{n}");
     }
-    let lost = stalled.queues[0].lost();
-    assert!(lost > 4000 && c.queues[0].lost() == 0);
+    let lost = stalled.queues[0].losses().missed;
+    assert!(lost > 4000 && c.queues[0].losses() == Losses::default());
     // All of them came for the card, which had no room.
-    assert_eq!(stalled.queues[0].missed(), lost);
+    assert_eq!(stalled.queues[0].losses().sent, 0);
     assert_eq!(stalled.got().len() as u64 + lost, 5000);
     a.send(&frame(mac(2), mac(1), None, 0));
     assert_eq!(stalled.got().len(), 1);
@@ -235,7 +236,7 @@ fn a_card_that_does_not_receive_gets_nothing() {
     attachment.set_attached(false);
     assert!(!is_ready(&b) && !b.queues[0].has_frames());
     a.send(&frame(ALL, mac(1), None, 0));
-    assert_eq!((b.got().len(), b.queues[0].lost()), (0, 0));
+    assert_eq!((b.got().len(), b.queues[0].losses().missed), (0, 0));
     attachment.set_attached(true);
     a.send(&frame(ALL, mac(1), None, 0));
     assert_eq!(b.got().len(), 1);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use vm_memory::VolatileSlice;
 use vnet_backend::{
-    Attachment, Frame, GsoKind, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME,
+    Attachment, Frame, GsoKind, Losses, Meta, Offloads, Queue, RxRing, SharedOffloads, MAX_FRAME,
 };
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_state::Intake;
@@ -102,7 +102,7 @@ pub struct Port<W> {
     gathered: Vec<u8>,
     /// When the host is asked again whether it takes a frame.
     retry: Option<Instant>,
-    lost: u64,
+    losses: Losses,
     /// Where frames count from the moment at which they are read.
     intake: Option<Intake>,
 }
@@ -119,7 +119,7 @@ impl<W: Wire> Port<W> {
             held: None,
             gathered: Vec::new(),
             retry: None,
-            lost: 0,
+            losses: Losses::default(),
             intake: None,
         }
     }
@@ -183,7 +183,7 @@ impl<W: Wire> Port<W> {
         // A frame that the kernel could not write to the guest's memory is gone, and so is one that it has no
         // header for.
         let gone = read.as_ref().is_err_and(|e| counted || is_invalid(e));
-        self.lost += u64::from(gone);
+        self.losses.received += u64::from(gone);
         // Any error ends the batch: there is nothing to read, or there never will be again
         // because the interface was deleted.
         let Ok(Received { len, tag }) = read else {
@@ -199,7 +199,7 @@ impl<W: Wire> Port<W> {
             len.and_then(|len| Some((len, header::parse(&NetHdr::from_bytes(&bytes), len, byte)?)));
         let longest = MAX_FRAME - tag.map_or(0, |tag| tag.len());
         let Some((len, meta)) = meta.filter(|(len, _)| *len <= longest) else {
-            self.lost += 1;
+            self.losses.received += 1;
             return true;
         };
         if len <= fits && tag.is_none() {
@@ -243,7 +243,7 @@ impl<W: Wire> Queue for Port<W> {
                     return n;
                 }
                 // The interface is down or gone, or the host finds fault with the frame.
-                Err(_) => self.lost += 1,
+                Err(_) => self.losses.sent += 1,
             }
         }
         batch.len()
@@ -278,8 +278,8 @@ impl<W: Wire> Queue for Port<W> {
         self.held.is_some()
     }
 
-    fn lost(&self) -> u64 {
-        self.lost
+    fn losses(&self) -> Losses {
+        self.losses
     }
 
     fn reset(&mut self) {
@@ -417,12 +417,12 @@ mod tests {
             uso: false,
             ..Offloads::ALL
         };
-        assert_eq!((port.offloads(), port.lost()), (without_uso, 0));
+        assert_eq!((port.offloads(), port.losses().sent), (without_uso, 0));
         assert!(mock::transmit(&mut port, &[0; 142], Meta::default()));
         assert_eq!(taken.lock().unwrap()[..], [142]);
         // Whoever offers it nevertheless loses it, and goes on.
         assert!(mock::transmit(&mut port, &[0; 342], large));
-        assert_eq!(port.lost(), 1);
+        assert_eq!(port.losses().sent, 1);
         port.reset();
         assert!(port.offloads().uso);
     }
@@ -432,7 +432,7 @@ mod tests {
         let (mut port, _) = old(2);
         for lost in [1, 2, 2] {
             assert!(mock::receive(&mut port, 1, MAX_FRAME).is_empty());
-            assert_eq!(port.lost(), lost);
+            assert_eq!(port.losses().received, lost);
         }
     }
 }

@@ -159,7 +159,7 @@ fn frames_of_the_guest_reach_the_host() {
             let len = socket.recv(&mut buffer).unwrap();
             assert_eq!(buffer[..len], [9; 1000]);
         }
-        assert_eq!(ports[0].lost(), 0);
+        assert_eq!(ports[0].losses().sent, 0);
     });
 }
 
@@ -385,11 +385,11 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
         ip("link set tap0 down");
         assert!(!tap.link().up);
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
-        assert_eq!(ports[0].lost(), 1);
+        assert_eq!(ports[0].losses().sent, 1);
         ip("link set tap0 up");
         assert!(tap.link().up);
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
-        assert_eq!(ports[0].lost(), 1);
+        assert_eq!(ports[0].losses().sent, 1);
 
         // It stays the same by another name.
         ip("link set tap0 down");
@@ -409,7 +409,7 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
         }
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
         assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
-        assert_eq!(ports[0].lost(), 2);
+        assert_eq!(ports[0].losses().sent, 2);
     });
 }
 

@@ -381,6 +381,22 @@ fn memory_that_is_taken_away_is_not_touched_again() {
     round_trip(&mut nic, 0, 2);
 }
 
+/// The card has shown them as used long before, and asks for frames when they get there.
+#[test]
+fn frames_that_are_lost_behind_a_line_are_drops_of_the_transmit_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = format!("stream:path={}/nobody", dir.path().display());
+    let server = Server::start_with(&nobody, &["--shape", "send.delay=20ms"]).unwrap();
+    let mut nic = server.nic_with(options()).unwrap();
+    const COUNT: u64 = 100;
+    for n in 0..COUNT {
+        let frame = own(&nic, 60, n);
+        nic.send(0, &frame).unwrap();
+    }
+    wait_counter(&mut nic, queue::tx_index(0), regs::S_DROPS, COUNT);
+    assert_eq!(counter(&mut nic, queue::rx_index(0), regs::S_DROPS), 0);
+}
+
 #[test]
 fn frames_that_the_driver_had_no_room_for_are_missed() {
     let server = Server::start("loopback").unwrap();

@@ -18,7 +18,7 @@ pub struct Counters {
     pub frames: u64,
     /// Bytes carried, without per-packet headers.
     pub bytes: u64,
-    /// Frames dropped by the card, or lost by the backend while it served this queue.
+    /// Frames of this queue that the card dropped or the backend lost.
     pub drops: u64,
     /// Times the queue stopped with an error.
     pub errors: u64,

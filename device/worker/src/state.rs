@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use vnet_backend::Queue;
+use vnet_backend::{Losses, Queue};
 use vnet_contract::queue::Kind;
 use vnet_queue::{Drain, Observer, Position, Rx, RxFilter, Tx};
 
@@ -49,7 +49,8 @@ pub(crate) struct State {
     pub(crate) failed: bool,
     /// The backend has frames, or may have, that the driver has posted no buffers for.
     pub(crate) starved: bool,
-    pub(crate) losses: Losses,
+    /// What the backend had lost when it was last asked.
+    losses: Losses,
     /// What the worker sleeps on, or will when it has let go of the lock; `None`: it comes back by
     /// itself.
     pub(crate) sleep: Option<Sleep>,
@@ -70,35 +71,6 @@ pub(crate) struct State {
     /// Those who are to watch the next queues.
     rx_observer: Option<Box<dyn Observer>>,
     tx_observer: Option<Box<dyn Observer>>,
-}
-
-/// Frames that the backend had lost when it was last asked, and those of them that the driver missed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Losses {
-    lost: u64,
-    missed: u64,
-}
-
-impl Losses {
-    fn of(backend: &dyn Queue) -> Self {
-        Self {
-            lost: backend.lost(),
-            missed: backend.missed(),
-        }
-    }
-
-    /// Those since then: first the ones that the driver did not miss, then the others.
-    pub(crate) fn since(&mut self, backend: &dyn Queue) -> (u64, u64) {
-        let since = |before: &mut u64, now: u64| now.saturating_sub(std::mem::replace(before, now));
-        let lost = since(&mut self.lost, backend.lost());
-        if lost == 0 {
-            return (0, 0);
-        }
-        // A count that another thread changes may be ahead by now. The rest is for the next time.
-        let missed = backend.missed().saturating_sub(self.missed).min(lost);
-        self.missed += missed;
-        (lost - missed, missed)
-    }
 }
 
 /// The counters of both queues.
@@ -152,14 +124,27 @@ impl State {
         new: Box<dyn Queue>,
         tallies: &Tallies,
     ) -> Box<dyn Queue> {
-        let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tallies.rx.lost(lost, Reason::Backend);
-        tallies.rx.missed(missed);
-        self.losses = Losses::of(new.as_ref());
+        self.count_losses(tallies);
+        self.losses = new.losses();
         let old = std::mem::replace(&mut self.backend, new);
         // Nobody knows yet whether the new one has frames.
         self.starved = false;
         old
+    }
+
+    /// Counts what the backend has lost since it was last asked, each frame for the queue that it
+    /// was of.
+    pub(crate) fn count_losses(&mut self, tallies: &Tallies) {
+        let losses = self.backend.losses();
+        let Losses {
+            sent,
+            missed,
+            received,
+        } = losses.since(&self.losses);
+        self.losses = losses;
+        tallies.tx.lost(sent, Reason::Backend);
+        tallies.rx.lost(received, Reason::Backend);
+        tallies.rx.missed(missed);
     }
 
     pub(crate) fn wrap_backend(&mut self, wrap: impl FnOnce(Box<dyn Queue>) -> Box<dyn Queue>) {
@@ -181,40 +166,5 @@ impl State {
             Kind::Rx => self.rx.tell(what),
             Kind::Tx => self.tx.tell(what),
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use vnet_backend::{Frame, RxRing};
-
-    /// Has lost so many, of which so many were missed.
-    struct Loser(u64, u64);
-
-    impl Queue for Loser {
-        fn transmit(&mut self, _: &[Frame<'_>]) -> usize {
-            0
-        }
-
-        fn receive(&mut self, _: &mut dyn RxRing) {}
-
-        fn lost(&self) -> u64 {
-            self.0
-        }
-
-        fn missed(&self) -> u64 {
-            self.1
-        }
-    }
-
-    #[test]
-    fn what_was_missed_is_so_although_it_was_counted_in_between() {
-        let mut losses = Losses::default();
-        assert_eq!(losses.since(&Loser(5, 3)), (2, 3));
-        // Two more were missed after the losses were read.
-        assert_eq!(losses.since(&Loser(8, 8)), (0, 3));
-        assert_eq!(losses.since(&Loser(10, 8)), (0, 2));
-        assert_eq!(losses.since(&Loser(12, 8)), (2, 0));
     }
 }

@@ -334,9 +334,6 @@ impl State {
                     offered.outcome = unplugged::lost(offered.outcome);
                 }
                 tallies.tx.batch(&offered.outcome, why);
-                let (lost, missed) = self.losses.since(self.backend.as_ref());
-                tallies.tx.lost(lost, Reason::Backend);
-                tallies.rx.missed(missed);
                 it.hand.head = packet.chain.head;
                 if offered.is_done() {
                     it.at = Next::Use { entries: 1 };
@@ -432,9 +429,6 @@ impl State {
                     }
                 };
                 tallies.rx.batch(&came.outcome, Reason::Refused);
-                let (lost, missed) = self.losses.since(self.backend.as_ref());
-                tallies.rx.lost(lost, Reason::Backend);
-                tallies.rx.missed(missed);
                 Did::Received(Box::new(came))
             }
             Next::Use { .. } => {
@@ -503,6 +497,7 @@ impl Shared {
                 Kind::Rx => state.step_rx(mem, &self.tallies, rules.map(|r| (r, self.index))),
                 Kind::Tx => state.step_tx(mem, &self.tallies),
             };
+            state.count_losses(&self.tallies);
             Round::default()
         });
         self.dispatch(state);

@@ -124,9 +124,6 @@ impl State {
             }
             _ => return false,
         };
-        let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tally.lost(lost, Reason::Backend);
-        tally.missed(missed);
         self.received(mem, tally, (&outcome, why, begun), arm, round);
         moved(&outcome)
     }

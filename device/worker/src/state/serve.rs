@@ -92,6 +92,7 @@ impl State {
             self.backend.transmit(&[]);
         }
         let received = receives && self.serve_both(mem, &tallies.rx, rules, due, arm, round);
+        self.count_losses(tallies);
         Rest {
             receives,
             blocked,

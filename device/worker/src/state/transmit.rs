@@ -40,9 +40,6 @@ impl State {
             tallies.tx.end(begun);
         }
         tallies.tx.batch(&outcome, why);
-        let (lost, missed) = self.losses.since(self.backend.as_ref());
-        tallies.tx.lost(lost, Reason::Backend);
-        tallies.rx.missed(missed);
         round.progress |= moved(&outcome);
         round.bulk |= is_bulk(&outcome);
         round.tx_fault = outcome.fault;

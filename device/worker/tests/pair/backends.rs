@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{eventfd, EventfdFlags};
-use vnet_backend::{Attachment, Frame, Meta, Queue, RxRing};
+use vnet_backend::{Attachment, Frame, Losses, Meta, Queue, RxRing};
 
 /// Returns every frame to its sender; holds at most `limit` of them.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ pub(crate) struct Wire {
     ready: OwnedFd,
     /// Frames that the guest sent.
     pub(crate) sent: AtomicU64,
-    /// Frames that it lost.
-    pub(crate) lost: AtomicU64,
+    /// What it lost.
+    pub(crate) losses: Mutex<Losses>,
     /// `transmit` takes nothing.
     pub(crate) full: AtomicBool,
     /// `transmit` panics.
@@ -104,7 +104,7 @@ impl Wire {
             inbox: Mutex::default(),
             ready: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
             sent: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            losses: Mutex::default(),
             full: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             slow: AtomicU64::new(0),
@@ -212,8 +212,8 @@ impl Queue for Tap {
         self.0.shared.load(Ordering::SeqCst)
     }
 
-    fn lost(&self) -> u64 {
-        self.0.lost.load(Ordering::SeqCst)
+    fn losses(&self) -> Losses {
+        *self.0.losses.lock().unwrap()
     }
 
     fn deadline(&self) -> Option<Instant> {
