@@ -14,8 +14,7 @@ use vnet_segment::Segmenter;
 use crate::line::Line;
 use crate::shaped::Counters;
 
-/// Frames that are fetched in one call, and bytes of them: the caller holds a lock meanwhile, and a
-/// line that loses frames has room for any number.
+/// Frames that one call brings to the backend or fetches from it, and bytes of them.
 const MOST_FRAMES: usize = 64;
 const MOST_BYTES: usize = 256 << 10;
 /// Time after which a backend that was full is tried again while the driver does not receive.
@@ -79,13 +78,17 @@ impl ShapedQueue {
         })
     }
 
-    /// Brings to the backend what has arrived there.
-    fn pump(&mut self, now: Instant) {
+    /// Brings to the backend what has arrived there. What is left is due, and asked for again.
+    fn pump(&mut self, now: Instant, budget: &mut Budget) {
         self.blocked = false;
-        while let Some((bytes, meta)) = self.send.front(now) {
+        while !budget.is_spent() {
+            let Some((bytes, meta)) = self.send.front(now) else {
+                return;
+            };
+            let len = bytes.len();
             let frame = [Frame {
                 meta,
-                len: bytes.len(),
+                len,
                 parts: &[VolatileSlice::from(bytes)],
             }];
             let taken = self.segmenter.transmit(self.inner.as_mut(), &frame);
@@ -95,6 +98,7 @@ impl ShapedQueue {
                 self.blocked = !taken.spent;
                 return;
             }
+            budget.spend(len);
             self.send.pop();
         }
     }
@@ -106,12 +110,11 @@ impl ShapedQueue {
             Entrance {
                 line: &mut self.receive,
                 now,
-                frames: MOST_FRAMES,
-                bytes: MOST_BYTES,
+                budget: Budget::default(),
             },
         );
         self.inner.receive(&mut relay);
-        self.unfinished = relay.into_taker().is_spent();
+        self.unfinished = relay.into_taker().budget.is_spent();
     }
 
     /// Brings to the card what has arrived there.
@@ -145,29 +148,47 @@ impl ShapedQueue {
     }
 }
 
-/// Where frames of the backend get onto the line.
-struct Entrance<'l> {
-    line: &'l mut Line,
-    now: Instant,
-    /// What may yet be fetched in this call.
+/// What may yet pass in this call: the caller holds a lock meanwhile. A line that loses frames has room
+/// for any number, and thousands may arrive at once.
+struct Budget {
     frames: usize,
     bytes: usize,
 }
 
-impl Entrance<'_> {
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            frames: MOST_FRAMES,
+            bytes: MOST_BYTES,
+        }
+    }
+}
+
+impl Budget {
     fn is_spent(&self) -> bool {
         self.frames == 0 || self.bytes == 0
     }
+
+    fn spend(&mut self, len: usize) {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(len);
+    }
+}
+
+/// Where frames of the backend get onto the line.
+struct Entrance<'l> {
+    line: &'l mut Line,
+    now: Instant,
+    budget: Budget,
 }
 
 impl Taker for Entrance<'_> {
     fn is_ready(&mut self) -> bool {
-        !self.is_spent() && self.line.has_room()
+        !self.budget.is_spent() && self.line.has_room()
     }
 
     fn take(&mut self, frame: &Frame<'_>) {
-        self.frames = self.frames.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(frame.len);
+        self.budget.spend(frame.len);
         self.line.put(frame, self.now);
     }
 }
@@ -175,13 +196,14 @@ impl Taker for Entrance<'_> {
 impl Queue for ShapedQueue {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
         let now = Instant::now();
-        self.pump(now);
+        let mut budget = Budget::default();
+        self.pump(now, &mut budget);
         let mut taken = 0;
         while taken < batch.len() && self.send.has_room() {
             self.send.put(&batch[taken], now);
             taken += 1;
         }
-        self.pump(now);
+        self.pump(now, &mut budget);
         self.listen();
         taken
     }
@@ -192,7 +214,7 @@ impl Queue for ShapedQueue {
 
     fn receive(&mut self, ring: &mut dyn RxRing) {
         let now = Instant::now();
-        self.pump(now);
+        self.pump(now, &mut Budget::default());
         self.deliver(ring, now);
         self.fetch(now);
         if !self.starved {
@@ -223,8 +245,8 @@ impl Queue for ShapedQueue {
     }
 
     fn has_work(&self) -> bool {
-        // Frames for the backend may have come due during the last call, and a deadline that has
-        // passed does not always bring the worker back at once.
+        // Frames for the backend may have come due during the last call or been too many for it, and a
+        // deadline that has passed does not always bring the worker back at once.
         let arrived = || self.send.due().is_some_and(|due| due <= Instant::now());
         (self.unfinished || self.inner.has_work()) && self.receive.has_room()
             || !self.blocked && arrived()

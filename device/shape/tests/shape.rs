@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A line before a backend that gives every frame back.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_backend::{
@@ -169,8 +171,9 @@ fn frames_on_their_way_to_the_backend_are_owed() {
     assert_eq!(drain(queue.as_mut()), [1]);
 }
 
-/// Takes frames that need nothing any more.
-struct Plain;
+/// Takes frames that need nothing any more, and counts them.
+#[derive(Clone, Default)]
+struct Plain(Arc<AtomicU64>);
 
 impl Endpoint for Plain {
     fn capabilities(&self) -> Capabilities {
@@ -178,7 +181,7 @@ impl Endpoint for Plain {
     }
 
     fn open(&mut self, _: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
-        Ok(vec![Box::new(Self)])
+        Ok(vec![Box::new(self.clone())])
     }
 
     fn set_offloads(&mut self, _: Offloads) {}
@@ -186,6 +189,7 @@ impl Endpoint for Plain {
 
 impl Queue for Plain {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
+        self.0.fetch_add(batch.len() as u64, Relaxed);
         batch.len()
     }
 
@@ -194,7 +198,7 @@ impl Queue for Plain {
 
 #[test]
 fn a_frame_that_is_refused_at_the_end_of_the_line_is_lost() {
-    let mut shaped = Shaped::new(Box::new(Plain), "delay=1ms".parse().unwrap());
+    let mut shaped = Shaped::new(Box::<Plain>::default(), "delay=1ms".parse().unwrap());
     let mut queue = shaped.open(1).unwrap().remove(0);
     let large = Meta {
         gso: Some(Gso {
@@ -212,6 +216,42 @@ fn a_frame_that_is_refused_at_the_end_of_the_line_is_lost() {
     assert_eq!(drain(queue.as_mut()), []);
     let losses = queue.losses();
     assert_eq!((losses.sent, losses.received), (1, 0));
+}
+
+/// They all arrive at once, and whoever sees to them has a lock that others want.
+#[test]
+fn a_backend_is_brought_a_batch_at_a_time() {
+    const COUNT: u64 = 150;
+    for (len, most) in [(100, 64), (60_000, 5)] {
+        let backend = Plain::default();
+        let brought = Arc::clone(&backend.0);
+        let mut shaped = Shaped::new(Box::new(backend), "delay=50ms".parse().unwrap());
+        let mut queue = shaped.open(1).unwrap().remove(0);
+        for _ in 0..COUNT {
+            assert!(mock::transmit(
+                queue.as_mut(),
+                &vec![0; len],
+                Meta::default()
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        for receives in [false, true].into_iter().cycle() {
+            let before = brought.load(Relaxed);
+            match receives {
+                true => assert_eq!(mock::receive(queue.as_mut(), 10, 2000), []),
+                false => assert_eq!(queue.transmit(&[]), 0),
+            }
+            let now = brought.load(Relaxed);
+            assert!((1..=most).contains(&(now - before)), "{before} {now}");
+            let more = now < COUNT;
+            assert_eq!(queue.has_work(), more);
+            let due = queue.owes().is_some_and(|due| due <= Instant::now());
+            assert_eq!(due, more);
+            if !more {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
