@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     /// What the user calls the peer.
     name: String,
     socket: OwnedFd,
+    /// Nothing more can be sent, but what the peer has sent may be there to be read.
+    closing: AtomicBool,
     over: AtomicBool,
     /// All queues send on it, each whole frames.
     outgoing: Mutex<Outgoing>,
@@ -38,15 +40,22 @@ impl Connection {
         Self {
             name: name.to_owned(),
             socket,
+            closing: AtomicBool::new(false),
             over: AtomicBool::new(false),
             outgoing: Mutex::default(),
         }
     }
 
-    /// Nothing can be sent or received on it any more; says so once.
+    /// Nothing can be sent or received on it any more.
     pub(crate) fn end(&self, why: End) {
+        self.close(why);
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing can be sent on it any more; says so once. It ends where there is nothing more to read.
+    pub(crate) fn close(&self, why: End) {
         // Relaxed: who sees it late finds out by himself.
-        if self.over.swap(true, Ordering::Relaxed) {
+        if self.closing.swap(true, Ordering::Relaxed) {
             return;
         }
         let name = &self.name;
@@ -63,14 +72,18 @@ impl Connection {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// The same for who looks from time to time, and does not read: also if nobody has noticed yet.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// False if it is closing, for who looks from time to time: also if nobody has noticed yet.
     pub(crate) fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
         let _ = poll(&mut fds, Some(&Timespec::default()));
         if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
-            self.end(End::Closed);
+            self.close(End::Closed);
         }
-        !self.is_over()
+        !self.is_closing()
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {

@@ -92,11 +92,15 @@ impl Decoder {
     }
 
     /// Removes the frames that are there, and the one that has begun as soon as all of it is.
-    pub fn discard(&mut self) {
+    /// Returns how many there were.
+    pub fn discard(&mut self) -> u64 {
+        let mut frames = 0;
         while let Ok(Some(_)) = self.front() {
             self.pop();
+            frames += 1;
         }
         self.stale = self.start < self.end;
+        frames
     }
 
     /// Forgets all bytes: what comes next is another stream.

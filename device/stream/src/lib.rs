@@ -8,7 +8,9 @@
 //! [`Stream`] connects to the peer, or waits for it to connect. While there is none the carrier is
 //! down, and frames are lost. The link is looked at twice a second by the card's monitor, and that
 //! is also when a peer that was lost is dialled again, at growing intervals, and when one that has
-//! connected is accepted: there is no thread for it, and nothing of it is the worker's.
+//! connected is accepted: there is no thread for it, and nothing of it is the worker's. What a peer
+//! that is gone has sent is read first, if the driver takes it within a second. What is lost with the
+//! connection is counted, but for a frame of which the end never came.
 //!
 //! Bytes are read and written in large pieces, many frames at once. A peer that does not read fills
 //! the socket, and then the guest's frames wait; but not for long ([`STALL`]), since a guest takes a

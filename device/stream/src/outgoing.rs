@@ -23,29 +23,36 @@ pub(crate) struct Outgoing {
     ends: Vec<usize>,
     /// What is before this is sent. Behind it is nothing, or the rest of a single frame.
     sent: usize,
+    /// The queue that sent this.
+    queue: u16,
     /// Since when the peer has taken nothing, though there was something for it.
     stuck: Option<Instant>,
 }
 
 impl Outgoing {
-    /// Sends frames from the front as far as the peer has room; returns how many were sent or
-    /// begun. What was begun before comes first.
+    /// Sends frames of a queue from the front as far as the peer has room; says how many were sent
+    /// or begun, also if the next one failed. What was begun before comes first.
     pub(crate) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
+        queue: u16,
         batch: &[Frame<'_>],
-    ) -> io::Result<usize> {
+    ) -> (usize, io::Result<()>) {
         let mut done = 0;
-        while self.flush(socket)? && done < batch.len() {
+        loop {
+            match self.flush(socket) {
+                Ok(true) if done < batch.len() => {}
+                end => return (done, end.map(drop)),
+            }
             let count = self.collect(&batch[done..]);
-            let written = self.write(socket)?;
-            let begun = self.keep(written);
+            self.queue = queue;
+            let written = self.write(socket);
+            let begun = self.keep(*written.as_ref().unwrap_or(&0));
             done += begun;
             if begun < count {
-                break;
+                return (done, written.map(drop));
             }
         }
-        Ok(done)
     }
 
     /// Sends the rest of what was begun; true if nothing is left of it.
@@ -63,6 +70,16 @@ impl Outgoing {
     /// True if a frame was sent in part.
     pub(crate) fn has_rest(&self) -> bool {
         self.sent < self.bytes.len()
+    }
+
+    /// Forgets the rest of a frame that was sent in part, if it was one of this queue; true if there
+    /// was.
+    pub(crate) fn abandon(&mut self, queue: u16) -> bool {
+        let rest = self.has_rest() && self.queue == queue;
+        if rest {
+            self.keep(0);
+        }
+        rest
     }
 
     /// Since when the peer has taken nothing, though there was something for it.

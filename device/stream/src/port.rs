@@ -17,8 +17,8 @@ pub const STALL: Duration = Duration::from_secs(1);
 
 /// Reads of one call. A peer that sends nothing but frames that are none must not keep the worker.
 const MAX_READS: usize = 4;
-/// The same for a reset, which throws away what it reads: more than a socket holds.
-const RESET_READS: usize = 64;
+/// The same where what is read is thrown away: more than a socket holds.
+const DISCARD_READS: usize = 64;
 
 /// A connection in an epoll instance.
 pub(crate) fn watch(epoll: &OwnedFd, connection: &Connection) -> rustix::io::Result<()> {
@@ -31,6 +31,7 @@ pub(crate) fn watch(epoll: &OwnedFd, connection: &Connection) -> rustix::io::Res
 }
 
 pub(crate) struct Port {
+    index: u16,
     /// The peer, if there is one.
     current: Arc<ArcSwapOption<Connection>>,
     /// The one that this port has used last.
@@ -51,22 +52,25 @@ pub(crate) struct Port {
     waiting: bool,
     /// There may be more to read than one call may.
     more: bool,
-    /// Frames of the guest that found no peer, or one that takes nothing.
+    /// Frames of the guest that found no peer, or one that took nothing or not all of them.
     lost: u64,
+    /// Frames that the guest had no room for before the connection ended.
+    missed: u64,
 }
 
 impl Port {
     pub(crate) fn new(
         current: Arc<ArcSwapOption<Connection>>,
         epoll: Arc<OwnedFd>,
-        receives: bool,
+        index: u16,
         shared: bool,
     ) -> Self {
         Self {
+            index,
             current,
             connection: None,
             epoll,
-            receiver: receives.then(Decoder::default),
+            receiver: (index == 0).then(Decoder::default),
             shared,
             blocked: false,
             refused: false,
@@ -74,6 +78,7 @@ impl Port {
             waiting: false,
             more: false,
             lost: 0,
+            missed: 0,
         }
     }
 
@@ -90,17 +95,27 @@ impl Port {
             self.forget();
             self.connection = current;
         }
-        self.connection.clone()
+        let connection = self.connection.clone();
+        if let Some(closing) = connection.as_ref().filter(|c| c.is_closing()) {
+            // Nothing waits for room that will never be there.
+            self.wait_for_room(closing, false);
+            (self.refused, self.due) = (false, None);
+        }
+        connection
     }
 
+    /// Counts what the connection leaves, which is over.
     fn forget(&mut self) {
-        if let Some(old) = self.connection.take() {
-            // Fails if it is not in there.
-            let _ = delete(&self.epoll, old.socket());
-        }
+        let Some(old) = self.connection.take() else {
+            return;
+        };
+        // Fails if it is not in there.
+        let _ = delete(&self.epoll, old.socket());
         (self.blocked, self.refused, self.due) = (false, false, None);
         (self.waiting, self.more) = (false, false);
+        self.lost += u64::from(old.outgoing().abandon(self.index));
         if let Some(decoder) = &mut self.receiver {
+            self.missed += discard(decoder, &old);
             decoder.restart();
         }
     }
@@ -137,7 +152,7 @@ impl Port {
             Ok(true) if std::mem::take(&mut self.refused) => {}
             Ok(true) => self.wait_for_room(connection, false),
             Ok(false) => {}
-            Err(error) => connection.end(End::Failed(error)),
+            Err(error) => connection.close(End::Failed(error)),
         }
     }
 }
@@ -163,26 +178,42 @@ fn deliver(decoder: &mut Decoder, connection: &Connection, ring: &mut dyn RxRing
     }
 }
 
+/// Throws away what there is to receive. Returns the number of frames.
+fn discard(decoder: &mut Decoder, connection: &Connection) -> u64 {
+    let mut frames = 0;
+    for _ in 0..DISCARD_READS {
+        frames += decoder.discard();
+        if let Err(too_long) = decoder.front() {
+            connection.end(End::Length(too_long));
+            return frames;
+        }
+        let Some(count) = connection.read(decoder.space()) else {
+            return frames;
+        };
+        decoder.filled(count);
+    }
+    frames + decoder.discard()
+}
+
 impl Queue for Port {
     fn transmit(&mut self, batch: &[Frame<'_>]) -> usize {
-        let Some(connection) = self.connection() else {
+        let Some(connection) = self.connection().filter(|c| !c.is_closing()) else {
             self.lost += batch.len() as u64;
             return batch.len();
         };
         let mut outgoing = connection.outgoing();
-        let sent = outgoing.send(connection.socket(), batch);
+        let (sent, result) = outgoing.send(connection.socket(), self.index, batch);
         let (rest, stuck) = (outgoing.has_rest(), outgoing.stuck());
         drop(outgoing);
-        let sent = sent.unwrap_or_else(|error| {
-            connection.end(End::Failed(error));
-            0
-        });
+        if let Err(error) = result {
+            connection.close(End::Failed(error));
+        }
         let left = batch.len() - sent;
         self.wait_for_room(&connection, rest || left > 0);
         self.refused = left > 0;
         self.due = stuck.map(|since| since + STALL);
         let given_up = self.due.is_some_and(|due| due <= Instant::now());
-        if left > 0 && (given_up || connection.is_over()) {
+        if left > 0 && (given_up || connection.is_closing()) {
             self.lost += left as u64;
             return batch.len();
         }
@@ -249,7 +280,7 @@ impl Queue for Port {
     fn losses(&self) -> Losses {
         Losses {
             sent: self.lost,
-            missed: 0,
+            missed: self.missed,
             received: self.receiver.as_ref().map_or(0, Decoder::runts),
         }
     }
@@ -259,20 +290,8 @@ impl Queue for Port {
             return;
         };
         (self.waiting, self.more) = (false, false);
-        let Some(decoder) = &mut self.receiver else {
-            return;
-        };
-        for _ in 0..RESET_READS {
-            decoder.discard();
-            if let Err(too_long) = decoder.front() {
-                connection.end(End::Length(too_long));
-                break;
-            }
-            let Some(count) = connection.read(decoder.space()) else {
-                break;
-            };
-            decoder.filled(count);
+        if let Some(decoder) = &mut self.receiver {
+            discard(decoder, &connection);
         }
-        decoder.discard();
     }
 }

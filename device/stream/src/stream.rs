@@ -7,19 +7,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use rustix::event::epoll::{create, CreateFlags};
 use tracing::{debug, info, warn};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, End};
 use crate::dialer::{Backoff, Dialer};
 use crate::port::{watch, Port};
 
 /// Most queues.
 const MAX_QUEUES: u16 = 64;
+/// How long the driver has to take what a peer has sent that is gone.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The endpoint.
 pub struct Stream {
@@ -34,6 +36,8 @@ pub struct Stream {
 struct Calls {
     dialer: Dialer,
     backoff: Backoff,
+    /// When the peer was found to be gone.
+    gone: Option<Instant>,
 }
 
 impl Stream {
@@ -70,6 +74,7 @@ impl Stream {
             calls: RefCell::new(Calls {
                 dialer,
                 backoff: Backoff::default(),
+                gone: None,
             }),
             current: Arc::default(),
         })
@@ -78,17 +83,22 @@ impl Stream {
     /// Sees to it that there is a peer, if there can be one; true if there is.
     fn look(&self) -> bool {
         let current = self.current.load_full();
+        let mut calls = self.calls.borrow_mut();
+        let now = Instant::now();
         if let Some(connection) = current {
             if connection.is_alive() {
                 return true;
             }
+            let gone = *calls.gone.get_or_insert(now);
+            if connection.is_over() || now >= gone + LINGER {
+                connection.end(End::Closed);
+                calls.gone = None;
+                self.current.store(None);
+            }
             // Without a carrier for a while, also if the peer comes back at once: it may have
             // forgotten the guest.
-            self.current.store(None);
             return false;
         }
-        let mut calls = self.calls.borrow_mut();
-        let now = Instant::now();
         if !calls.backoff.is_due(now) {
             return false;
         }
@@ -152,7 +162,7 @@ impl Endpoint for Stream {
                 _ => Arc::new(epoll(&self.name)?),
             };
             let current = Arc::clone(&self.current);
-            Ok(Box::new(Port::new(current, epoll, n == 0, queues > 1)))
+            Ok(Box::new(Port::new(current, epoll, n, queues > 1)))
         };
         (0..queues).map(port).collect()
     }

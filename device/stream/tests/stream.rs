@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use vnet_backend::{mock, Endpoint, Meta, Queue, MAX_FRAME};
+use vnet_backend::{mock, Endpoint, Losses, Meta, Queue, MAX_FRAME};
 use vnet_stream::{Stream, STALL};
 
 struct Place {
@@ -150,11 +150,82 @@ fn a_peer_that_is_gone_is_dialled_again() {
 fn a_peer_that_comes_back_at_once_shows_as_a_carrier_that_was_gone() {
     let place = place();
     let listener = UnixListener::bind(&place.path).unwrap();
-    let stream = Stream::connect(&place.path).unwrap();
+    let mut stream = Stream::connect(&place.path).unwrap();
+    let mut ports = stream.open(1).unwrap();
     assert!(stream.link().up);
+    receive(ports[0].as_mut());
     drop(listener.accept().unwrap());
+    receive(ports[0].as_mut());
     assert!(!stream.link().up);
     assert!(stream.link().up);
+}
+
+#[test]
+fn what_a_peer_has_sent_is_received_although_it_is_gone() {
+    let (_place, stream, mut ports, mut peer) = connected(1);
+    let port = ports[0].as_mut();
+    for n in 0..5 {
+        peer.write_all(&record(&[n; 60])).unwrap();
+    }
+    drop(peer);
+    // Whoever notices first: the one that looks at the link, or one that sends.
+    assert!(!stream.link().up);
+    assert!(send(port, &[0; 60]));
+    assert_eq!(mock::receive(port, 2, 2000).len(), 2);
+    assert!(!stream.link().up);
+    assert_eq!(receive(port), [2, 3, 4].map(|n| vec![n; 60]));
+    assert_eq!(receive(port).len(), 0);
+    receive(port);
+    assert!(!is_ready(port));
+    let one_sent = Losses {
+        sent: 1,
+        ..Losses::default()
+    };
+    assert_eq!(port.losses(), one_sent);
+}
+
+#[test]
+fn what_the_driver_has_no_room_for_when_the_peer_is_gone_is_missed_in_the_end() {
+    let (place, stream, mut ports, mut peer) = connected(1);
+    let port = ports[0].as_mut();
+    for n in 0..5 {
+        peer.write_all(&record(&[n; 60])).unwrap();
+    }
+    assert_eq!(mock::receive(port, 2, 2000).len(), 2);
+    // These are not even read. The last one has no end, and is none.
+    peer.write_all(&record(&[5; 60])).unwrap();
+    peer.write_all(&record(&[6; 60])[..30]).unwrap();
+    drop(peer);
+    std::fs::remove_file(&place.path).unwrap();
+    let _listener = UnixListener::bind(&place.path).unwrap();
+    within(&stream, false);
+    within(&stream, true);
+    assert_eq!(receive(port).len(), 0);
+    let missed = Losses {
+        missed: 4,
+        ..Losses::default()
+    };
+    assert_eq!(port.losses(), missed);
+}
+
+#[test]
+fn a_frame_of_which_the_peer_has_only_a_part_is_lost_once() {
+    let (_place, _stream, mut ports, peer) = connected(2);
+    let frame = [7; MAX_FRAME];
+    while ports[1].owes().is_none() {
+        assert!(send(ports[1].as_mut(), &frame));
+    }
+    drop(peer);
+    for port in &mut ports {
+        receive(port.as_mut());
+    }
+    for port in &mut ports {
+        receive(port.as_mut());
+        assert!(!is_ready(port.as_ref()));
+        assert_eq!(port.owes(), None);
+    }
+    let [first, second] = [0, 1].map(|n: usize| ports[n].losses().sent);
+    assert_eq!((first, second), (0, 1));
 }
 
 #[test]
@@ -171,6 +242,7 @@ fn a_peer_that_connects_is_accepted_and_another_after_it() {
         assert!(send(ports[0].as_mut(), &[n; 60]));
         assert_eq!(get(&mut peer), [n; 60]);
         drop(peer);
+        receive(ports[0].as_mut());
         within(&stream, false);
     }
     assert_eq!(std::sync::Arc::strong_count(&guard), 2);
