@@ -17,8 +17,13 @@ IN_GUEST=$(cat "$REPO/scripts/lib/in-guest.sh")
 LOG_EXPECTED='' # complaint of the kernel that a test is about, as a pattern
 
 trap guest_stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# interrupted STATUS: ends the test. Once: timeout sends what it gets to the test, and to all of its process group.
+interrupted() {
+  trap '' INT TERM HUP
+  exit "$1"
+}
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM HUP
 
 ok() { printf 'ok %s\n' "$*"; }
 not_ok() {
