@@ -159,16 +159,17 @@ own_network() {
   VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
 }
 
-# host_listens PORT: waits until a program on this side accepts connections there. In an own network.
+# host_listens PORT [PROCESS]: waits until a program on this side accepts connections there. In an own network, or that
+# of the process.
 host_listens() {
   local port
   port=$(printf %04X "$1")
   for _ in $(seq 300); do
-    ! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE ":$port [0-9A-F]+:0000 0A " || return 0
+    ! cat "/proc/${2:-self}/net/"tcp{,6} 2>/dev/null | grep -qE ":$port [0-9A-F]+:0000 0A " || return 0
     sleep 0.1
   done
   not_ok "nothing listens on port $1"
-  { jobs -l && cat /proc/net/tcp; } | sed 's/^/    /'
+  { jobs -l && cat "/proc/${2:-self}/net/tcp"; } | sed 's/^/    /'
   exit 1
 }
 

@@ -31,6 +31,17 @@ shark() {
   IN_ROOT_EXTRA=$dir in_root setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/tmp \
     tshark -X lua_script:/repo/docs/capture/vnet.lua -n -r "/extra/$file" "$@"
 }
+# capturing [FRAMES]: waits until a capture has that many, or is there.
+capturing() {
+  local frames
+  for _ in $(seq 200); do
+    frames=$(ctl capture nic0 --show 2>/dev/null | sed -n 's/^\([0-9]*\) frames, .*: goes on$/\1/p')
+    [ "${frames:--1}" -lt "${1:-0}" ] || return 0
+    sleep 0.05
+  done
+  echo "no capture has begun"
+  return 1
+}
 # found FILE COUNT FILTER: so many frames pass the filter.
 found() {
   local count
@@ -155,7 +166,7 @@ interrupted() {
   local pid status
   "$REPO/scripts/vnetctl" --socket "$dir/control" capture nic0 "$dir/ctrl-c.pcapng" >"$dir/told" &
   pid=$!
-  sleep 1
+  capturing 1
   kill -TERM $pid
   wait $pid
   status=$?
@@ -185,13 +196,12 @@ full_disk() {
   # shellcheck disable=SC2016 # expanded by the inner shell
   in_namespace sh -c '
     mkdir -p "$2/full" && mount -t tmpfs -o size=1m full "$2/full" || exit 99
-    "$1/scripts/vnetctl" --socket "$3" capture nic0 "$2/full/x.pcapng" >"$2/told" 2>&1
+    timeout 60 "$1/scripts/vnetctl" --socket "$3" capture nic0 "$2/full/x.pcapng" >"$2/told" 2>&1
     status=$?
     cp "$2/full/x.pcapng" "$2/full.pcapng"
     exit $status' sh "$REPO" "$dir" "$dir/control" &
   local pid=$! status
-  sleep 1
-  guest "set -e
+  capturing && guest "set -e
 $IN_GUEST
 from_card 10000000 8"
   wait $pid

@@ -21,6 +21,7 @@ sent() {
 
 # A place that the server can use beside those of its cards.
 elsewhere=$(mktemp -d)
+trap 'guest_stop; rm -rf "$elsewhere"' EXIT
 VNETD_ARGS=(--allow "$elsewhere")
 boot NICS=2 CONFIG=yes
 check "one process has both cards" test "${#VNETD_PIDS[@]}" = 1
@@ -121,7 +122,12 @@ limited() {
     $3 != 1 { bad++ }
     END { exit bad || served < 3 }' "$(awk '/^Seccomp_filters:/ { print $2 }' /proc/self/status)"
 }
-if grep "sandbox: " "$GUEST_DIR/vnetd0.log"; then
+# can_limit: succeeds if the kernel says that it has all of it, whatever the server says: Landlock (landlock_create_ruleset(2),
+# which tells its version) with what there is since 6.10, and filters (seccomp(2), which finds none at address 0: EFAULT).
+can_limit() {
+  in_root perl -e 'exit !(syscall(444, 0, 0, 1) >= 5 && syscall(317, 1, 0, 0) < 0 && $! == 14)'
+}
+if grep "sandbox: " "$GUEST_DIR/vnetd0.log" && ! can_limit; then
   skip "control: the sandbox, as this machine does not have all of it"
 else
   check "each thread of the server is limited, and those of cards more than others" limited
@@ -135,22 +141,21 @@ else
 fi
 check "a socket where it was allowed is not" ctl add nic2 "socket=$elsewhere/nic2.sock" net=gateway
 check "and the card goes again" ctl remove nic2
-rm -r "$elsewhere"
 # without_sandbox: a server that has none says so, and goes where it likes.
 without_sandbox() {
-  local place pid added
-  place=$(mktemp -d)
-  child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/free.sock" --control "$GUEST_DIR/free.control" --sandbox off 2>"$place/log"
+  local pid added
+  child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/free.sock" --control "$GUEST_DIR/free.control" --sandbox off \
+    2>"$GUEST_DIR/free.log"
   pid=$!
   for _ in $(seq 100); do
     [ ! -S "$GUEST_DIR/free.sock" ] || break
     sleep 0.05
   done
-  "$REPO/scripts/vnetctl" --socket "$GUEST_DIR/free.control" add nic2 "socket=$place/nic2.sock" net=null
+  "$REPO/scripts/vnetctl" --socket "$GUEST_DIR/free.control" add nic2 "socket=$elsewhere/free.sock" net=null
   added=$?
   kill "$pid" && wait "$pid"
-  cat "$place/log"
-  grep -F "sandbox: off" "$place/log" && rm -r "$place" && [ "$added" = 0 ]
+  cat "$GUEST_DIR/free.log"
+  grep -F "sandbox: off" "$GUEST_DIR/free.log" && [ "$added" = 0 ]
 }
 check "without a sandbox, that is said, and nothing is refused" without_sandbox
 
