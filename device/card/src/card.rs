@@ -414,7 +414,7 @@ impl Card {
     }
 
     /// Follows whether the card may access memory, which is what an interrupt does too.
-    fn set_dma(&self, on: bool) {
+    pub(crate) fn set_dma(&self, on: bool) {
         self.dma.set_bus_master(on);
         self.vectors.hold(!on);
         if on {

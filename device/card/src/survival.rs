@@ -406,11 +406,9 @@ impl Card {
         });
     }
 
-    /// Lets everything run that ran.
+    /// Lets everything run that ran. No worker gets at memory before all queues are there: one that did
+    /// would take frames for another pair, or tell the backend that nobody receives.
     fn go_on(&mut self) {
-        let on = self.space.dma_enabled();
-        self.dma.set_bus_master(on);
-        self.vectors.hold(!on);
         self.tell_offloads(receive_offloads(self.negotiation.receive()));
         self.apply_filter();
         self.apply_rss();
@@ -433,6 +431,7 @@ impl Card {
                 self.missed.start(lock(&self.endpoint).missed());
             }
         }
+        self.set_dma(self.space.dma_enabled());
         self.events.remind();
         debug!("took over");
     }

@@ -72,6 +72,10 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
     let mut slept: Option<(Duration, Instant)> = None;
     let (mut arm, mut look) = (true, 0u32);
     let mut fetched = Fetched::default();
+    // Before the card first gets at memory, nobody knows whether the driver receives: this process may be
+    // about to go on with what another has started. A backend that was told too soon that it does not
+    // would throw away what waits.
+    let mut known = false;
     while !shared.stop.load(Ordering::Acquire) {
         if shared.unshared.load(Ordering::Acquire) {
             let new = shared.gate.lock().rewire.take();
@@ -92,6 +96,7 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
         }
         // What there was of a backend that was replaced goes without the lock.
         let former;
+        known = known || shared.dma.snapshot().memory().is_some();
         let (sleep, now, receiving) = {
             let mut state = shared.gate.lock();
             former = state.rewire.take().map(|new| wiring.replace(new));
@@ -143,7 +148,9 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
             (sleep, now, state.rx.is_running())
         };
         drop(former);
-        wiring.attach(receiving);
+        if known {
+            wiring.attach(receiving);
+        }
         let Some(sleep) = sleep else {
             if look != 0 {
                 pause();

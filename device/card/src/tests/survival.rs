@@ -2,12 +2,13 @@
 //! Cards of one process after another.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::event::{eventfd, EventfdFlags};
+use vnet_backend::{Attachment, Capabilities, Endpoint, Frame, Offloads, Queue, RxRing};
 use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM};
 use vnet_contract::regs::{self, queue_reg, stats_reg, Access};
 use vnet_dma::{MapError, Mapping};
@@ -193,6 +194,74 @@ fn a_queue_that_has_failed_stays_so() {
         assert_eq!(b.error(1), error);
         assert!(!b.is_running(1));
         assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 0);
+    }
+}
+
+/// A backend that notes which of its queues is told to receive, or not to.
+struct Plugged(Arc<Mutex<Vec<(usize, bool)>>>);
+
+struct Plug {
+    queue: usize,
+    told: Arc<Mutex<Vec<(usize, bool)>>>,
+}
+
+impl Endpoint for Plugged {
+    fn capabilities(&self) -> Capabilities {
+        Null::new().capabilities()
+    }
+
+    fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, vnet_backend::Error> {
+        let plug = |queue| {
+            let told = Arc::clone(&self.0);
+            Box::new(Plug { queue, told }) as Box<dyn Queue>
+        };
+        Ok((0..queues.into()).map(plug).collect())
+    }
+
+    fn set_offloads(&mut self, _: Offloads) {}
+}
+
+impl Queue for Plug {
+    fn transmit(&mut self, frames: &[Frame<'_>]) -> usize {
+        frames.len()
+    }
+
+    fn receive(&mut self, _: &mut dyn RxRing) {}
+
+    fn attachment(&self) -> Option<Box<dyn Attachment>> {
+        Some(Box::new(Self {
+            queue: self.queue,
+            told: Arc::clone(&self.told),
+        }))
+    }
+}
+
+impl Attachment for Plug {
+    fn set_attached(&mut self, attached: bool) {
+        self.told.lock().unwrap().push((self.queue, attached));
+    }
+}
+
+/// A TAP forgets what waits in a queue that is detached.
+#[test]
+fn a_queue_that_goes_on_is_not_detached() {
+    let shelter = Shelter::new();
+    let card = |told: &Arc<_>| {
+        let mut card = new_card(Box::new(Plugged(Arc::clone(told))));
+        // The threads look around meanwhile.
+        thread::sleep(Duration::from_millis(2));
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let mut b = Bench::prepare(card(&Arc::default()));
+    b.accept(QUEUE_STATS);
+    b.start(0);
+    for _ in 0..20 {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        b.exchange(card(&told));
+        b.wait(|_| told.lock().unwrap().contains(&(1, false)));
+        thread::sleep(Duration::from_millis(2));
+        assert_eq!(*told.lock().unwrap(), [(1, false)]);
     }
 }
 
