@@ -208,7 +208,8 @@ impl Card {
         for (at, out) in slots.zip(data.chunks_exact_mut(4)) {
             out.copy_from_slice(&self.read_slot(at).to_le_bytes());
         }
-        if std::mem::take(&mut self.changed) {
+        // What has failed since, this may have told the driver.
+        if std::mem::take(&mut self.changed) || self.events.is_any_failed() {
             self.save();
         }
         if let Some(mischief) = &self.mischief {
@@ -410,6 +411,7 @@ impl Card {
     fn suffer_access(&mut self) {
         if self.mischief.as_ref().is_some_and(Mischief::access) {
             self.reset_registers();
+            self.changed = true;
         }
     }
 

@@ -171,6 +171,11 @@ impl Events {
         self.failed.load(SeqCst)
     }
 
+    /// True if a backend or a queue failed, and that stands.
+    pub(crate) fn is_any_failed(&self) -> bool {
+        self.has_failed() || self.faulty_queues() != 0
+    }
+
     pub(crate) fn link(&self) -> Link {
         unpack_link(self.link.load(SeqCst))
     }

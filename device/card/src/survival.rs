@@ -7,7 +7,8 @@
 //! started before it starts, since from then on frames move.
 //!
 //! What workers and the monitor find out by themselves is written down with the next change, or
-//! not at all: the next process finds it out again.
+//! not at all: the next process finds it out again. But that something has failed is, before the driver
+//! reads it: from then on the rings are the driver's, and may hold anything.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use vnet_backend::{Capabilities, Endpoint, Error, Frame, Link, Offloads, Queue, RxRing};
 use vnet_contract::regs::{self, queue_reg};
 
-use super::bench::{Bench, PAIRS};
+use super::bench::{new_card, Bench, PAIRS};
+use super::survival::Shelter;
 
 /// A backend whose queues panic, and whose link others can pull, or break so that it panics too.
 #[derive(Default)]
@@ -84,6 +85,29 @@ fn a_backend_that_panics_fails_the_card_until_reset() {
     b.accept(0);
     b.start(3);
     assert!(b.is_running(3));
+}
+
+/// The backend of the next process is as good as new, but the driver was told.
+#[test]
+fn a_card_of_which_the_driver_has_read_that_it_failed_stays_so() {
+    let shelter = Shelter::new();
+    let card = || {
+        let mut card = new_card(Box::new(Fragile::default()));
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let mut b = Bench::prepare(card());
+    b.accept(0);
+    b.start(1);
+    b.start(3);
+    b.send(1);
+    b.wait(|b| b.read(regs::STATUS) & regs::STATUS_FAILED != 0);
+    b.exchange(card());
+    assert_eq!(
+        b.read(regs::STATUS),
+        regs::STATUS_FAILED | regs::STATUS_FEATURES_OK
+    );
+    assert!(!b.is_running(3));
 }
 
 /// Waits until the card shows this event.

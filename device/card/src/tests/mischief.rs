@@ -9,6 +9,7 @@ use vnet_faults::{Faults, Faulty, Plan};
 use vnet_loopback::Null;
 
 use super::bench::Bench;
+use super::survival::Shelter;
 
 fn bench(plan: &str) -> (Bench, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
@@ -49,6 +50,19 @@ fn the_card_resets_itself() {
     assert_eq!(bench.read(regs::STATUS), STATUS_READY | STATUS_FEATURES_OK);
     bench.write(regs::EVENT_ENABLE, 1);
     assert_eq!(bench.read(regs::EVENT_ENABLE), 0);
+    assert_eq!(bench.read(regs::STATUS), STATUS_READY);
+}
+
+#[test]
+fn a_reset_that_came_with_a_read_outlives_the_process() {
+    let shelter = Shelter::new();
+    let mut bench = shelter.bench();
+    let faults = Arc::new(Faults::default());
+    bench.card.set_faults(&faults);
+    bench.accept(0);
+    faults.load(&"reset at=1".parse().unwrap());
+    assert_eq!(bench.read(regs::STATUS), STATUS_READY);
+    bench.exchange(shelter.card());
     assert_eq!(bench.read(regs::STATUS), STATUS_READY);
 }
 

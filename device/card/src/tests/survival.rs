@@ -42,7 +42,7 @@ impl Shelter {
         self.holder.held().into_keys().collect()
     }
 
-    fn survive(&self, card: &mut Card) -> Result<(), Error> {
+    pub(super) fn survive(&self, card: &mut Card) -> Result<(), Error> {
         // As another process would: over a mapping of its own.
         let memory = Memory::open(self.memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
         let keeper = Arc::clone(&self.holder) as Arc<dyn Keeper>;
@@ -195,6 +195,25 @@ fn a_queue_that_has_failed_stays_so() {
         assert!(!b.is_running(1));
         assert_eq!(b.read(queue_reg(1, regs::Q_INDEX)), 0);
     }
+}
+
+#[test]
+fn a_queue_of_which_the_driver_has_read_that_it_failed_stays_so() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(QUEUE_STATS);
+    b.start(1);
+    b.send(1);
+    b.wait_used(1, 1);
+    b.send_again(1, 1000);
+    b.wait(|b| b.error(1).is_some());
+    let error = b.error(1);
+    // What used to be the ring may look like one again.
+    b.send_again(1, 2);
+    b.exchange(shelter.card());
+    b.send_again(1, 2);
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!((b.error(1), b.used(1)), (error, 1));
 }
 
 /// A backend that notes which of its queues is told to receive, or not to.
