@@ -203,6 +203,7 @@ impl Card {
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
             self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
+            self.save();
             return;
         };
         for (at, out) in slots.zip(data.chunks_exact_mut(4)) {
@@ -227,6 +228,7 @@ impl Card {
         self.halt_if_failed();
         let Some(slots) = decode::split(offset, data.len()) else {
             self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
+            self.save();
             return;
         };
         for (at, bytes) in slots.zip(data.chunks_exact(4)) {

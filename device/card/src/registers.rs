@@ -64,8 +64,7 @@ impl Card {
             }
             Target::Counter { .. } => false,
         };
-        // What was legal may not be a second time, and what was not was counted.
-        if !legal && !self.is_again() {
+        if !legal {
             self.illegal(Rule::RegisterValue, offset, value.into());
         }
     }
@@ -248,6 +247,10 @@ impl Card {
             self.check_running(queue, reg);
             let fault = Fault::new(Broken::ConfigWhileRunning, reg);
             self.events.queue_failed(queue, fault);
+        } else if self.is_again()
+            && self.events.fault(queue) == (Broken::ConfigWhileRunning as u8, reg)
+        {
+            // This very message stopped it.
         } else {
             self.settle(queue);
             self.queues[usize::from(queue)].set(reg, value);

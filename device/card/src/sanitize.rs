@@ -109,21 +109,30 @@ impl Card {
         }
     }
 
+    /// Whoever judges what a message says, unless the last process may have done so.
+    fn judge(&self) -> Option<&Arc<Sanitizer>> {
+        self.sanitizer().filter(|_| !self.is_again())
+    }
+
     /// What was found so far, if anybody looks.
     pub fn sanitizer(&self) -> Option<&Arc<Sanitizer>> {
         self.watch.as_ref().map(|watch| &watch.sanitizer)
     }
 
-    /// An illegal access to BAR 0: counts it. `detail` is the width for [`Rule::RegisterWidth`], else
-    /// the value that was written.
+    /// An illegal access to BAR 0: counts it, unless the last process may have. `detail` is the width for
+    /// [`Rule::RegisterWidth`], else the value that was written.
     pub(crate) fn illegal(&mut self, rule: Rule, offset: u64, detail: u64) {
+        if self.is_again() {
+            return;
+        }
         self.illegal = self.illegal.saturating_add(1);
+        self.changed = true;
         self.misuse(rule, offset, detail);
     }
 
     /// Reports how a register was used.
     fn misuse(&self, rule: Rule, offset: u64, detail: u64) {
-        let Some(sanitizer) = self.sanitizer() else {
+        let Some(sanitizer) = self.judge() else {
             return;
         };
         let (seen, due) = match rule {
@@ -154,14 +163,14 @@ impl Card {
     /// Looks for ones in other bits than those that are defined, in a legal write.
     pub(crate) fn check_reserved(&self, defined: u32, offset: u64, value: u32) {
         let reserved = value & !defined;
-        if reserved != 0 && !self.is_again() {
+        if reserved != 0 {
             self.misuse(Rule::RegisterReserved, offset, reserved.into());
         }
     }
 
     /// A set of features was committed and refused.
     pub(crate) fn check_commit(&self) {
-        if let Some(sanitizer) = self.sanitizer().filter(|_| !self.is_again()) {
+        if let Some(sanitizer) = self.judge() {
             let written = format!("features {:#x}", self.negotiation.written());
             let due = format!(
                 "of {:#x}, with all that they need",
@@ -185,7 +194,7 @@ impl Card {
 
     /// The card did not start a queue.
     pub(crate) fn check_refusal(&self, queue: u16, fault: Fault) {
-        if let Some(sanitizer) = self.sanitizer() {
+        if let Some(sanitizer) = self.judge() {
             let features = self.negotiation.accepted().unwrap_or(0);
             let config = self.queues[usize::from(queue)].ring(features);
             sanitizer.refused(queue, &config, fault, self.dma.memory().as_deref());
@@ -194,7 +203,7 @@ impl Card {
 
     /// A register of a queue that runs was written.
     pub(crate) fn check_running(&self, queue: u16, reg: u32) {
-        if let Some(sanitizer) = self.sanitizer() {
+        if let Some(sanitizer) = self.judge() {
             let seen = format!("a write of register {reg:#x} of the queue");
             let due = "that the queue is stopped first";
             sanitizer.report(Finding::new(Rule::QueueRunning, seen, due).queue(queue));
