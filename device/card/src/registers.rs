@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! Reads and writes of single registers.
 
+use std::sync::Arc;
+
 use tracing::debug;
 use vnet_backend::Link;
 use vnet_contract::features::MODERATION;
 use vnet_contract::queue::{size_is_valid, Error as Broken, MAX_SIZE, MIN_SIZE};
 use vnet_contract::regs::{self, Access};
+use vnet_irq::Vector;
 use vnet_sanitizer::Rule;
-use vnet_worker::{Fault, Pair, Report};
+use vnet_worker::{Fault, Pair, Report, RingConfig};
 
 use crate::card::Card;
 use crate::decode::{pair_of, Target};
@@ -309,6 +312,17 @@ impl Card {
     }
 
     fn try_start(&self, queue: u16) -> Result<(), Fault> {
+        let (ring, vector) = self.programmed(queue)?;
+        let (pair, kind) = pair_of(queue);
+        self.watch_queue(queue, ring, vector.as_ref());
+        self.pairs[pair].start(kind, ring, vector)
+    }
+
+    /// What the driver has programmed, if a queue can be started with that.
+    pub(crate) fn programmed(
+        &self,
+        queue: u16,
+    ) -> Result<(RingConfig, Option<Arc<Vector>>), Fault> {
         let programmed = &self.queues[usize::from(queue)];
         let features = self
             .negotiation
@@ -324,10 +338,7 @@ impl Card {
                 Some(vector.ok_or(Fault::new(Broken::Vector, wanted))?.clone())
             }
         };
-        let (pair, kind) = pair_of(queue);
-        let ring = programmed.ring(features);
-        self.watch_queue(queue, ring, vector.as_ref());
-        self.pairs[pair].start(kind, ring, vector)
+        Ok((programmed.ring(features), vector))
     }
 
     /// Stops a queue, whether it runs, has failed or was never started, and keeps the indices

@@ -419,14 +419,13 @@ impl Card {
             if !self.is_running(queue) {
                 continue;
             }
-            let registers = &self.queues[usize::from(queue)];
-            let features = self.negotiation.accepted().unwrap_or(0);
-            let vector = registers.vector().and_then(|v| u16::try_from(v).ok());
-            let vector = vector.and_then(|v| self.vectors.get(v)).cloned();
             let (pair, kind) = pair_of(queue);
-            let ring = registers.ring(features);
-            self.watch_queue(queue, ring, vector.as_ref());
-            if let Err(fault) = self.pairs[pair].resume(kind, ring, vector, &memory) {
+            // The last process may have died before it had looked at what it was to start.
+            let resumed = self.programmed(queue).and_then(|(ring, vector)| {
+                self.watch_queue(queue, ring, vector.as_ref());
+                self.pairs[pair].resume(kind, ring, vector, &memory)
+            });
+            if let Err(fault) = resumed {
                 self.events.queue_failed(queue, fault);
             } else if queue == MISSED_BY {
                 self.missed.start(lock(&self.endpoint).missed());

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use rustix::event::{eventfd, EventfdFlags};
 use vnet_backend::{Attachment, Capabilities, Endpoint, Frame, Offloads, Queue, RxRing};
 use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM};
+use vnet_contract::queue::{Error as Broken, NO_VECTOR};
 use vnet_contract::regs::{self, queue_reg, stats_reg, Access};
 use vnet_dma::{MapError, Mapping};
 use vnet_irq::EventFd;
@@ -574,6 +575,30 @@ fn an_older_and_a_newer_version_hand_over() {
     assert!(shelter.memory.commit(&saved));
     let mut card = new_card(Box::new(Null::new()));
     assert!(matches!(shelter.survive(&mut card), Err(Error::Foreign)));
+}
+
+/// The process died when it had written down that it would start the queue, and before it found that it
+/// must not.
+#[test]
+fn a_start_that_was_to_be_refused_is() {
+    for (features, vector, error) in [
+        (None, NO_VECTOR, Broken::NotNegotiated),
+        (Some(0), 77, Broken::Vector),
+    ] {
+        let shelter = Shelter::new();
+        let mut b = shelter.bench();
+        if let Some(features) = features {
+            b.accept(features);
+        }
+        b.write(queue_reg(1, regs::Q_VECTOR), vector);
+        b.start(1);
+        // As it was when only this was written down.
+        b.card.events.clear_fault(1);
+        b.card.queues[1].started = true;
+        b.card.save();
+        b.exchange(shelter.card());
+        assert_eq!(b.error(1).map(|(error, _)| error), Some(error));
+    }
 }
 
 /// What a message says was judged by the process that has handled it.
