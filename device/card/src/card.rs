@@ -199,6 +199,7 @@ impl Card {
         }
         self.suffer_access();
         self.touched();
+        self.resume(true);
         self.halt_if_failed();
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
@@ -225,6 +226,7 @@ impl Card {
         }
         self.suffer_access();
         self.touched();
+        self.resume(true);
         self.halt_if_failed();
         let Some(slots) = decode::split(offset, data.len()) else {
             self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
@@ -305,7 +307,9 @@ impl Card {
         if let Some(sanitizer) = self.sanitizer() {
             sanitizer.mapped(row.address..=row.address + (row.size - 1));
         }
-        self.note_mapped(row)
+        self.note_mapped(row)?;
+        self.resume(false);
+        Ok(())
     }
 
     /// Removes every range that touches this stretch. When this returns, nothing uses them.

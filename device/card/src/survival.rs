@@ -18,12 +18,13 @@ use std::sync::{Arc, Weak};
 
 use tracing::{debug, warn};
 use vnet_contract::pci::MAX_QUEUES;
+use vnet_contract::queue::Error as Broken;
 use vnet_dma::{DmaMap, MapError, Mapping};
 use vnet_irq::{EventFd, OutOfRange};
 use vnet_state::maps::{Maps, Row};
 use vnet_state::records::{Fields, Reader, Writer};
 use vnet_state::{Held, Keeper, Memory, Token};
-use vnet_worker::{Legacy, Report};
+use vnet_worker::{Fault, Legacy, Report};
 
 use crate::card::Card;
 use crate::config::Error;
@@ -81,6 +82,8 @@ pub(crate) struct Ledger {
     last: Vec<u8>,
     /// The next message may be one that the last process has handled.
     again: bool,
+    /// Queues that the last process had started, and that do not go on yet.
+    waiting: Vec<u16>,
 }
 
 impl Ledger {
@@ -135,6 +138,7 @@ impl Card {
             next_file: 0,
             last: Vec::new(),
             again: false,
+            waiting: Vec::new(),
         };
         let Some(saved) = ledger.memory.snapshot() else {
             self.ledger = Some(ledger);
@@ -413,27 +417,56 @@ impl Card {
         self.tell_offloads(receive_offloads(self.negotiation.receive()));
         self.apply_filter();
         self.apply_rss();
-        let memory = self.dma.all();
-        for queue in 0..(self.queues.len() as u16).min(MAX_QUEUES) {
-            self.apply_moderation(queue);
-            if !self.is_running(queue) {
-                continue;
-            }
-            let (pair, kind) = pair_of(queue);
-            // The last process may have died before it had looked at what it was to start.
-            let resumed = self.programmed(queue).and_then(|(ring, vector)| {
-                self.watch_queue(queue, ring, vector.as_ref());
-                self.pairs[pair].resume(kind, ring, vector, &memory)
-            });
-            if let Err(fault) = resumed {
-                self.events.queue_failed(queue, fault);
-            } else if queue == MISSED_BY {
-                self.missed.start(lock(&self.endpoint).missed());
-            }
+        let queues = 0..(self.queues.len() as u16).min(MAX_QUEUES);
+        queues
+            .clone()
+            .for_each(|queue| self.apply_moderation(queue));
+        let started = queues.filter(|queue| self.is_running(*queue)).collect();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.waiting = started;
         }
+        self.resume(false);
         self.set_dma(self.space.dma_enabled());
         self.events.remind();
         debug!("took over");
+    }
+
+    /// Goes on with queues that wait for that. One whose ring is out of reach waits for another try, unless
+    /// this is the last: a process may have died between an unmap and the map that was to follow.
+    pub(crate) fn resume(&mut self, last: bool) {
+        let Some(ledger) = self.ledger.as_mut().filter(|l| !l.waiting.is_empty()) else {
+            return;
+        };
+        let mut waiting = std::mem::take(&mut ledger.waiting);
+        let memory = self.dma.all();
+        waiting.retain(|&queue| {
+            // The card may have been reset.
+            let resumed = match self.is_running(queue) {
+                true => self.resume_queue(queue, &memory),
+                false => Ok(()),
+            };
+            match resumed {
+                Err(fault) if fault.error == Broken::RingFault && !last => return true,
+                Err(fault) => self.events.queue_failed(queue, fault),
+                Ok(()) => {}
+            }
+            false
+        });
+        if let Some(ledger) = &mut self.ledger {
+            ledger.waiting = waiting;
+        }
+    }
+
+    fn resume_queue(&mut self, queue: u16, memory: &DmaMap) -> Result<(), Fault> {
+        // The last process may have died before it had looked at what it was to start.
+        let (ring, vector) = self.programmed(queue)?;
+        self.watch_queue(queue, ring, vector.as_ref());
+        let (pair, kind) = pair_of(queue);
+        self.pairs[pair].resume(kind, ring, vector, memory)?;
+        if queue == MISSED_BY {
+            self.missed.start(lock(&self.endpoint).missed());
+        }
+        Ok(())
     }
 }
 

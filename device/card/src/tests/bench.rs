@@ -58,22 +58,33 @@ impl Bench {
     }
 
     /// Gives a new card memory space, bus mastering and memory.
-    pub(super) fn prepare(mut card: Card) -> Self {
+    pub(super) fn prepare(card: Card) -> Self {
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         let memory = File::from(memory);
         memory.set_len(MEMORY_SIZE).unwrap();
-        card.map(Mapping {
-            address: MEMORY,
-            size: MEMORY_SIZE,
-            file: Some(memory.try_clone().unwrap()),
-            offset: 0,
-            read: true,
-            write: true,
-        })
-        .unwrap();
         let mut bench = Self { card, memory };
+        bench.map();
         bench.command(MEMORY_SPACE | BUS_MASTER);
         bench
+    }
+
+    /// Maps memory, as it is after [`Self::prepare`].
+    pub(super) fn map(&mut self) {
+        self.card
+            .map(Mapping {
+                address: MEMORY,
+                size: MEMORY_SIZE,
+                file: Some(self.memory.try_clone().unwrap()),
+                offset: 0,
+                read: true,
+                write: true,
+            })
+            .unwrap();
+    }
+
+    /// Takes it away.
+    pub(super) fn unmap(&mut self) {
+        self.card.unmap(MEMORY, MEMORY_SIZE);
     }
 
     /// The same guest with another card.

@@ -601,6 +601,35 @@ fn a_start_that_was_to_be_refused_is() {
     }
 }
 
+/// As a client does that changes its memory.
+#[test]
+fn a_queue_whose_memory_is_away_for_a_moment_goes_on() {
+    let shelter = Shelter::new();
+    let mut b = shelter.bench();
+    b.accept(0);
+    b.start(1);
+    b.send(1);
+    b.wait_used(1, 1);
+    b.unmap();
+    b.exchange(shelter.card());
+    // Once more, with something else in between.
+    b.exchange(shelter.card());
+    b.card.caught_up();
+    b.command(MEMORY_SPACE | BUS_MASTER);
+    b.map();
+    assert!(b.is_running(1));
+    b.send_again(1, 2);
+    b.wait_used(1, 2);
+
+    // Who uses the card meanwhile is told, as ever.
+    b.unmap();
+    b.exchange(shelter.card());
+    let error = b.error(1).map(|(error, _)| error);
+    assert_eq!(error, Some(Broken::RingFault));
+    b.map();
+    assert!(!b.is_running(1));
+}
+
 /// What a message says was judged by the process that has handled it.
 #[test]
 fn a_message_that_comes_again_is_not_judged_again() {
