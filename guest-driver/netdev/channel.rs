@@ -267,10 +267,9 @@ impl<T: Operations> Channel<T> {
         // SAFETY: the channel does not run, so NAPI is disabled and the RTNL lock guards the state.
         unsafe { *self.rx.get() = Some(rx) };
         {
-            let guard = queue.lock_bh();
+            let _locked = queue.lock_bh();
             // SAFETY: the lock of the queue is held.
             unsafe { *self.tx.get() = Some(tx) };
-            guard.reset();
         }
         if let Some(irq) = self.irq {
             // SAFETY: the handler gets a pointer to the channel, which is pinned and outlives the
@@ -381,6 +380,9 @@ impl<T: Operations> Channel<T> {
         let tx = {
             let guard = queue.lock_bh();
             guard.stop();
+            // Not when it starts again, which it may never do: to the stack's watchdog a queue that is over
+            // its limit is stuck, in use or not.
+            guard.reset();
             // SAFETY: the lock of the queue is held.
             unsafe { (*self.tx.get()).take() }
         };

@@ -4,7 +4,7 @@
 # over the CPUs.
 . "$(dirname "$0")/../lib/check.sh"
 
-boot SMP=2 QUEUES=4 MEM=1G
+boot SMP=2 QUEUES=4 MEM=1G FAULTS=yes VNETD_LOG=info
 IN_GUEST+='
 # channels LINE: combined channels, of the maximum (1) or in use (2).
 channels() {
@@ -89,6 +89,29 @@ guest_check "pairs that are given up while the interface is down are none whose 
   [ $(counter tx_timeouts) = 0 ]
   [ $(counter resets) = 0 ]
   ethtool -L vnet0 combined 3'
+IN_GUEST+='
+limits=/sys/class/net/vnet0/queues/tx-1/byte_queue_limits
+'
+guest_check "a byte queue limit that every frame is over" '
+  ethtool -L vnet0 combined 2
+  cat $limits/limit_max >/tmp/limit
+  echo 1 >$limits/limit_max
+  # It is looked at when a frame comes back.
+  PING="taskset -c 1 /usr/bin/ping" flood_pings 5
+  [ $(cat $limits/limit) = 1 ]'
+faults "stop-fetching queue=tx1"
+guest_check "nor is one stuck that is given up with a frame under way which is over its limit" '
+  taskset -c 1 /usr/bin/ping -c 1 -W 1 $gateway || true
+  [ $(cat $limits/inflight) -gt 1 ]
+  ethtool -L vnet0 combined 1
+  sleep 12
+  [ $(counter tx_timeouts) = 0 ]
+  [ $(counter resets) = 0 ]'
+faults
+guest_check "and it is of use again" '
+  ethtool -L vnet0 combined 3
+  cat /tmp/limit >$limits/limit_max
+  PING="taskset -c 1 /usr/bin/ping" flood_pings 50'
 guest_check "the CPU that the user chose for an interrupt stays chosen" '
   echo 1 >/proc/irq/$(irq_of 0)/smp_affinity_list
   ip link set vnet0 down
