@@ -176,9 +176,21 @@ impl<'a, T: Operations> Locked<'a, T> {
     }
 
     /// Puts a detached device back into service and wakes the transmit queues if it is running.
+    ///
+    /// [`Operations::set_rx_mode`] follows: the core tells nobody of what changed while the device was
+    /// detached.
     pub fn attach(&self) {
-        // SAFETY: the device is valid.
-        unsafe { b::netif_device_attach(self.as_raw()) }
+        let dev = self.as_raw();
+        // SAFETY: the device is valid, and so is its address for all, as a multicast address too.
+        unsafe {
+            b::netif_device_attach(dev);
+            // No function that modules can call does only what this leads to. The address is gone again
+            // when the core looks at the lists, for which it takes the RTNL lock.
+            let all = (*dev).broadcast.as_ptr();
+            if b::dev_mc_add(dev, all) == 0 {
+                b::dev_mc_del(dev, all);
+            }
+        }
     }
 }
 

@@ -16,6 +16,34 @@ guest_check "the guest sees the link come" '
   [ $(counter link_changes) -ge 3 ]'
 guest_check "ping the host" 'gateway=10.99.0.1; pings; pings -s 9000'
 check "ping from the host" "$BUSYBOX" ping -c 3 -W 5 10.99.0.2
+# hears COUNT: of three frames to a group so many come through the card's filter.
+hears() {
+  guest 'cat /sys/class/net/vnet0/statistics/multicast >/tmp/multicast' || return
+  "$BUSYBOX" ping -q -c 3 -W 1 -I vnettest 224.0.0.9
+  guest "came=\$((\$(cat /sys/class/net/vnet0/statistics/multicast) - \$(cat /tmp/multicast)))
+    echo came: \$came
+    [ \$came = $1 ]"
+}
+# after COMMAND COUNT
+after() {
+  guest "$1" && hears "$2"
+}
+guest 'echo 1 >/proc/sys/net/ipv6/conf/vnet0/disable_ipv6'
+check "a group that nobody has joined is not for the card" hears 0
+join='ip addr add 224.0.0.9/32 dev vnet0 autojoin' leave='ip addr del 224.0.0.9/32 dev vnet0'
+check "one that somebody has joined is" after "$join" 3
+check "... until he leaves it" after "$leave" 0
+check "with promiscuous mode all is" after 'ip link set vnet0 promisc on' 3
+check "... until that ends" after 'ip link set vnet0 promisc off' 0
+check "with all-multicast mode all groups are" after 'ip link set vnet0 allmulticast on' 3
+check "... until that ends, too" after 'ip link set vnet0 allmulticast off' 0
+guest_check "a group is joined in the middle of a reset" '
+  echo 1 >/sys/class/net/vnet0/device/reset &
+  usleep 50000
+  '"$join"'
+  kill -0 $!
+  wait'
+check "the card knows of it afterwards" hears 3
 host_program /usr/bin/iperf3 -s -B "$HOST" >"$GUEST_DIR/iperf3.log" 2>&1
 host_listens 5201
 guest_check "TCP to the host" 'iperf3 -c 10.99.0.1 -t 3'
