@@ -120,7 +120,8 @@ impl Tx {
             Some(violation) if !broken => {
                 netdev::err!(dev, "transmit queue: {}\n", format_args!("{violation}"))
             }
-            None if queue.is_stopped() => queue.wake(),
+            // The poll may have come for a frame that was received.
+            None if queue.is_stopped() && self.ring.has_room(1) => queue.wake(),
             _ => {}
         }
     }

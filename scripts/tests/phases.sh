@@ -37,6 +37,7 @@ unload() {
   [ ! -e /sys/class/net/vnet0 ]
 }
 '
+FAULTS=yes VNETD_LOG=info
 guest_start
 
 guest_check "1: loads and says so, with the default of its parameter" '
@@ -233,6 +234,25 @@ guest_check "8: the card is found, and carries pings" '
 guest_check "8: TCP in both directions" '
   from_card 1000000 7
   to_card 1000000' 120
+# The gateway sends the same again and again, as no answer gets through: so there are polls, and nothing to reclaim.
+guest_check "8: a transfer begins" '
+  ip addr add 10.76.0.2/24 dev vnet0
+  echo "50000000 9" | nc $gateway 5002 >/dev/null 2>&1 &
+  echo $! >/tmp/transfer
+  sleep 1'
+faults "stop-fetching queue=tx"
+guest_check "8: frames that come do not wake a queue that is full: what waits goes on waiting" '
+  large_pings 4
+  tc -s qdisc show dev vnet0 | tee /dev/stderr | grep "backlog [1-9]"
+  before=$(stat_of rx_packets)
+  within 20 eval "[ \$(stat_of rx_packets) -gt $before ]"
+  kill $(cat /tmp/transfer)
+  [ $(stat_of tx_dropped) = 0 ]'
+faults
+guest_check "8: and is sent when the card goes on" '
+  within 5 eval "tc -s qdisc show dev vnet0 | grep \"backlog 0b 0p\""
+  pings
+  [ $(stat_of tx_dropped) = 0 ]'
 guest_check "8: down and up under traffic, and unbound and bound" '
   traffic
   for i in 1 2 3; do
