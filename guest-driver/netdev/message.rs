@@ -12,6 +12,8 @@
 /// // guest-driver/phases/phase8_device.rs
 /// if ends.contains(&false) {
 ///     netdev::err!(dev, "a queue does not stop\n");
+///     // So it is kept from memory, all of it.
+///     netdev::pci::clear_master(self.dev);
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]

@@ -24,7 +24,7 @@ use vnet_ring::Memory;
 
 use crate::memory::RingMemory;
 
-/// How often, and how far apart, a queue that was stopped is looked at.
+/// How often, and how far apart, the card is asked whether it has come to rest.
 const LOOKS: usize = 1000;
 const NEXT_LOOK: Delta = Delta::from_millis(1);
 
@@ -32,7 +32,7 @@ const NEXT_LOOK: Delta = Delta::from_millis(1);
 pub(crate) struct Card<'a>(pci::Bar<'a, { BAR_REGS_SIZE as usize }>);
 
 impl<'a> Card<'a> {
-    /// 20.1: who are you, reset, features (none).
+    /// 20.1, to begin with: who are you?
     pub(crate) fn new(dev: &'a pci::Device<Core<'_>>) -> Result<Self> {
         let card = Self(dev.iomap_region_sized(BAR_REGS, c"vnet_phase8")?);
         if card.read(regs::ID) != regs::ID_VALUE
@@ -41,17 +41,36 @@ impl<'a> Card<'a> {
             dev_err!(dev, "not a card that this driver knows\n");
             return Err(ENODEV);
         }
-        card.write(regs::CTRL, regs::CTRL_RESET);
-        if card.read(regs::STATUS) & regs::STATUS_READY == 0 {
-            return Err(EIO);
-        }
-        card.write(regs::DRIVER_FEATURES_LO, 0);
-        card.write(regs::DRIVER_FEATURES_HI, 0);
-        card.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
-        if card.read(regs::STATUS) & regs::STATUS_FEATURES_OK == 0 {
-            return Err(EIO);
-        }
+        card.reset()?;
         Ok(card)
+    }
+
+    /// The rest of 20.1: reset, which ends whatever the card is doing, and features (none).
+    pub(crate) fn reset(&self) -> Result {
+        self.write(regs::CTRL, regs::CTRL_RESET);
+        if !self.comes_to(regs::STATUS, |status| status & regs::STATUS_READY != 0) {
+            return Err(EIO);
+        }
+        self.write(regs::DRIVER_FEATURES_LO, 0);
+        self.write(regs::DRIVER_FEATURES_HI, 0);
+        self.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
+        if self.read(regs::STATUS) & regs::STATUS_FEATURES_OK == 0 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Waits until the card leaves memory alone, which a register shows: at once where the card maps that,
+    /// else when the last message about it is answered. False if that does not come to pass.
+    #[inline(always)]
+    fn comes_to(&self, reg: u32, rest: impl Fn(u32) -> bool) -> bool {
+        for _ in 0..LOOKS {
+            if rest(self.read(reg)) {
+                return true;
+            }
+            fsleep(NEXT_LOOK);
+        }
+        false
     }
 
     /// Offsets are constants, which the compiler checks against the size of the BAR.
@@ -102,19 +121,12 @@ impl<'a> Card<'a> {
         self.read(regs::queue_reg(QUEUE, regs::Q_STATUS)) == regs::Q_STATUS_RUNNING
     }
 
-    /// 20.5: stops a queue, and waits until the card leaves its memory alone: at once where the card
-    /// maps that, else when the last message about it is answered. False if that does not come to pass.
+    /// 20.5: stops a queue. False if it goes on, or the card does not answer: then a read gives ones.
     #[inline(always)]
     pub(crate) fn end<const QUEUE: u16>(&self) -> bool {
         self.write(regs::queue_reg(QUEUE, regs::Q_CTRL), 0);
-        (0..LOOKS).any(|_| {
-            let status = self.read(regs::queue_reg(QUEUE, regs::Q_STATUS));
-            // A card that is gone answers with ones.
-            let rests = status == u32::MAX || status & regs::Q_STATUS_RUNNING == 0;
-            if !rests {
-                fsleep(NEXT_LOOK);
-            }
-            rests
+        self.comes_to(regs::queue_reg(QUEUE, regs::Q_STATUS), |status| {
+            status & regs::Q_STATUS_RUNNING == 0
         })
     }
 

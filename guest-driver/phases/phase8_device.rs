@@ -111,8 +111,10 @@ impl Operations for Nic<'_> {
     type Tx = Tx;
     type Rx = Rx;
 
-    /// Data sheet, 20.2: rings, buffers, start.
+    /// Data sheet, 20.2: rings, buffers, start. Before that what [`Self::stop`] may have had to do is undone.
     fn open(&self, dev: &Locked<'_, Self>) -> Result {
+        self.card.reset()?;
+        netdev::pci::set_master(self.dev);
         let tx = Tx::new(self.dev.as_ref())?;
         let mut rx = Rx::new(self.dev.as_ref())?;
         rx.fill(dev)?;
@@ -139,6 +141,8 @@ impl Operations for Nic<'_> {
         let ends = [self.card.end::<RX>(), self.card.end::<TX>()];
         if ends.contains(&false) {
             netdev::err!(dev, "a queue does not stop\n");
+            // So it is kept from memory, all of it.
+            netdev::pci::clear_master(self.dev);
         }
     }
 

@@ -253,6 +253,17 @@ guest_check "8: and is sent when the card goes on" '
   within 5 eval "tc -s qdisc show dev vnet0 | grep \"backlog 0b 0p\""
   pings
   [ $(stat_of tx_dropped) = 0 ]'
+faults "register-ones register=Q_STATUS"
+guest_check "8: a queue that does not stop: the card is kept from memory" '
+  dmesg -c >/dev/null
+  ip link set vnet0 down
+  dmesg | grep "a queue does not stop"
+  command=$(od -An -tu1 -j4 -N1 /sys/class/net/vnet0/device/config)
+  [ $((command & 4)) = 0 ]'
+faults
+guest_check "8: ... until the interface is up again" '
+  readdress
+  within 5 pings'
 guest_check "8: down and up under traffic, and unbound and bound" '
   traffic
   for i in 1 2 3; do
