@@ -321,8 +321,8 @@ impl<T: Operations> Xdp<'_, T> {
         }
     }
 
-    /// Adds `len` bytes of a buffer at `offset` to a frame. Gives it back if the frame has no room
-    /// for another fragment, or the bytes are not inside.
+    /// Adds `len` bytes of a buffer at `offset` to a frame. Gives it back if the program takes no frames
+    /// of more than one buffer, the frame has no room for another fragment, or the bytes are not inside.
     #[inline]
     pub fn add(
         &self,
@@ -331,7 +331,9 @@ impl<T: Operations> Xdp<'_, T> {
         offset: u32,
         len: u32,
     ) -> Result<(), PoolBuffer> {
-        if !self.is_page(&buffer) || buffer.at(offset, len).is_none() {
+        // SAFETY: the program is valid for this poll.
+        let takes_frags = unsafe { b::nd_xdp_prog_has_frags(self.program.as_ptr()) };
+        if !takes_frags || !self.is_page(&buffer) || buffer.at(offset, len).is_none() {
             return Err(buffer);
         }
         let at = buffer.start() + offset;

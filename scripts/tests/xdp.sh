@@ -71,7 +71,7 @@ done
 ip addr add 10.99.0.1/24 dev vnetx0
 
 NET=(tap:name=vnetx0 tap:name=vnetx1) FILES=("$XDP_PROGRAMS")
-boot NICS=2 MEM=1G
+boot NICS=2 MEM=1G FAULTS=yes VNETD_LOG=info
 guest 'ip addr add 10.99.0.2/24 dev vnet0; ip link set vnet1 up'
 check "ping from the host" from_host 10
 
@@ -222,6 +222,16 @@ guest_check "coming and going loses no more than what is in flight" "$pings_whil
   pings_while off pass off pass off
   [ $lost -le 20 ]'
 check "ping from the host afterwards" from_host 10
+# Longer than any frame of this MTU, so that it takes more than one buffer.
+faults "frame-oversized queue=rx"
+guest_check "a program for frames of one buffer" "$xdp"'
+  load vnet0 drop
+  total xdp_drop >/tmp/dropped; total bad_frames >/tmp/bad'
+check "... and a card that sends frames of several get no answers" from_host 0
+guest_check "... as it is shown none of them: they are bad" "$xdp"'
+  [ $(total xdp_drop) = $(cat /tmp/dropped) ]
+  [ $(($(total bad_frames) - $(cat /tmp/bad))) -ge 10 ]'
+faults
 guest_check "a program survives down and up, and rmmod takes it along" "$xdp"'
   load vnet0 drop
   ip link set vnet0 down
