@@ -365,10 +365,11 @@ impl<T: Operations> Xdp<'_, T> {
                 }
             }
             b::xdp_action_XDP_REDIRECT => {
+                // Also if it fails: it may have come to some of several devices by then.
+                self.redirected.set(true);
                 // SAFETY: within the poll that ran the program, which ends with a flush.
                 if unsafe { b::xdp_do_redirect(dev, raw, program) } == 0 {
                     core::mem::forget(frame);
-                    self.redirected.set(true);
                     return Verdict::Redirected;
                 }
             }
