@@ -46,8 +46,8 @@ impl<'a> Nic<'a> {
         self.restore_filter();
         self.restore_rss(dev);
         self.write_rx_offloads(dev, dev.features());
-        for broken in &self.broken {
-            broken.store(false, Relaxed);
+        for pair in 0..self.max_pairs {
+            self.forget_failure(pair);
         }
         for (pair, (tx, rx)) in (0..self.max_pairs).zip(queues) {
             if let Err(e) = self.start_pair(dev, pair, tx, rx) {
@@ -115,7 +115,8 @@ impl<'a> Nic<'a> {
     }
 
     /// All that has failed of a pair, whose channel is stopped, is mended when it starts anew: what came
-    /// to light since that was decided, too. It would be taken for a failure that came right after.
+    /// to light since that was decided, too. It would be taken for a failure that came right after. Of a pair
+    /// that does not start, nobody wants to know.
     fn forget_failure(&self, pair: u16) {
         let mut control = self.control.lock();
         for index in [queue::rx_index(pair), queue::tx_index(pair)] {

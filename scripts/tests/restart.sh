@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../lib/check.sh"
 
 # The card lies about its rings, which the sanitizer would lay to the driver.
-boot SMP=2 QUEUES=2 MEM=1G FAULTS=yes SANITIZE=off VNETD_LOG=info
+boot SMP=2 QUEUES=4 MEM=1G FAULTS=yes SANITIZE=off VNETD_LOG=info
 IN_GUEST+='
 # from_cpu CPU COUNT: echo requests by the queue of that CPU.
 from_cpu() {
@@ -62,4 +62,15 @@ guest_check "and all is well again" '
   for cpu in 0 1; do from_cpu $cpu 100; done
   from_card 3000000 4
   to_card 3000000'
+faults "register-ones register=QUEUE_ERRORS count=1" "dma-error queue=rx0 count=1"
+guest_check "if the card says that all pairs failed, those that run are started anew, and it is not reset" '
+  # Right after they were started, it would be.
+  sleep 11
+  restarts=$(counter queue_restarts) resets=$(counter resets)
+  ping -c 3 -i 0.2 -W 1 $gateway || true
+  within 5 eval "[ \$(counter queue_restarts) = $((restarts + 2)) ]"
+  sleep 1
+  [ $(counter resets) = $resets ]
+  flood_pings 50'
+faults
 finish
