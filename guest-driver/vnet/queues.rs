@@ -44,7 +44,7 @@ impl<'a> Nic<'a> {
         self.write_mac(dev.mac());
         self.regs.write(regs::MTU, dev.mtu());
         self.restore_filter();
-        self.restore_rss(dev);
+        self.restore_rss();
         self.write_rx_offloads(dev, dev.features());
         for pair in 0..self.max_pairs {
             self.forget_failure(pair);

@@ -124,16 +124,18 @@ impl Nic<'_> {
             .map_or((0, 0), |rss| (KEY, rss.lock().len))
     }
 
-    /// Tells the card how to spread frames. After every reset, and when the number of pairs has
-    /// changed: then the table is made anew unless the user chose it, in which case the core has
-    /// seen to it that all of its pairs run.
-    pub(crate) fn restore_rss(&self, dev: &Locked<'_, Self>) {
+    /// Makes the table anew for so many pairs, unless the user chose it: then the core has seen to it that
+    /// all of its pairs run.
+    pub(crate) fn spread_rss(&self, dev: &Locked<'_, Self>, pairs: u16) {
+        if let Some(rss) = self.rss.as_ref().filter(|_| !dev.rss_table_is_chosen()) {
+            rss.lock().spread(pairs);
+        }
+    }
+
+    /// Tells the card how to spread frames. After every reset, and when the number of pairs has changed.
+    pub(crate) fn restore_rss(&self) {
         if let Some(rss) = &self.rss {
-            let mut rss = rss.lock();
-            if !dev.rss_table_is_chosen() {
-                rss.spread(self.shape().pairs);
-            }
-            rss.write(&self.regs);
+            rss.lock().write(&self.regs);
         }
     }
 

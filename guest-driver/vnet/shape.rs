@@ -87,6 +87,7 @@ impl<'a> Nic<'a> {
     fn take_shape(&self, dev: &Locked<'_, Self>, shape: Shape) -> Result {
         dev.set_active_channels(shape.pairs)?;
         *self.shape.lock() = shape;
+        self.spread_rss(dev, shape.pairs);
         Ok(())
     }
 }

@@ -46,6 +46,13 @@ guest_check "it follows the number of pairs" '
   pings
   ethtool -L vnet0 combined 4
   pings'
+guest_check "... while the interface is down, too" '
+  ip link set vnet0 down
+  ethtool -L vnet0 combined 2
+  [ "$(pairs)" = "0:64 1:64" ]
+  ethtool -L vnet0 combined 4
+  readdress
+  [ "$(pairs)" = "0:32 1:32 2:32 3:32" ]'
 guest_check "frames go where the table says" '
   pair=0
   for weights in "1 0 0 0" "0 1 0 0" "0 0 1 0" "0 0 0 1"; do
