@@ -190,7 +190,10 @@ impl<'a> Operations for Nic<'a> {
     }
 
     fn stop(&self, dev: &Locked<'_, Self>) {
-        self.stop_queues(dev);
+        // In the middle of a reset by the PCI core they are stopped, and the card does not answer.
+        if dev.is_present() {
+            self.stop_queues(dev);
+        }
     }
 
     #[inline]
