@@ -497,6 +497,11 @@ u32 nd_online_cpus(void)
 	return num_online_cpus();
 }
 
+void nd_set_parent_node(struct net_device *dev)
+{
+	set_dev_node(&dev->dev, dev_to_node(dev->dev.parent));
+}
+
 u32 nd_local_cpu(const struct device *dev, u32 i)
 {
 	return cpumask_local_spread(i, dev_to_node((struct device *)dev));

@@ -174,6 +174,8 @@ void nd_percpu_add(u64 *base, size_t index, u64 n);
 u64 nd_percpu_sum(const u64 *base, size_t index);
 
 u32 nd_online_cpus(void);
+/* A device is where its parent is. The core knows that of those that are registered only. */
+void nd_set_parent_node(struct net_device *dev);
 /* The CPU that is the i-th best for a device, of those online; from the first again after the last. */
 u32 nd_local_cpu(const struct device *dev, u32 i);
 /* What irqbalance and the like are told; taken back with a mask of NULL before the irq is freed. */

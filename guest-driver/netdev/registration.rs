@@ -252,7 +252,9 @@ impl<'a, T: Operations> Registration<'a, T> {
         // SAFETY: the device is allocated with its queues, and nobody else knows it.
         let sized = unsafe {
             if config.vectors.is_some() {
-                // Each interrupt gets a CPU of its own, and keeps the one that the user chose.
+                // Each interrupt gets a CPU of its own, and keeps the one that the user chose. Which is
+                // near the core asks the device, that is where its parent is only once registered.
+                b::nd_set_parent_node(raw);
                 b::netif_set_affinity_auto(raw);
             }
             to_result(b::netif_set_real_num_queues(raw, active, active))

@@ -143,4 +143,26 @@ guest_check "nothing is left in flight" '
   done
   [ $(counter resets) = 0 ]
   [ $(counter queue_errors) = 0 ]'
+finish_guest
+
+# Two nodes with every other CPU: those that are near to a node come in another order than by number.
+machine_config() {
+  sed '/memory-backend = /d; /^\[object "ram"\]/,/^$/d; s/^\( *cpus = \).*/\1"4"\n  sockets = "4"/' \
+    "$REPO/qemu-config/machine.cfg"
+}
+for node in 0 1; do
+  QEMU_EXTRA+=(
+    -object "memory-backend-memfd,id=ram$node,size=256M,share=on"
+    -numa "node,nodeid=$node,memdev=ram$node,cpus=$node,cpus=$((node + 2))"
+  )
+done
+boot SMP=4 MEM=512M
+guest_check "where CPUs have nodes, too, each pair has its interrupt on the CPU that sends by it" '
+  cat /sys/devices/system/node/node*/cpulist
+  for pair in 0 1 2 3; do
+    cpu=$(cat /proc/irq/$(irq_of $pair)/smp_affinity_list)
+    sends=$(cat /sys/class/net/vnet0/queues/tx-$pair/xps_cpus)
+    echo "pair $pair: interrupt on $cpu, frames of $sends"
+    [ $((0x$sends)) = $((1 << cpu)) ]
+  done'
 finish
