@@ -293,4 +293,101 @@ mod tests {
             );
         }
     }
+
+    /// A frame behind these tags, with a hop-by-hop header or without, whose checksum is to be completed.
+    fn ready(tags: &[u16], version: u8, hop_by_hop: bool, protocol: u8) -> (NetHdr, Vec<u8>) {
+        const LEN: u16 = 100;
+        let mut frame = vec![2; 12];
+        for tag in tags {
+            frame.extend([tag.to_be_bytes(), [0, 5]].concat());
+        }
+        let addresses = match version {
+            4 => {
+                frame.extend([0x08, 0, 0x45, 0]);
+                frame.extend((20 + LEN).to_be_bytes());
+                frame.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
+                8
+            }
+            _ => {
+                let (next, more) = if hop_by_hop { (0, 8) } else { (protocol, 0) };
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend((LEN + more).to_be_bytes());
+                frame.extend([next, 64]);
+                32
+            }
+        };
+        frame.extend((1..=addresses).map(|n| n * 7));
+        let words = frame[frame.len() - usize::from(addresses)..].chunks(2);
+        let sum: u32 = words
+            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+            .sum();
+        let sum = sum + u32::from(protocol) + u32::from(LEN);
+        if hop_by_hop {
+            frame.extend([protocol, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        let (at, offset, gso_type) = match (protocol, version) {
+            (TCP, 4) => (frame.len(), 16, GSO_TCPV4),
+            (TCP, _) => (frame.len(), 16, GSO_TCPV6),
+            _ => (frame.len(), 6, GSO_UDP_L4),
+        };
+        frame.resize(at + usize::from(LEN), 0);
+        let folded = (sum >> 16) + (sum & 0xffff);
+        frame[at + offset..][..2].copy_from_slice(&(folded as u16).to_be_bytes());
+        let header = NetHdr {
+            flags: F_NEEDS_CSUM,
+            gso_type,
+            hdr_len: at as u16 + 20,
+            gso_size: 10,
+            csum_start: at as u16,
+            csum_offset: offset as u16,
+            ..NetHdr::default()
+        };
+        (header, frame)
+    }
+
+    #[test]
+    fn frames_of_all_kinds_are_judged() {
+        const FEATURES: u64 = TX_CSUM | TX_TSO4 | TX_TSO6 | TX_USO;
+        let headers: [(&[u16], u8, bool); 5] = [
+            (&[], 4, false),
+            (&[], 6, false),
+            (&[], 6, true),
+            (&[0x8100], 4, false),
+            (&[0x88a8, 0x8100], 6, false),
+        ];
+        for ((tags, version, hop_by_hop), protocol) in
+            headers.into_iter().flat_map(|h| [(h, TCP), (h, UDP)])
+        {
+            let (good, frame) = ready(tags, version, hop_by_hop, protocol);
+            let rule = |header: NetHdr, frame: &[u8]| {
+                let verdict = judge(&header, frame, frame.len(), FEATURES);
+                verdict.err().map(|(rule, ..)| rule)
+            };
+            let context = format!("{tags:x?} {version} {hop_by_hop} {protocol}");
+            for gso_type in [GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4] {
+                let fits = gso_type == GSO_NONE || gso_type == good.gso_type;
+                let broken = (!fits).then_some(Rule::HeaderSegmentation);
+                let header = NetHdr { gso_type, ..good };
+                assert_eq!(rule(header, &frame), broken, "{context} {gso_type}");
+            }
+            for (csum_start, csum_offset) in [
+                (good.csum_start, 22 - good.csum_offset),
+                (good.csum_start - 4, good.csum_offset + 4),
+            ] {
+                let header = NetHdr {
+                    csum_start,
+                    csum_offset,
+                    ..good
+                };
+                assert_eq!(
+                    rule(header, &frame),
+                    Some(Rule::HeaderChecksum),
+                    "{context}"
+                );
+            }
+            let mut other = frame.clone();
+            other[usize::from(good.csum_start + good.csum_offset)] ^= 1;
+            assert_eq!(rule(good, &other), Some(Rule::HeaderChecksum), "{context}");
+        }
+    }
 }
