@@ -7,7 +7,7 @@ use vnet_contract::features::{HDR_SPLIT, INDIRECT_DESC, MRG_RXBUF};
 use vnet_contract::ring::{Desc, DESC_F_INDIRECT, DESC_F_NEXT};
 use vnet_queue::mock::chain;
 
-use crate::rig::{Rig, PATIENCE, RX, SIZE, TX};
+use crate::rig::{Rig, PATIENCE, RX, SIZE, TICK, TX};
 
 const LONG: Duration = Duration::from_secs(9);
 
@@ -34,6 +34,48 @@ fn what_lies_behind_the_headers_may_change() {
     rig.backend.takes = 1;
     rig.serve_tx(true);
     assert_eq!(rig.rules(), [""; 0]);
+}
+
+/// The first 64 bytes of the 32 buffers that come next are the card's alone.
+#[test]
+fn receive_buffers_that_change() {
+    for (head, byte, found) in [(0, 63, true), (0, 64, false), (31, 0, true), (32, 0, false)] {
+        let mut rig = Rig::new(0);
+        (0..SIZE).for_each(|head| _ = rig.post(head));
+        rig.pass(TICK, true);
+        rig.mem.write(Rig::rx_buffer(head) + byte, &[1]);
+        rig.pass(TICK, true);
+        match found {
+            true => rig.expect(
+                "buffer-changed",
+                RX,
+                Some(head),
+                "other contents than before",
+            ),
+            false => assert_eq!(rig.rules(), [""; 0], "{head}, {byte}"),
+        }
+    }
+}
+
+/// Platforms take memory away and give it back in one go when something is plugged in.
+#[test]
+fn memory_that_is_away_for_long() {
+    for (ticks, found) in [(2, false), (3, true)] {
+        let mut rig = Rig::new(0);
+        rig.post(6);
+        rig.pass(TICK, true);
+        rig.take_buffers_away();
+        rig.pass(TICK * ticks, true);
+        rig.give_buffers_back();
+        rig.pass(LONG, true);
+        match found {
+            true => {
+                let seen = format!("bus address {:#x}", Rig::rx_buffer(6));
+                rig.expect("dma-unmapped", RX, Some(6), &seen);
+            }
+            false => assert_eq!(rig.rules(), [""; 0]),
+        }
+    }
 }
 
 #[test]
@@ -65,7 +107,7 @@ fn two_chains_with_one_descriptor() {
 fn a_buffer_on_both_queues() {
     let mut rig = Rig::new(0);
     rig.post(6);
-    rig.pass(Duration::from_millis(200), true);
+    rig.pass(TICK, true);
     let at = Rig::rx_buffer(6) + 100;
     rig.mem.write(at, &[0; 72]);
     rig.tx.chain(7, &[(at, 72)], false);
@@ -84,14 +126,14 @@ fn a_receive_buffer_in_a_frame_that_is_being_sent() {
     let at = Rig::tx_buffer(7) + 40;
     rig.rx.chain(6, &[(at, 2048)], true);
     rig.rx.offer(6);
-    rig.pass(Duration::from_millis(200), true);
+    rig.pass(TICK, true);
     let seen = format!("{at:#x}, which is also of the buffer at descriptor 7 of queue {TX}");
     rig.expect("buffer-overlap", RX, Some(6), &seen);
     rig.backend.takes = 1;
     rig.serve_tx(true);
     rig.rx.chain(8, &[(Rig::tx_buffer(7), 40)], true);
     rig.rx.offer(8);
-    rig.pass(Duration::from_millis(200), true);
+    rig.pass(TICK, true);
     assert_eq!(rig.sanitizer.findings().total(), 1);
 }
 
@@ -105,10 +147,10 @@ fn doorbells_are_judged_by_their_value() {
         rig.serve_tx(true);
     }
     for value in [0xfff0, 0xfff1, 0, 0x10, 0x17, 0x18] {
-        rig.doorbell_tx(value);
+        rig.doorbell(TX, value);
     }
     assert_eq!(rig.rules(), [""; 0]);
-    rig.doorbell_tx(0x19);
+    rig.doorbell(TX, 0x19);
     let seen = "avail index 24, next entry of the card 24";
     rig.expect("doorbell-early", TX, None, seen);
 }
@@ -123,10 +165,10 @@ fn a_doorbell_is_not_judged_when_it_may_be_old() {
         rig.serve_tx(true);
         while rig.tx.take_used().is_some() {}
     }
-    rig.doorbell_tx(20_001);
+    rig.doorbell(TX, 20_001);
     assert_eq!(rig.rules(), [""; 0]);
     rig.pass(LONG, true);
-    rig.doorbell_tx(20_001);
+    rig.doorbell(TX, 20_001);
     assert!(rig.rules().contains(&"doorbell-early"));
 }
 
@@ -144,6 +186,23 @@ fn a_doorbell_that_never_comes() {
     let seen = "avail index 1, used index 0, used_event 0";
     rig.expect("doorbell-missing", TX, None, seen);
     assert_eq!(rig.sanitizer.findings().total(), 1, "told once");
+}
+
+#[test]
+fn doorbells_of_a_receive_queue() {
+    let mut rig = Rig::new(0);
+    rig.post(0);
+    rig.doorbell(RX, 2);
+    let seen = "avail index 1, next entry of the card 0";
+    rig.expect("doorbell-early", RX, None, seen);
+
+    let mut rig = Rig::new(0);
+    rig.backend.has = 1;
+    rig.serve_rx(true);
+    assert!(rig.post(0));
+    rig.pass(LONG, true);
+    let seen = "avail index 1, used index 0, used_event 0";
+    rig.expect("doorbell-missing", RX, None, seen);
 }
 
 #[test]
@@ -236,12 +295,12 @@ fn a_vector_that_is_never_unmasked() {
             rig.serve_tx(true);
         }
         if moderated {
-            rig.pass(Duration::from_millis(200), true);
+            rig.pass(TICK, true);
             rig.moderated = false;
             rig.serve_rx(true);
             rig.serve_tx(true);
         }
-        rig.pass(PATIENCE - Duration::from_millis(200), true);
+        rig.pass(PATIENCE - TICK, true);
         assert_eq!(rig.rules(), [""; 0]);
         rig.pass(PATIENCE, true);
         let seen = "avail index 1, used index 1, used_event 0";

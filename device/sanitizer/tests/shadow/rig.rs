@@ -6,19 +6,23 @@ use std::time::{Duration, Instant};
 
 use vnet_backend::{Frame, Meta, Offloads, Queue, RxRing};
 use vnet_contract::hdr::NetHdr;
+use vnet_dma::Mapping;
 use vnet_irq::Vector;
-use vnet_queue::mock::{packet, Driver, Memory};
+use vnet_queue::mock::{memfd, packet, Driver, Memory};
 use vnet_queue::{Budget, Observer, Position, RingConfig, Rx, RxFilter, Tx, Waits};
 use vnet_sanitizer::{Ring, Sanitizer, Shadow};
 
 pub(crate) const SIZE: u16 = 64;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// The rings are looked at so often.
+pub(crate) const TICK: Duration = Duration::from_millis(200);
 /// The queues: not the first of their kind.
 pub(crate) const RX: u16 = 4;
 pub(crate) const TX: u16 = 5;
 const RX_RING: u64 = 0x1_0000;
 const TX_RING: u64 = 0x2_0000;
 const BUFFERS: u64 = 0x10_0000;
+const BUFFER_BYTES: u64 = 0x20_0000;
 
 /// Takes as many frames as it is told to, and has as many to deliver.
 #[derive(Debug, Default)]
@@ -80,8 +84,8 @@ impl Rig {
         let mem = Memory::new(&[
             (RX_RING, 0x1_0000),
             (TX_RING, 0x1_0000),
-            (BUFFERS, 0x20_0000),
-            (BUFFERS + 0x20_0000, 0x1000),
+            (BUFFERS, BUFFER_BYTES),
+            (BUFFERS + BUFFER_BYTES, 0x1000),
         ]);
         let now = Instant::now();
         let sanitizer = Arc::new(Sanitizer::new(PATIENCE, now));
@@ -125,11 +129,29 @@ impl Rig {
 
     /// Where two ranges of memory meet.
     pub(crate) fn two_ranges() -> u64 {
-        BUFFERS + 0x20_0000
+        BUFFERS + BUFFER_BYTES
     }
 
     pub(crate) fn tx_buffer(head: u16) -> u64 {
         Self::rx_buffer(SIZE + head)
+    }
+
+    /// The card cannot reach the buffers any more.
+    pub(crate) fn take_buffers_away(&self) {
+        assert_eq!(self.mem.space.unmap(BUFFERS, BUFFER_BYTES), 1);
+    }
+
+    /// It can again, as long as nobody has written to them.
+    pub(crate) fn give_buffers_back(&self) {
+        let mapping = Mapping {
+            address: BUFFERS,
+            size: BUFFER_BYTES,
+            file: Some(memfd(BUFFER_BYTES)),
+            offset: 0,
+            read: true,
+            write: true,
+        };
+        self.mem.space.map(mapping).unwrap();
     }
 
     /// Posts a receive buffer; true if the card wants a doorbell.
@@ -198,22 +220,26 @@ impl Rig {
         }
     }
 
-    pub(crate) fn doorbell_tx(&mut self, value: u16) {
+    pub(crate) fn doorbell(&mut self, kind: u16, value: u16) {
         let mem = self.mem.device();
-        self.tx_queue
-            .tell(|observer, at| observer.doorbell(&mem, at, value.into()));
+        let tell = |observer: &mut dyn Observer, at: Position| {
+            observer.doorbell(&mem, at, value.into());
+        };
+        match kind {
+            RX => self.rx_queue.tell(tell),
+            _ => self.tx_queue.tell(tell),
+        }
     }
 
     /// Time goes by, in a guest that is alive or not.
     pub(crate) fn pass(&mut self, time: Duration, alive: bool) {
         let mem = self.mem.device();
-        let step = Duration::from_millis(200);
         let tick = |observer: &mut dyn Observer, at: Position| observer.tick(&mem, at);
-        for _ in 0..time.as_millis() / step.as_millis() {
+        for _ in 0..time.as_millis() / TICK.as_millis() {
             if alive {
                 self.sanitizer.sign_of_life();
             }
-            self.now += step;
+            self.now += TICK;
             self.sanitizer.tick(self.now);
             self.rx_queue.tell(tick);
             self.tx_queue.tell(tick);
