@@ -202,20 +202,19 @@ fn frames_of_others_leave_the_buffers_to_the_next_one() {
 #[test]
 fn a_batch_of_frames_for_others_ends_with_its_budget() {
     let frames = || Backend::with_frames((0..10).map(|_| to(1, 100)));
-    let budget = Budget {
-        frames: 4,
-        ..Budget::default()
-    };
-    let (mem, mut driver, mut rx) = started(64, FEATURES);
-    post(&mut driver, 0..8, 512);
-    let (mut odd, mut backend) = (Odd::default(), frames());
-    let outcome = rx.run_steered(&mem.device(), &mut backend, &everything(), &mut odd, budget);
-    assert_eq!((outcome.handed, outcome.waits), (4, Waits::Nothing));
+    let all = Budget::default();
+    for budget in [Budget { frames: 4, ..all }, Budget { bytes: 350, ..all }] {
+        let (mem, mut driver, mut rx) = started(64, FEATURES);
+        post(&mut driver, 0..8, 512);
+        let (mut odd, mut backend) = (Odd::default(), frames());
+        let outcome = rx.run_steered(&mem.device(), &mut backend, &everything(), &mut odd, budget);
+        assert_eq!((outcome.handed, outcome.waits), (4, Waits::Nothing));
 
-    let (mut odd, mut backend) = (Odd::default(), frames());
-    let outcome = Drain::default().run(&mut backend, &mut odd, budget);
-    assert_eq!((outcome.handed, outcome.waits), (4, Waits::Nothing));
-    assert_eq!((odd.handed.len(), backend.waiting.len()), (4, 6));
+        let (mut odd, mut backend) = (Odd::default(), frames());
+        let outcome = Drain::default().run(&mut backend, &mut odd, budget);
+        assert_eq!((outcome.handed, outcome.waits), (4, Waits::Nothing));
+        assert_eq!((odd.handed.len(), backend.waiting.len()), (4, 6));
+    }
 }
 
 #[test]
@@ -239,6 +238,37 @@ impl Handed for Inbox {
 
     fn pop(&mut self) {
         self.0.pop_front();
+    }
+}
+
+#[test]
+fn a_batch_ends_with_its_budget_however_its_frames_come() {
+    let all = Budget::default();
+    let filter = everything();
+    for budget in [
+        Budget { frames: 3, ..all },
+        Budget { bytes: 2500, ..all },
+        Budget {
+            descriptors: 3,
+            ..all
+        },
+    ] {
+        for way in 0..3 {
+            let (mem, mut driver, mut rx) = started(64, FEATURES);
+            post(&mut driver, 0..8, 2000);
+            let frame = to(2, 1000);
+            let handed = (frame.clone(), Meta::default(), hash_of(&frame));
+            let mut inbox = Inbox(vec![handed; 8].into());
+            let mut backend = Backend::with_frames(vec![frame; 8]);
+            let mem = mem.device();
+            let outcome = match way {
+                0 => rx.run(&mem, &mut backend, &filter, budget),
+                1 => rx.run_steered(&mem, &mut backend, &filter, &mut Odd::default(), budget),
+                _ => rx.take_over(&mem, &mut inbox, &filter, budget),
+            };
+            let result = (outcome.frames, outcome.waits);
+            assert_eq!(result, (3, Waits::Nothing), "{way}: {budget:?}");
+        }
     }
 }
 
