@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vnet_contract::queue::{tx_index, Error, Kind};
 use vnet_faults::{Faults, Plan};
+use vnet_irq::Vector;
 
 use crate::backends::{Tap, Wire};
 use crate::rig::{eventually, Rig};
@@ -130,6 +131,67 @@ fn a_lost_interrupt_does_not_come_and_is_not_counted() {
     wire.deliver(vec![6; 60]);
     assert!(rig.interrupted());
     eventually("counted", || rig.pair.counters(Kind::Rx).interrupts == 1);
+}
+
+/// A transmit queue with a vector of its own; nothing is heard on that of the receive queue.
+#[test]
+fn interrupts_of_a_transmit_queue_go_wrong_too() {
+    for (fault, raised) in [
+        ("lost-interrupt", 0),
+        ("late-interrupt delay=20ms", 1),
+        ("duplicate-interrupt delay=20ms", 2),
+        ("spurious-interrupt", 2),
+    ] {
+        let faults = Arc::new(Faults::default());
+        faults.load(&format!("{fault} queue=tx at=1").parse().unwrap());
+        let wire = Wire::new();
+        let mut rig = Rig::new(Tap(wire.clone()), true);
+        rig.pair.set_faults(&faults);
+        let other = Arc::new(Vector::default());
+        let config = rig.rx.config;
+        let start = rig.pair.start(Kind::Rx, config, Some(other.clone()));
+        start.unwrap();
+        rig.start(Kind::Tx);
+        assert!(!rig.tx.rearm());
+        // A round in which nothing is due.
+        rig.pair.wake();
+        std::thread::sleep(Duration::from_millis(20));
+        let start = Instant::now();
+        rig.send(0, &[0; 60]);
+        eventually("sent", || rig.tx.used_idx() == 1);
+        eventually(fault, || rig.vector.raised() == raised);
+        assert!(!fault.contains("delay") || start.elapsed() >= Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(
+            (rig.vector.raised(), other.raised()),
+            (raised, 0),
+            "{fault}"
+        );
+        assert_eq!(rig.pair.counters(Kind::Tx).interrupts, raised, "{fault}");
+    }
+}
+
+#[test]
+fn an_interrupt_for_both_queues_is_the_receive_queues() {
+    let (mut rig, wire, _) = rig("lost-interrupt queue=tx", false);
+    assert!(!rig.rx.rearm() && !rig.tx.rearm());
+    wire.deliver(vec![5; 60]);
+    std::thread::sleep(Duration::from_millis(20));
+    // Without doorbells, so that one round finds both.
+    rig.rx.chain(0, &[(Rig::rx_buffer(0), 2048)], true);
+    rig.rx.offer(0);
+    rig.tx.chain(0, &[(Rig::tx_buffer(0), 72)], false);
+    rig.tx.offer(0);
+    rig.pair.wake();
+    eventually("both", || (rig.rx.used_idx(), rig.tx.used_idx()) == (1, 1));
+    eventually("raised", || rig.vector.raised() == 1);
+    // One for the transmit queue alone is its own, and lost.
+    rig.tx.take_used();
+    assert!(!rig.tx.rearm());
+    rig.send(1, &[0; 60]);
+    eventually("sent", || rig.tx.used_idx() == 2);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(rig.vector.raised(), 1);
 }
 
 #[test]
