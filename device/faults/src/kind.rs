@@ -131,3 +131,33 @@ impl Kind {
         Self::ALL.iter().copied().find(|k| k.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(time: Duration) -> String {
+        match time.as_millis() {
+            0 => format!("{} us", time.as_micros()),
+            ms => format!("{ms} ms"),
+        }
+    }
+
+    #[test]
+    fn the_document_has_the_delays() {
+        let document = include_str!("../../../docs/faults.md");
+        for kind in Kind::ALL {
+            let start = format!("| `{}` |", kind.name());
+            let row = document.lines().find(|line| line.starts_with(&start));
+            let cell = row.unwrap().trim_end_matches('|').rsplit('|').next();
+            let delay = match kind.delay() {
+                None => String::new(),
+                Some(Delay { default, most }) if most == MINUTE => text(default),
+                Some(Delay { default, most }) => {
+                    format!("{}, at most {}", text(default), text(most))
+                }
+            };
+            assert_eq!(cell.unwrap().trim(), delay, "{}", kind.name());
+        }
+    }
+}
