@@ -237,3 +237,26 @@ pub(crate) fn defined(reg: u32) -> u32 {
         _ => u32::MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regs::Access;
+
+    /// Of the other bits, addresses have theirs; a register without any holds a value.
+    #[test]
+    fn bits_are_reserved_that_have_no_name() {
+        for reg in regs::GLOBAL.iter().filter(|reg| reg.access != Access::Ro) {
+            let named = regs::BITS
+                .iter()
+                .filter(|bit| bit.registers.contains(&reg.name))
+                .fold(0, |bits, bit| bits | 1 << bit.bit);
+            let bits = match reg.name {
+                "MAC_HI" | "MAC_FILTER_HI" => named | 0xffff,
+                _ => named,
+            };
+            let expected = if bits == 0 { u32::MAX } else { bits };
+            assert_eq!(defined(reg.offset), expected, "{}", reg.name);
+        }
+    }
+}
