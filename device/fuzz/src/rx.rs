@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use arbitrary::{Result, Unstructured};
-use vnet_backend::{Frame, Meta};
+use vnet_backend::{Frame, Meta, MAX_FRAME};
 use vnet_contract::hdr::FlowHash;
 use vnet_queue::{Handed, Outcome, Rx, RxFilter, Steer};
 
@@ -22,7 +22,8 @@ thread_local! {
 }
 
 /// Steps of a driver, and frames for it from the backend, or from another queue; the device may die
-/// and be replaced. It writes to nothing that it must not write to, and no frame counts twice.
+/// and be replaced. It writes to nothing that it must not write to, no frame counts twice, and each
+/// round keeps to its budget.
 pub fn rx(data: &[u8]) {
     GUEST.with_borrow_mut(|guest| {
         guest.clear();
@@ -62,7 +63,9 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 };
                 guest.accept(None);
                 rx = next;
-                witness = None;
+                if let Some(witness) = &witness {
+                    rx.observe(witness.shadow(0, &config));
+                }
             }
             8 => {
                 if let Some(witness) = &mut witness {
@@ -78,6 +81,7 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 let memory = guest.view(view(u)?);
                 if let Ok(Some(_)) = rx.interrupt_due(&memory) {
                     rx.signalled();
+                    witness.iter().for_each(Witness::raise);
                     assert_eq!(rx.interrupt_due(&memory), Ok(None));
                 }
                 let _ = rx.rearm(&memory);
@@ -87,7 +91,7 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 let memory = guest.view(view(u)?);
                 let budget = budget(u)?;
                 let before = rx.indices();
-                let waiting = frames.len();
+                let (waiting, bytes) = (frames.len(), bytes_of(&frames));
                 let outcome = match u.int_in_range(0..=2)? {
                     0 => {
                         let mut handed = Parcel(&mut frames);
@@ -115,14 +119,25 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                     }
                 };
                 guest.accept(None);
+                let bytes = bytes - bytes_of(&frames);
+                // The first frame is always served, and one that is begun is finished.
+                assert!(bytes < budget.bytes.max(1) + MAX_FRAME);
+                assert!(waiting - frames.len() <= budget.frames.max(1));
                 check(&outcome, waiting - frames.len(), before, rx.indices());
-                if outcome.fault.is_some() {
+                if let Some(fault) = outcome.fault {
+                    if let Some(witness) = &witness {
+                        witness.convict(fault.error, || rx.accuse(&memory, fault));
+                    }
                     return Ok(());
                 }
             }
         }
     }
     Ok(())
+}
+
+fn bytes_of(frames: &VecDeque<(Vec<u8>, Meta)>) -> usize {
+    frames.iter().map(|(frame, _)| frame.len()).sum()
 }
 
 fn check(outcome: &Outcome, taken: usize, before: (u16, u16), after: (u16, u16)) {

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
-use vnet_backend::{mock, Endpoint, Offloads, Queue};
+use vnet_backend::{mock, Endpoint, Meta, Offloads, Queue};
 use vnet_switch::vlan::VidSet;
 use vnet_switch::{Config, Mirror, Port, Switch, Vlans};
 
 use crate::input::{bytes, index, rarely};
+use crate::segment::is_carried;
 use crate::{frames, multicast};
 
 /// Most ports at a time.
 const PORTS: usize = 5;
+/// The number of the VLAN in a tag.
+const VID: u16 = 0xfff;
 
 struct Joined {
     port: Port,
@@ -20,10 +23,12 @@ struct Joined {
     untagged: Option<u16>,
     tagged: Vec<u16>,
     mirror: bool,
+    takes: Offloads,
 }
 
 /// Ports come and go, and send frames of all protocols with any metadata, messages about multicast
-/// groups, and bytes. What comes out has to be a frame that was sent, in a VLAN of that port, and never comes out where it came in.
+/// groups, and bytes. What comes out has to be the frame that was sent, once, in a VLAN of that port, and never comes out
+/// where it came in.
 pub fn switch(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -37,7 +42,9 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
             1 if ports.len() > 1 => drop(ports.swap_remove(index(u, ports.len())?)),
             2 => {
                 let at = index(u, ports.len())?;
-                ports[at].port.set_offloads(offloads(u)?);
+                let takes = offloads(u)?;
+                ports[at].port.set_offloads(takes);
+                ports[at].takes = takes;
             }
             3 => {
                 let at = index(u, ports.len())?;
@@ -75,8 +82,10 @@ fn join(switch: &Arc<Switch>, u: &mut Unstructured<'_>) -> Result<Joined> {
     };
     let mut port = switch.join(config).expect("has no name");
     let queue = port.open(1).expect("eventfds").remove(0);
-    port.set_offloads(offloads(u)?);
+    let takes = offloads(u)?;
+    port.set_offloads(takes);
     Ok(Joined {
+        takes,
         port,
         queue,
         untagged,
@@ -107,12 +116,12 @@ fn send(ports: &mut [Joined], u: &mut Unstructured<'_>) -> Result<()> {
         return Ok(());
     }
     assert!(mock::transmit(ports[at].queue.as_mut(), &frame, meta));
-    let tag = match frame[12..] {
-        [0x81, 0, a, b, ..] if frame.len() >= 18 => Some(u16::from_be_bytes([a, b]) & 0xfff),
+    let tci = match frame[12..] {
+        [0x81, 0, a, b, ..] if frame.len() >= 18 => Some(u16::from_be_bytes([a, b])),
         _ => None,
     };
     let sender = &ports[at];
-    let vid = match tag.filter(|vid| *vid != 0) {
+    let vid = match tci.map(|tci| tci & VID).filter(|vid| *vid != 0) {
         None => sender.untagged,
         Some(vid) if Some(vid) == sender.untagged || sender.tagged.contains(&vid) => Some(vid),
         Some(_) => None,
@@ -123,19 +132,33 @@ fn send(ports: &mut [Joined], u: &mut Unstructured<'_>) -> Result<()> {
         if n == at || silent {
             assert!(got.is_empty(), "came back, or from one that only looks");
         }
-        for (out, _) in got {
-            assert_eq!(out[..12], frame[..12], "the addresses are others");
-            if port.mirror {
-                continue;
+        if got.is_empty() {
+            continue;
+        }
+        let tag = match port.mirror {
+            true => tci,
+            false => {
+                let vid = vid.expect("of no VLAN, and yet let in");
+                let bare = port.untagged == Some(vid);
+                assert!(bare || port.tagged.contains(&vid), "of another VLAN");
+                (!bare).then_some(tci.unwrap_or(0) & !VID | vid)
             }
-            let vid = vid.expect("of no VLAN, and yet let in");
-            let bare = port.untagged == Some(vid);
-            assert!(bare || port.tagged.contains(&vid), "of another VLAN");
-            if !bare {
-                assert_eq!(out[12..14], [0x81, 0]);
-                assert_eq!(u16::from_be_bytes([out[14], out[15]]) & 0xfff, vid);
-            }
+        };
+        let (whole, meta) = retagged(&frame, meta, tci.is_some(), tag);
+        // Of many segments there may be no place for the last.
+        is_carried(&whole, &meta, port.takes, &got);
+        if port.takes.cover(&meta) {
+            assert_eq!(got[0].1, meta);
         }
     }
     Ok(())
+}
+
+/// The frame with this tag, or none, in place of the one that it has or not.
+fn retagged(frame: &[u8], meta: Meta, tagged: bool, tag: Option<u16>) -> (Vec<u8>, Meta) {
+    let (before, after) = (4 * usize::from(tagged), 4 * usize::from(tag.is_some()));
+    let tag = tag.map(|tci| [&[0x81, 0], &tci.to_be_bytes()[..]].concat());
+    let addresses = &frame[..12];
+    let bytes = [addresses, &tag.unwrap_or_default(), &frame[12 + before..]].concat();
+    (bytes, meta.moved(14 + before, 14 + after))
 }

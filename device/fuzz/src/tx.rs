@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use arbitrary::{Result, Unstructured};
-use vnet_backend::Offloads;
+use vnet_backend::{Offloads, MAX_FRAME};
 use vnet_contract::hdr::{self, NetHdr};
 use vnet_queue::{Budget, Tx};
 
@@ -54,7 +54,9 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 guest.accept(allowed);
                 assert!(recovered.dropped <= recovered.shown.min(1));
                 tx = next;
-                witness = None;
+                if let Some(witness) = &witness {
+                    tx.observe(witness.shadow(1, &config));
+                }
             }
             8 => {
                 if let Some(witness) = &mut witness {
@@ -71,6 +73,7 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 let due = tx.interrupt_due(&memory);
                 if let Ok(Some(_)) = due {
                     tx.signalled();
+                    witness.iter().for_each(Witness::raise);
                     assert_eq!(tx.interrupt_due(&memory), Ok(None));
                 }
                 let _ = tx.rearm(&memory);
@@ -95,9 +98,14 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
                 // Each frame moves both indices by one.
                 let done = outcome.frames + outcome.drops;
                 assert!(done <= budget.frames as u64);
+                // A frame that is begun is finished.
+                assert!(outcome.bytes < (budget.bytes.max(1) + MAX_FRAME) as u64);
                 let (avail, used) = tx.indices();
                 assert_eq!(u64::from(avail.wrapping_sub(before.0)), done);
-                if outcome.fault.is_some() {
+                if let Some(fault) = outcome.fault {
+                    if let Some(witness) = &witness {
+                        witness.convict(fault.error, || tx.accuse(&memory, fault));
+                    }
                     return Ok(());
                 }
                 assert_eq!(u64::from(used.wrapping_sub(before.1)), done);

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
+use vnet_contract::queue::Error;
+use vnet_irq::Vector;
 use vnet_queue::{Observer, Progress, RingConfig};
 use vnet_sanitizer::{Ring, Sanitizer, Shadow};
 use vnet_state::{Block, Memory};
 
-use crate::input::rarely;
-
-/// A card's sanitizer, which takes nothing that is late for patience.
+/// A card's sanitizer, which has no patience with what is late.
 pub(crate) struct Witness {
     sanitizer: Arc<Sanitizer>,
+    /// Where interrupts go, if the queue has any.
+    vector: Option<Arc<Vector>>,
     start: Instant,
     seconds: u64,
 }
@@ -22,12 +24,15 @@ pub(crate) struct Witness {
 impl Witness {
     /// One in some of the runs.
     pub(crate) fn maybe(u: &mut Unstructured<'_>) -> Result<Option<Self>> {
-        if !rarely(u, 3)? {
-            return Ok(None);
-        }
+        let interrupts = match u.int_in_range(0..=5)? {
+            0 => true,
+            3 => false,
+            _ => return Ok(None),
+        };
         let start = Instant::now();
         Ok(Some(Self {
             sanitizer: Arc::new(Sanitizer::new(Duration::ZERO, start)),
+            vector: interrupts.then(Arc::default),
             start,
             seconds: 0,
         }))
@@ -37,9 +42,31 @@ impl Witness {
         let ring = Ring {
             queue,
             config: *config,
-            vector: None,
+            vector: self.vector.clone(),
         };
         Box::new(Shadow::new(Arc::clone(&self.sanitizer), ring))
+    }
+
+    /// An interrupt is raised. The driver is about to take each other one.
+    pub(crate) fn raise(&self) {
+        if let Some(vector) = &self.vector {
+            vector.raise();
+            if vector.raised() % 2 == 0 {
+                vector.clear_pending();
+            }
+        }
+    }
+
+    /// The engine found a fault, and `accuse` tells the shadow: so it must find one, too. A header may
+    /// have been found wrong before.
+    pub(crate) fn convict(&self, error: Error, accuse: impl FnOnce()) {
+        let before = self.sanitizer.findings().total();
+        accuse();
+        let total = self.sanitizer.findings().total();
+        match error {
+            Error::Header => assert!(total > 0),
+            _ => assert_eq!(total, before + 1, "{error:?}"),
+        }
     }
 
     /// A second in which the guest was alive.
