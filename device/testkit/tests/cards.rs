@@ -142,6 +142,13 @@ fn without_files_of_faults_a_hangup_is_nothing_to_many_cards() {
     assert!(cards.process.is_running());
 }
 
+#[test]
+fn without_a_file_of_faults_a_hangup_ends_a_vnetd_of_one_card() {
+    let mut server = Server::start("loopback").unwrap();
+    server.process.signal(Signal::HUP).unwrap();
+    assert!(server.process.wait().unwrap().success());
+}
+
 fn wait_for_lines(process: &mut Process, part: &str, count: usize) {
     let end = std::time::Instant::now() + vnet_testkit::LIMIT;
     while process.stderr().matches(part).count() < count {

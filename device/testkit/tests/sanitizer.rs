@@ -47,8 +47,9 @@ const NEVER: u16 = 0xffff;
 type Told = [String; 3];
 
 /// Runs a driver against a card under `--sanitize=strict`, and returns the rules that it broke,
-/// each with what is told of the first time. The exit status must say whether there are any.
-fn judge(net: &str, drive: impl FnOnce(&Server)) -> BTreeMap<String, Told> {
+/// each with how often, and what is told of the first time. The exit status must say whether there are
+/// any.
+fn judge(net: &str, drive: impl FnOnce(&Server)) -> BTreeMap<String, (u64, Told)> {
     let args = ["--sanitize=strict", "--sanitize-patience=1", "--queues=2"];
     let mut server = Server::start_with(net, &args).unwrap();
     drive(&server);
@@ -56,13 +57,17 @@ fn judge(net: &str, drive: impl FnOnce(&Server)) -> BTreeMap<String, Told> {
     // "sanitizer: RULE, N times, first: FINDING"
     let listed = text.lines().filter_map(|line| {
         let (rule, rest) = line.strip_prefix("sanitizer: ")?.split_once(", ")?;
-        Some((rule, rest.split_once(" times, first: ")?.1))
+        let (count, finding) = rest.split_once(" times, first: ")?;
+        Some((rule, count.parse().ok()?, finding))
     });
     let rules: BTreeMap<_, _> = listed
-        .map(|(rule, finding)| {
+        .map(|(rule, count, finding)| {
             let logged = format!(" sanitizer: {finding}");
             assert!(text.lines().any(|l| l.ends_with(&logged)), "{text}");
-            (rule.to_owned(), told(rule, finding).expect(finding))
+            (
+                rule.to_owned(),
+                (count, told(rule, finding).expect(finding)),
+            )
         })
         .collect();
     let expected = if rules.is_empty() { 0 } else { 3 };
@@ -98,12 +103,13 @@ fn sentence(rule: &str) -> &'static str {
     line.split_once("* ").unwrap().1
 }
 
-/// The driver must break this rule and no other, and be told of it like this: the place, and what
-/// was seen and due.
+/// The driver must break this rule and no other, and be told of it once, like this: the place, and
+/// what was seen and due.
 #[track_caller]
 fn breaks(rule: &str, place: &str, seen: [&str; 2], net: &str, drive: impl FnOnce(&Server)) {
     let told = [place, seen[0], seen[1]].map(str::to_owned);
-    assert_eq!(judge(net, drive), BTreeMap::from([(rule.to_owned(), told)]));
+    let once = (rule.to_owned(), (1, told));
+    assert_eq!(judge(net, drive), BTreeMap::from([once]));
 }
 
 /// Long enough for what was never done to count as such, in a guest that is alive.

@@ -193,6 +193,32 @@ fn memory_that_comes_and_goes() {
     );
 }
 
+/// A driver that frees a part of its ring while the queue runs.
+#[test]
+fn ring_memory_that_vanishes() {
+    for part in 0..3 {
+        breaks(
+            "dma-unmapped",
+            "Queue 3",
+            ["bus address 0x10000000", MAPPED],
+            "null",
+            |server| {
+                let mut bench = Bench::new(server);
+                let other = GuestRam::new(0x1000_0000, 0x1000).unwrap();
+                bench.card.map(&other).unwrap();
+                let mut rings = bench.tx.ring.addresses();
+                rings[part] = other.base();
+                let queue = bench.queue(TX);
+                bench.card.enable(queue, SIZE.into(), rings, 0).unwrap();
+                assert_eq!(bench.card.queue_error(queue).unwrap(), None);
+                bench.card.unmap(other.base(), other.size()).unwrap();
+                bench.packet(FIRST, NetHdr::default(), &[0x5a; 60]);
+                bench.offer_bad(TX, FIRST);
+            },
+        );
+    }
+}
+
 #[test]
 fn what_the_card_owns() {
     breaks(

@@ -5,75 +5,62 @@ use super::*;
 
 #[test]
 fn registers() {
-    breaks(
-        "register-width",
-        "",
-        ["2 bytes at 0x4", "4 or 8 bytes, and aligned to that"],
-        "null",
-        |server| {
-            let mut card = server.card().unwrap();
+    const WIDTH: &str = "4 or 8 bytes, and aligned to that";
+    const HAS: &str = "a register that this card has";
+    const ZEROS: &str = "zeros, but for bits that are defined";
+    type Case = (&'static str, [&'static str; 2], fn(&mut Card));
+    let cases: [Case; 9] = [
+        ("register-width", ["2 bytes at 0x4", WIDTH], |card| {
             card.read(region::BAR0, 4, &mut [0; 2]).unwrap();
+        }),
+        ("register-width", ["4 bytes at 0x2", WIDTH], |card| {
             card.write(region::BAR0, 2, &[0; 4]).unwrap();
-        },
-    );
-    breaks(
-        "register-unknown",
-        "",
-        ["an access at 0x1100", "a register that this card has"],
-        "null",
-        |server| {
-            let mut card = server.card().unwrap();
+        }),
+        ("register-unknown", ["an access at 0x1100", HAS], |card| {
             card.reg(regs::queue_reg(4, regs::Q_SIZE)).unwrap();
+        }),
+        // One of a feature that the card lacks.
+        ("register-unknown", ["an access at 0x80", HAS], |card| {
             card.set_reg(regs::CLOCK_LO, 0).unwrap();
-        },
-    );
-    breaks(
-        "register-read-only",
-        "",
-        ["0x1 written at 0x0", "that it is only read"],
-        "null",
-        |server| {
-            server.card().unwrap().set_reg(regs::ID, 1).unwrap();
-        },
-    );
-    breaks(
-        "register-value",
-        "",
-        ["0x1 written at 0x40", "a value that it takes now"],
-        "null",
-        |server| {
-            server.card().unwrap().set_reg(regs::MTU, 1).unwrap();
-        },
-    );
-    breaks(
-        "register-reserved",
-        "",
-        [
-            "bits 0x80000000 at 0x44",
-            "zeros, but for bits that are defined",
-        ],
-        "null",
-        |server| {
-            let mut card = server.card().unwrap();
-            card.set_reg(regs::RX_MODE, 1 << 31).unwrap();
+        }),
+        (
+            "register-read-only",
+            ["0x1 written at 0x0", "that it is only read"],
+            |card| card.set_reg(regs::ID, 1).unwrap(),
+        ),
+        (
+            "register-value",
+            ["0x1 written at 0x40", "a value that it takes now"],
+            |card| card.set_reg(regs::MTU, 1).unwrap(),
+        ),
+        (
+            "register-reserved",
+            ["bits 0x80000000 at 0x44", ZEROS],
+            |card| {
+                card.set_reg(regs::RX_MODE, 1 << 31).unwrap();
+            },
+        ),
+        ("register-reserved", ["bits 0x2 at 0x1004", ZEROS], |card| {
             card.set_reg(regs::queue_reg(0, regs::Q_CTRL), 2).unwrap();
-        },
-    );
-    breaks(
-        "features-refused",
-        "",
-        [
-            "features 0x8000000000000000",
-            "of 0x24ffff, with all that they need",
-        ],
-        "null",
-        |server| {
-            let mut card = server.card().unwrap();
-            card.set_reg64(regs::DRIVER_FEATURES_LO, 1 << 63).unwrap();
-            card.set_reg(regs::CTRL, regs::CTRL_COMMIT_FEATURES)
-                .unwrap();
-        },
-    );
+        }),
+        (
+            "features-refused",
+            [
+                "features 0x8000000000000000",
+                "of 0x24ffff, with all that they need",
+            ],
+            |card| {
+                card.set_reg64(regs::DRIVER_FEATURES_LO, 1 << 63).unwrap();
+                card.set_reg(regs::CTRL, regs::CTRL_COMMIT_FEATURES)
+                    .unwrap();
+            },
+        ),
+    ];
+    for (rule, told, drive) in cases {
+        breaks(rule, "", told, "null", |server| {
+            drive(&mut server.card().unwrap());
+        });
+    }
 }
 
 #[test]
@@ -129,6 +116,19 @@ fn setting_queues_up() {
             let mut bench = Bench::new(server);
             let mut rings = bench.tx.ring.addresses();
             rings[2] = 0x1_0000_0000;
+            let queue = bench.queue(TX);
+            bench.card.enable(queue, SIZE.into(), rings, 0).unwrap();
+        },
+    );
+    breaks(
+        "dma-unreachable",
+        "Queue 3",
+        ["no bus mastering", "that bus mastering is enabled first"],
+        "null",
+        |server| {
+            let mut bench = Bench::new(server);
+            bench.card.set_bus_master(false).unwrap();
+            let rings = bench.tx.ring.addresses();
             let queue = bench.queue(TX);
             bench.card.enable(queue, SIZE.into(), rings, 0).unwrap();
         },
