@@ -23,6 +23,7 @@ done
 # is what it is about: while one frame at a time is on its way, each has the id of the one before, rightly.
 table="\
 lost-interrupt rate=1/4           | ping    | rx[0-9]_lost_interrupts
+lost-interrupt queue=tx           | tcp-out |
 late-interrupt every=2 delay=20ms | tcp-in  |
 duplicate-interrupt               | udp     |
 spurious-interrupt                | xdp     |
