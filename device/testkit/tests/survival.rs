@@ -425,6 +425,37 @@ fn nor_does_one_that_hangs_up_and_goes_on() {
     server.end().unwrap();
 }
 
+/// As a service that is stopped while it is upgraded, or the other way round.
+#[test]
+fn an_upgrade_does_not_keep_it_from_ending() {
+    for signals in [[Signal::USR2, Signal::TERM], [Signal::TERM, Signal::USR2]] {
+        let mut server = server("loopback");
+        let mut nic = server.nic_with(options()).unwrap();
+        round_trip(&mut nic, 0, 1);
+        until(|| server.standby().unwrap().is_some());
+        let standby = server.standby().unwrap();
+        let worker = stop(&server);
+        for signal in signals {
+            server.process.signal(signal).unwrap();
+            let end = Instant::now() + LIMIT / 20;
+            // The end is passed on at once, and the new program has reported in when it stands by. It does
+            // not where it is too late for that.
+            let pending = format!("ShdPnd:\t{:016x}\n", 1 << (Signal::TERM.as_raw() - 1));
+            let status = || fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+            let heard = || match signal {
+                Signal::TERM => status().contains(&pending),
+                _ => ![None, standby].contains(&server.standby().unwrap()),
+            };
+            while !heard() && Instant::now() < end {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::CONT).unwrap();
+        let status = server.process.wait().unwrap();
+        assert!(status.success(), "{}", server.process.stderr());
+    }
+}
+
 #[test]
 fn a_worker_that_is_not_ready_yet_ends_as_any_other() {
     let mut server = Server::start_with("null", &["--survive", "--sanitize=strict"]).unwrap();

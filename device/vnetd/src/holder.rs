@@ -96,6 +96,8 @@ struct Holder<'a> {
     standby: Option<Standby>,
     /// A program that is to take over, and its first process.
     coming: Option<(Program, Standby)>,
+    /// The signal that asked for the end. What comes after it changes nothing about that.
+    ending: Option<Signal>,
     /// Workers in a row that crashed early.
     early: u32,
     /// Since when nobody serves the card.
@@ -130,8 +132,6 @@ struct Worker {
     handing_over: bool,
     /// Its program is no longer that of the holder.
     replaced: bool,
-    /// A signal asked it to end.
-    ending: bool,
     /// Signals for it, once it is ready.
     due: Vec<Signal>,
     /// When it has to be gone, if it was told to go.
@@ -145,7 +145,6 @@ impl Worker {
             ready: None,
             handing_over: false,
             replaced: false,
-            ending: false,
             due: Vec::new(),
             until: None,
         }
@@ -223,6 +222,7 @@ impl<'a> Holder<'a> {
             door: None,
             standby: None,
             coming: None,
+            ending: None,
             early: 0,
             since: None,
             watchdog: Watchdog::new(),
@@ -243,6 +243,10 @@ impl<'a> Holder<'a> {
             },
         };
         let mut worker = Worker::new(employee);
+        if let Some(signal) = self.ending {
+            // The one before had begun to hand over when it came.
+            self.end(&mut worker, signal);
+        }
         // A worker that dies meanwhile is noticed below.
         let _ = self.brief(&worker.employee.line);
         loop {
@@ -405,26 +409,30 @@ impl<'a> Holder<'a> {
 
     fn obey_signals(&mut self, worker: &mut Worker) {
         for signal in self.signals.take() {
-            let signal = match signal {
-                SIGUSR2 => {
-                    self.renew();
-                    continue;
-                }
-                SIGHUP => Signal::HUP,
-                SIGINT => Signal::INT,
-                _ => Signal::TERM,
-            };
-            if signal != Signal::HUP {
-                worker.ending = true;
-                worker.limit(LONGEST_END);
-                systemd::stopping();
+            match signal {
+                SIGUSR2 => self.renew(),
+                SIGHUP => worker.tell(Signal::HUP),
+                SIGINT => self.end(worker, Signal::INT),
+                _ => self.end(worker, Signal::TERM),
             }
-            worker.tell(signal);
         }
+    }
+
+    /// Has the worker end, and nobody come after it, unless it is handing over.
+    fn end(&mut self, worker: &mut Worker, signal: Signal) {
+        self.ending = Some(signal);
+        // The worker may have taken the client's memory from the card, and nobody could go on.
+        self.coming = None;
+        worker.limit(LONGEST_END);
+        worker.tell(signal);
+        systemd::stopping();
     }
 
     /// Starts what is at the path of the program now.
     fn renew(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
         let started = self.program.newest().and_then(|program| {
             let standby = Standby::start(&program)?;
             Ok((program, standby))
@@ -478,7 +486,8 @@ impl<'a> Holder<'a> {
             .ready
             .is_none_or(|ready| !meant && !killed && ready.elapsed() < EARLY);
         self.prove(worker);
-        let failed = early && !worker.ending && !worker.replaced;
+        let ending = self.ending.is_some();
+        let failed = early && !ending && !worker.replaced;
         if let Some(former) = self.former.take_if(|_| failed) {
             warn!("the new program cannot go on; the one before does");
             self.program = former;
@@ -487,7 +496,7 @@ impl<'a> Holder<'a> {
         }
         // Others have served with these arguments. Whatever it is may pass.
         let successor = worker.ready.is_none() && self.door.is_some();
-        if worker.ending || meant && !successor {
+        if ending || meant && !successor {
             return End::Done(status);
         }
         self.early = if early { self.early + 1 } else { 0 };
