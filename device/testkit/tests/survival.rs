@@ -204,18 +204,12 @@ fn a_card_whose_log_nobody_reads_goes_on() {
         .spawn();
     let mut holder = Own(holder.unwrap());
     drop(holder.0.stderr.take());
-    let children = format!("/proc/{0}/task/{0}/children", holder.0.id());
-    let worker = || {
-        let list = fs::read_to_string(&children).unwrap();
-        let mut pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
-        pids.find(|pid| name_of(*pid).as_deref() == Some("vnetd-worker\n"))
-    };
     until(|| socket.exists());
     let mut card = Card::connect(&socket).unwrap();
     for mtu in 1400..1405 {
         card.set_reg(regs::MTU, mtu).unwrap();
-        let worker = worker().and_then(Pid::from_raw).unwrap();
-        kill_process(worker, Signal::KILL).unwrap();
+        let worker = child(holder.0.id(), "vnetd-worker\n");
+        kill_process(worker.and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
         assert_eq!(card.reg(regs::MTU).unwrap(), mtu);
     }
     drop(card);
@@ -223,25 +217,30 @@ fn a_card_whose_log_nobody_reads_goes_on() {
     assert!(holder.0.wait().unwrap().success());
 }
 
+/// A server whose log is full from the start: to write one line more is to wait. And what reads the log.
+fn unread(args: &[&str], socket: &Path) -> (Own, fs::File) {
+    let (reader, writer) = pipe().unwrap();
+    let mut writer = fs::File::from(writer);
+    let room = fcntl_setpipe_size(&writer, 4096).unwrap();
+    writer.write_all(&vec![b'.'; room]).unwrap();
+    let child = Server::command()
+        .args(["--net", "loopback", "--log", "debug", "--socket"])
+        .arg(socket)
+        .args(args)
+        .stderr(writer)
+        .spawn();
+    let child = Own(child.unwrap());
+    until(|| socket.exists());
+    (child, reader.into())
+}
+
 /// As with `vnetd 2>&1 | less`.
 #[test]
 fn a_card_whose_log_is_not_read_goes_on() {
     for more in [&[][..], &["--survive"]] {
-        let (reader, writer) = pipe().unwrap();
-        let (mut reader, mut writer) = (fs::File::from(reader), fs::File::from(writer));
-        // Full from the start: to write one line more is to wait.
-        let room = fcntl_setpipe_size(&writer, 4096).unwrap();
-        writer.write_all(&vec![b'.'; room]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
-        let child = Server::command()
-            .args(["--net", "loopback", "--log", "debug", "--socket"])
-            .arg(&socket)
-            .args(more)
-            .stderr(writer)
-            .spawn();
-        let mut child = Own(child.unwrap());
-        until(|| socket.exists());
+        let (mut child, mut reader) = unread(more, &socket);
         let mut card = Card::connect(&socket).unwrap();
         // Of each there is a line, and there is no room for that many.
         for _ in 0..1500 {
@@ -268,6 +267,32 @@ fn a_card_whose_log_is_not_read_goes_on() {
         assert!(child.0.wait().unwrap().success());
         chunks.iter().for_each(drop);
     }
+}
+
+/// Who ends otherwise gives those who read the log half a second.
+#[test]
+fn a_log_that_is_not_read_holds_up_no_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let (holder, _reader) = unread(&["--survive"], &socket);
+    let worker = || child(holder.0.id(), "vnetd-worker\n");
+    let mut card = Card::connect(&socket).unwrap();
+    let mut upgrade = || {
+        let before = worker();
+        kill_process(Pid::from_child(&holder.0), Signal::USR2).unwrap();
+        let mut longest = Duration::ZERO;
+        let end = Instant::now() + LIMIT;
+        while worker().is_none_or(|now| Some(now) == before) {
+            let start = Instant::now();
+            assert!(start < end);
+            card.reg(regs::MTU).unwrap();
+            longest = longest.max(start.elapsed());
+        }
+        longest
+    };
+    // One of them that takes long may have had to wait for its turn.
+    let shortest = (0..5).map(|_| upgrade()).min().unwrap();
+    assert!(shortest < Duration::from_millis(400), "{shortest:?}");
 }
 
 #[test]
@@ -475,6 +500,13 @@ fn a_worker_that_is_not_ready_yet_ends_as_any_other() {
     let text = server.process.stderr();
     assert_eq!(status.code(), Some(3), "{text}");
     assert!(text.contains("register-unknown, 1 times"), "{text}");
+}
+
+/// The first child of a process that calls itself so.
+fn child(of: u32, name: &str) -> Option<i32> {
+    let list = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+    let mut pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
+    pids.find(|pid| name_of(*pid).as_deref() == Some(name))
 }
 
 /// Name of a process, if there is one.

@@ -3,7 +3,7 @@
 //! so that none that serves a card does: what they leave unread for too long is lost.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, RecvError, SyncSender, TryRecvError, TrySendError};
 use std::sync::OnceLock;
 use std::thread;
@@ -17,12 +17,17 @@ use crate::error::Error;
 const WAITING: usize = 1024;
 /// How long a program that ends waits for who reads them.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The same where a card waits for that end.
+const HASTE: Duration = Duration::from_millis(5);
 /// Pause before the next attempt at that.
 const PAUSE: Duration = Duration::from_millis(1);
 
 static ORDERS: OnceLock<SyncSender<Order>> = OnceLock::new();
 /// Texts that nobody will read.
 static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// A card waits for the end of the program.
+static AWAITED: AtomicBool = AtomicBool::new(false);
 
 enum Order {
     Write(Vec<u8>),
@@ -59,13 +64,21 @@ pub(crate) fn flush(limit: Duration) {
     let _ = answer.recv_timeout(end.saturating_duration_since(Instant::now()));
 }
 
+/// Says that a card waits for the end of the program.
+pub(crate) fn hurry() {
+    AWAITED.store(true, Ordering::Relaxed);
+}
+
 /// Flushes at the end of the program, a panic's included.
 #[derive(Debug)]
 pub(crate) struct Flushed;
 
 impl Drop for Flushed {
     fn drop(&mut self) {
-        flush(PATIENCE);
+        flush(match AWAITED.load(Ordering::Relaxed) {
+            true => HASTE,
+            false => PATIENCE,
+        });
     }
 }
 

@@ -107,6 +107,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
     let result = end::wait(&events);
     control.stop();
     if matches!(result, Ok(Cause::HandOver)) {
+        out::hurry();
         // Between two messages; then, when the card is dropped, between two batches.
         return server.join().map_err(|_| Error::Panicked);
     }
