@@ -101,7 +101,7 @@ pub trait Endpoint: Send {
 
     /// Says which metadata the driver accepts with received frames, a subset of
     /// `capabilities().receive`. Until called: none. Called on negotiation and on reset; may be
-    /// called while the queues run.
+    /// called while the queues run. Waits for nobody: the guest waits for who calls it.
     fn set_offloads(&mut self, receive: Offloads);
 
     /// Frames for the card that were lost before any queue saw them, since none took them in time: a

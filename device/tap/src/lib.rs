@@ -30,6 +30,7 @@ mod netns;
 mod port;
 mod sys;
 mod tap;
+mod teller;
 mod tun;
 mod vectors;
 

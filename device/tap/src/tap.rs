@@ -16,6 +16,7 @@ use crate::interface::Interface;
 use crate::netns::inside;
 use crate::port::{Port, Shared};
 use crate::sys;
+use crate::teller::Teller;
 use crate::tun::Tun;
 
 // linux/if_tun.h; the last two are newer than some header files.
@@ -59,8 +60,8 @@ pub struct Tap {
     interface: Interface,
     offloads: Offloads,
     shared: Arc<Shared>,
-    /// Flags of the offloads that the kernel was told last.
-    flags: u32,
+    /// Since the queues were opened.
+    teller: Option<Teller>,
     drops: Drops,
 }
 
@@ -143,7 +144,7 @@ impl Tap {
             interface,
             offloads,
             shared: Arc::default(),
-            flags: 0,
+            teller: None,
             drops: Drops::new(),
         })
     }
@@ -219,6 +220,15 @@ impl Endpoint for Tap {
                 self.queues.len()
             )));
         }
+        let control = Arc::clone(&self.control);
+        // The kernel took all of them when they were probed. It can only fail now if the interface
+        // is gone, and then no frames come.
+        let tell = move |flags| drop(sys::set_offload(control.as_fd(), flags));
+        let teller = Teller::start(0, tell).map_err(|source| Error::Io {
+            what: "cannot start the thread of a TAP interface".into(),
+            source,
+        });
+        self.teller = Some(teller?);
         self.look_at_mtu();
         // Queues that are not wanted are closed, so that no frames are sent to them.
         let fds = std::mem::take(&mut self.queues);
@@ -242,16 +252,8 @@ impl Endpoint for Tap {
 
     fn set_offloads(&mut self, receive: Offloads) {
         self.shared.offloads.set(receive);
-        let flags = flags(receive);
-        // The kernel takes the lock of all network configuration for this, which others may hold
-        // for long. Resets come often, and most change nothing.
-        if flags == self.flags {
-            return;
-        }
-        // The kernel took all of them when they were probed. It can only fail now if the interface
-        // is gone, and then no frames come.
-        if sys::set_offload(self.control.as_fd(), flags).is_ok() {
-            self.flags = flags;
+        if let Some(teller) = &self.teller {
+            teller.want(flags(receive));
         }
     }
 
