@@ -147,7 +147,7 @@ two_trees() {
   for tree in one two; do
     mkdir "$work/$tree"
     echo 'obj-m := tree.o' >"$work/$tree/Kbuild"
-    printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nMODULE_DESCRIPTION("%s");\n' $tree >"$work/$tree/tree.c"
+    printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nMODULE_DESCRIPTION("%s");\n' "$tree" >"$work/$tree/tree.c"
   done
   touch -d '1 hour ago' "$work/two"/*
   for tree in one two one; do
