@@ -49,6 +49,11 @@ impl DmaMap {
         shared.map(|r| r.first..=r.last)
     }
 
+    /// True if there is memory that the card may write, but that is not shared.
+    pub fn has_withheld(&self) -> bool {
+        self.ranges.iter().any(|range| range.is_withheld())
+    }
+
     /// True if there are ranges that are not shared.
     pub(crate) fn has_unshared(&self) -> bool {
         self.ranges.iter().any(|range| range.has_mirror())

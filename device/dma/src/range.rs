@@ -171,6 +171,11 @@ impl Range {
         matches!(self.memory, Memory::Unshared(_))
     }
 
+    /// True if the card may write to it, but it is not shared.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.has_mirror() && self.access.allow(Permissions::Write)
+    }
+
     /// The part of the range from `addr`, at most `count` bytes, if `access` is allowed; of memory
     /// that is not shared, only if `mirrored`. `addr` must lie in the range.
     pub(crate) fn slice(

@@ -81,9 +81,16 @@ impl Device {
         self.relay = None;
     }
 
-    /// The client has talked to another process before, and shares its memory.
+    /// The client has talked to another process before, which may not have got as far as to find out
+    /// whether it shares its memory.
     pub(crate) fn recovered(&mut self) {
-        self.sharing = Sharing::Shared;
+        let map = self.address_space().all();
+        let shared = map.within_reach(0..=u64::MAX).next().is_some();
+        self.sharing = match shared {
+            true => Sharing::Shared,
+            false if map.has_withheld() => Sharing::Withheld,
+            false => Sharing::Unknown,
+        };
     }
 
     /// What comes from now on was not handled by another process.

@@ -147,9 +147,7 @@ impl Session {
         let client = Connection::new(socket, Some(lifeline));
         let end = match client.recover(&self.control) {
             Ok(Some(recovered)) => {
-                if recovered.negotiated.is_some() {
-                    self.device.recovered();
-                }
+                self.device.recovered();
                 if !recovered.again {
                     self.device.caught_up();
                 }

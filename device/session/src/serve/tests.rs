@@ -5,6 +5,7 @@ use super::*;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::thread;
 use vfio_user::Client;
 use vnet_card::Config;
@@ -159,9 +160,18 @@ fn stopping_ends_a_client_that_is_silent_that_floods_and_that_does_not_read() {
 /// Has a process serve a client that outlives it until `test` is over, or the client gone. Returns
 /// the CPU time that this took.
 fn serving(kept: &mut Kept, test: impl FnOnce(&mut Kept)) -> Duration {
+    serving_or(|e| panic!("{e}"), kept, test)
+}
+
+/// The same with somebody who hears of what is fatal.
+fn serving_or(
+    mut fatal: impl FnMut(Error) + Send + 'static,
+    kept: &mut Kept,
+    test: impl FnOnce(&mut Kept),
+) -> Duration {
     let card = card();
     kept.survive(&mut card.lock().unwrap());
-    let mut session = Session::without_listener(card, |_, e| panic!("{e}")).unwrap();
+    let mut session = Session::without_listener(card, move |_, e| fatal(e)).unwrap();
     let (lifeline, socket) = (kept.lifeline(), kept.socket());
     let control = session.control();
     let thread = thread::spawn(move || {
@@ -343,6 +353,32 @@ fn only_a_message_that_was_begun_may_have_been_handled() {
         request(kept, REGION_WRITE, &too_small);
         assert_eq!(illegal(kept), 3);
     });
+}
+
+/// One process hears of the memory, the next one that it is needed.
+#[test]
+fn a_client_that_shares_no_memory_is_found_out_by_the_next_process() {
+    const VERSION: u16 = 1;
+    const DMA_MAP: u16 = 2;
+    const REGION_WRITE: u16 = 10;
+    // To read and to write, and of no file.
+    let (size, flags) = (32u32, 3u32);
+    let head = [size, flags].map(u32::to_ne_bytes);
+    let (offset, first, length) = (0u64, 0x1000, 0x1000);
+    let range = [offset, first, length].map(u64::to_ne_bytes);
+    let range = [head.as_flattened(), range.as_flattened()].concat();
+    let mut kept = Kept::new();
+    serving(&mut kept, |kept| {
+        request(kept, VERSION, &[0; 4]);
+        request(kept, DMA_MAP, &range);
+    });
+    let (sender, found) = channel();
+    let fatal = move |e| sender.send(e).unwrap();
+    serving_or(fatal, &mut kept, |kept| {
+        let master = [place(layout::CONFIG, 4, 2), vec![6, 0]].concat();
+        request(kept, REGION_WRITE, &master);
+    });
+    assert!(matches!(found.try_recv(), Ok(Error::NoSharedMemory)));
 }
 
 #[test]
