@@ -231,6 +231,38 @@ fn received_frames_that_nobody_takes() {
     }
 }
 
+/// A driver may write anything there. What it is blamed for is that it takes nothing.
+#[test]
+fn any_event_index() {
+    for first in [0, 0xffe0u16] {
+        for event in [0, 1, 47, 48, 49, 111, 112, 0x7fff, 0x8000, 0xfffe, 0xffff] {
+            let event = first.wrapping_add(event);
+            let mut rig = Rig::new(first);
+            rig.rx.set_used_event(event);
+            rig.tx.set_used_event(event);
+            for head in 0..SIZE {
+                rig.post(head);
+                rig.offer(head);
+            }
+            (rig.backend.has, rig.backend.takes) = (48, 48);
+            rig.serve_rx(false);
+            rig.serve_tx(false);
+            rig.pass(LONG, true);
+            let takes = [
+                "used-ignored",
+                "rearm-race",
+                "rearm-missing",
+                "tx-unreclaimed",
+            ];
+            let rules = rig.rules();
+            assert!(
+                rules.iter().all(|rule| takes.contains(rule)),
+                "{event}: {rules:?}"
+            );
+        }
+    }
+}
+
 /// Sent frames that nobody takes back: the driver sleeps, as its other queue shows.
 #[test]
 fn sent_frames_that_nobody_takes_back() {
