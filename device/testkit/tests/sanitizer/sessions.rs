@@ -127,6 +127,47 @@ fn a_driver_that_keeps_the_rules_does_when_the_server_is_killed() {
     assert!(text.contains("no rule was broken"), "{text}");
 }
 
+/// What looked at the rings has died, and something else looks on.
+#[test]
+fn rings_are_watched_by_the_next_process() {
+    let cases: [(&str, fn(&mut Bench)); 3] = [
+        ("chain-direction", |bench| {
+            let at = bench.tx_buffer(0);
+            bench.tx.desc(12, at, 100, DESC_F_WRITE, 0);
+            bench.offer_bad(TX, 12);
+        }),
+        ("chain-reused", |bench| {
+            bench.post(21);
+            bench.post(21);
+            bench.ring(RX);
+            moment();
+        }),
+        ("buffer-changed", |bench| {
+            bench.post(21);
+            bench.ring(RX);
+            moment();
+            bench.ram.write(bench.rx_buffer(21), &[1]);
+            moment();
+        }),
+    ];
+    for (rule, drive) in cases {
+        let args = ["--survive", "--sanitize=strict", "--queues=2"];
+        let mut server = Server::start_with("loopback", &args).unwrap();
+        let mut bench = Bench::new(&server);
+        bench.start(RX, 0);
+        bench.start(TX, NO_VECTOR);
+        server.kill_worker().unwrap();
+        drive(&mut bench);
+        drop(bench);
+        let (status, text) = server.finish().unwrap();
+        assert_eq!(status, Some(3), "{text}");
+        assert!(
+            text.contains(&format!("sanitizer: {rule}, 1 times")),
+            "{text}"
+        );
+    }
+}
+
 /// All but what was begun when the server died is found, and nothing twice.
 #[test]
 fn every_access_is_judged_once_when_the_server_is_killed() {
