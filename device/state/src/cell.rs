@@ -72,6 +72,12 @@ impl Cell {
         self.word().store(value, Ordering::Release);
     }
 
+    /// Adds to it, also while somebody else does.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.word().fetch_add(n, Ordering::Release);
+    }
+
     /// Writes it, before all that is written from then on, in the same sense.
     #[inline]
     pub fn set_first(&self, value: u64) {

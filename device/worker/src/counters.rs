@@ -45,6 +45,21 @@ impl From<[u64; Legacy::COUNTERS]> for Counters {
     }
 }
 
+impl From<Counters> for [u64; Legacy::COUNTERS] {
+    fn from(all: Counters) -> Self {
+        let Counters {
+            frames,
+            bytes,
+            drops,
+            errors,
+            doorbells,
+            interrupts,
+            missed,
+        } = all;
+        [frames, bytes, drops, errors, doorbells, interrupts, missed]
+    }
+}
+
 /// The counters as the worker keeps them: changed once a batch, read at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -89,6 +104,7 @@ impl Tally {
             }
         }
         legacy.intake().take();
+        legacy.count(self.read().into());
         // Called once, before anything counts.
         let _ = self.legacy.set(legacy);
     }
@@ -118,11 +134,18 @@ impl Tally {
         ]
     }
 
-    /// To be called after a change.
+    /// Adds to the counters, here and for the next process. There, too, each is added to: the message thread
+    /// and the worker count at the same time, and neither may put back what the other has changed.
     #[inline]
-    fn changed(&self) {
+    fn add(&self, more: Counters) {
+        let more = <[u64; Legacy::COUNTERS]>::from(more);
+        for (counter, n) in self.all().into_iter().zip(more) {
+            if n != 0 {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        }
         if let Some(legacy) = self.legacy.get() {
-            legacy.count(self.all().map(|counter| counter.load(Ordering::Relaxed)));
+            legacy.add(more);
         }
     }
 
@@ -131,24 +154,22 @@ impl Tally {
         if outcome.drops != 0 {
             self.reasons.add(why, outcome.drops);
         }
-        for (counter, n) in [
-            (&self.frames, outcome.frames),
-            (&self.bytes, outcome.bytes),
-            (&self.drops, outcome.drops),
-        ] {
-            if n != 0 {
-                counter.fetch_add(n, Ordering::Relaxed);
-            }
-        }
-        self.changed();
+        self.add(Counters {
+            frames: outcome.frames,
+            bytes: outcome.bytes,
+            drops: outcome.drops,
+            ..Counters::default()
+        });
     }
 
     /// Adds frames that were lost before or after a batch had them.
     pub(crate) fn lost(&self, frames: u64, why: Reason) {
         if frames != 0 {
             self.reasons.add(why, frames);
-            self.drops.fetch_add(frames, Ordering::Relaxed);
-            self.changed();
+            self.add(Counters {
+                drops: frames,
+                ..Counters::default()
+            });
         }
     }
 
@@ -156,9 +177,11 @@ impl Tally {
     pub(crate) fn missed(&self, frames: u64) {
         if frames != 0 {
             self.reasons.add(Reason::NoBuffers, frames);
-            self.drops.fetch_add(frames, Ordering::Relaxed);
-            self.missed.fetch_add(frames, Ordering::Relaxed);
-            self.changed();
+            self.add(Counters {
+                drops: frames,
+                missed: frames,
+                ..Counters::default()
+            });
         }
     }
 
@@ -201,18 +224,24 @@ impl Tally {
     }
 
     pub(crate) fn error(&self) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        self.changed();
+        self.add(Counters {
+            errors: 1,
+            ..Counters::default()
+        });
     }
 
     pub(crate) fn doorbell(&self) {
-        self.doorbells.fetch_add(1, Ordering::Relaxed);
-        self.changed();
+        self.add(Counters {
+            doorbells: 1,
+            ..Counters::default()
+        });
     }
 
     pub(crate) fn interrupt(&self) {
-        self.interrupts.fetch_add(1, Ordering::Relaxed);
-        self.changed();
+        self.add(Counters {
+            interrupts: 1,
+            ..Counters::default()
+        });
     }
 
     /// Since they were last cleared.
@@ -244,13 +273,43 @@ impl Tally {
             *before += counter.swap(0, Ordering::Relaxed);
         }
         drop(before);
-        self.changed();
         if let Some(legacy) = self.legacy.get() {
+            legacy.count([0; Legacy::COUNTERS]);
             legacy.progress().count_from(0);
         }
     }
 
     fn before(&self) -> MutexGuard<'_, [u64; Legacy::COUNTERS]> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::thread;
+    use vnet_state::Memory;
+
+    #[test]
+    fn two_threads_that_count_leave_both_to_the_next_process() {
+        const COUNT: u64 = 1_000_000;
+        let memory = Memory::create().unwrap();
+        let legacy = Legacy::new(&memory, 1).unwrap();
+        let tally = Tally::default();
+        tally.inherit(legacy.clone());
+        let left = || Counters::from(legacy.counters());
+        thread::scope(|scope| {
+            let other = scope.spawn(|| (0..COUNT).for_each(|_| tally.doorbell()));
+            for n in 1.. {
+                tally.interrupt();
+                assert_eq!(left().interrupts, n);
+                if other.is_finished() {
+                    break;
+                }
+            }
+        });
+        assert_eq!(left(), tally.read());
+        tally.reset();
+        assert_eq!(left(), Counters::default());
     }
 }

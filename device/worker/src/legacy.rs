@@ -43,6 +43,14 @@ impl Legacy {
         std::array::from_fn(|n| self.counters[n].get())
     }
 
+    pub(crate) fn add(&self, values: [u64; Self::COUNTERS]) {
+        for (cell, value) in self.counters.iter().zip(values) {
+            if value != 0 {
+                cell.add(value);
+            }
+        }
+    }
+
     pub(crate) fn count(&self, values: [u64; Self::COUNTERS]) {
         for (cell, value) in self.counters.iter().zip(values) {
             cell.set(value);
