@@ -47,8 +47,8 @@ fn run(u: &mut Unstructured<'_>, guest: &mut Guest) -> Result<()> {
     while !u.is_empty() {
         match u.int_in_range(0..=9)? {
             9 => {
-                let Ok((next, recovered)) = Tx::resume(&config, &guest.view(0), will.clone())
-                else {
+                let resumed = Tx::resume(&config, &guest.view(0), will.clone(), || ());
+                let Ok((next, recovered)) = resumed else {
                     return Ok(());
                 };
                 guest.accept(allowed);

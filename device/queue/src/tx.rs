@@ -76,11 +76,13 @@ impl Tx {
     }
 
     /// Goes on with a queue that another process started with this configuration and kept track
-    /// of. Frames that it handed over are given back to the driver, not sent again.
+    /// of. Frames that it handed over are given back to the driver, not sent again. Of one that may not have
+    /// left, `dropped` hears before that: a process that dies then leaves no trace of it.
     pub fn resume(
         config: &RingConfig,
         mem: &DmaMap,
         progress: Progress,
+        dropped: impl FnOnce(),
     ) -> Result<(Self, Recovered), Fault> {
         let mut tx = Self::start(config, mem)?;
         let rest = progress.rest(tx.ring.shown(mem)?, tx.ring.size());
@@ -94,9 +96,15 @@ impl Tx {
             tx.ring.put_used(&view, shown, head, 0)?;
             shown += 1;
         }
+        let in_doubt = rest.in_doubt && shown == rest.count;
+        if in_doubt {
+            dropped();
+        }
+        // No longer in doubt, and counted only once if this process dies, too.
+        progress.done(tx.ring.used_after(shown), 0);
         tx.ring.publish(&view, shown)?;
         tx.track(progress);
-        let dropped = u16::from(rest.in_doubt && shown == rest.count);
+        let dropped = in_doubt.into();
         Ok((tx, Recovered { shown, dropped }))
     }
 

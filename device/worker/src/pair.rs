@@ -276,9 +276,9 @@ impl Pair {
             return Ok(());
         };
         let signal = Signal::new(vector.clone());
-        let recovered = match kind {
+        match kind {
             Kind::Rx => {
-                let (mut rx, recovered) = Rx::resume(&ring, mem, legacy.progress())?;
+                let (mut rx, _) = Rx::resume(&ring, mem, legacy.progress())?;
                 if let Some(observer) = observer {
                     rx.observe(observer);
                 }
@@ -286,10 +286,10 @@ impl Pair {
                     mischief.start_rx(&mut rx);
                 }
                 state.rx = Slot::Running(rx, signal);
-                recovered
             }
             Kind::Tx => {
-                let (mut tx, recovered) = Tx::resume(&ring, mem, legacy.progress())?;
+                let dropped = || tally.lost(1, Reason::Restart);
+                let (mut tx, _) = Tx::resume(&ring, mem, legacy.progress(), dropped)?;
                 if let Some(observer) = observer {
                     tx.observe(observer);
                 }
@@ -297,10 +297,8 @@ impl Pair {
                     mischief.start_tx(&mut tx);
                 }
                 state.tx = Slot::Running(tx, signal);
-                recovered
             }
-        };
-        tally.lost(recovered.dropped.into(), Reason::Restart);
+        }
         tally.set_ring(Some(ring));
         drop(state);
         if let Some(vector) = vector {

@@ -136,10 +136,8 @@ proptest! {
                 assert_eq!(outcome.fault, None);
                 outcome.frames > 0
             });
-            let recovered;
-            (tx, recovered) =
-                Tx::resume(&driver.config, &mem.device(), Progress::new(cell.clone())).unwrap();
-            dropped += u32::from(recovered.dropped);
+            (tx, _) =
+                Tx::resume(&driver.config, &mem.device(), Progress::new(cell.clone()), || dropped += 1).unwrap();
             while let Some((head, len)) = driver.take_used() {
                 prop_assert_eq!((head, len), (returned % u32::from(SIZE), 0));
                 (returned, out) = (returned + 1, out - 1);
@@ -213,7 +211,8 @@ fn an_index_that_does_not_fit_is_put_right() {
     let resume = |value| {
         cell.set(value);
         let progress = Progress::new(cell.clone());
-        let (tx, recovered) = Tx::resume(&driver.config, &mem.device(), progress).unwrap();
+        let resumed = Tx::resume(&driver.config, &mem.device(), progress, || ());
+        let (tx, recovered) = resumed.unwrap();
         assert_eq!(recovered, Recovered::default());
         assert_eq!(tx.indices().1, driver.used_idx());
         driver.used_idx()
@@ -224,4 +223,26 @@ fn an_index_that_does_not_fit_is_put_right() {
     // The guest wrote something else there, or never anything.
     assert_eq!(resume(u64::from(SIZE) + 1), SIZE + 1);
     assert_eq!(resume(0x1_8000), 0x8000);
+}
+
+#[test]
+fn a_frame_in_doubt_is_counted_before_it_is_given_back() {
+    let mem = memory();
+    let mut driver = driver(&mem, SIZE, 0);
+    driver.chain(0, &[(BUFFERS, 100)], false);
+    driver.offer(0);
+    let cell = cell();
+    // In the hands of a process that died.
+    cell.set(0x1_0001);
+    let resume = |dropped: &dyn Fn()| {
+        let progress = Progress::new(cell.clone());
+        let resume = || Tx::resume(&driver.config, &mem.device(), progress, dropped).unwrap();
+        let (resumed, used) = (catch_unwind(AssertUnwindSafe(resume)), driver.used_idx());
+        resumed.ok().map(|(_, recovered)| (recovered.dropped, used))
+    };
+    // So does the next one, as it counts it.
+    assert_eq!(resume(&|| resume_unwind(Box::new(()))), None);
+    assert_eq!(driver.used_idx(), 0);
+    assert_eq!(resume(&|| ()), Some((1, 1)));
+    assert_eq!(resume(&|| panic!("once more")), Some((0, 1)));
 }
