@@ -157,26 +157,29 @@ guest_check "an address" "
   ip addr add 10.99.0.2/24 dev vnet0
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
   gateway=$host pings"
-# Datagrams to many ports, so that some are in each queue of the TAP when the worker dies.
+# Ten times a hundred datagrams to many ports, so that some are in each queue of the TAP when the worker dies.
 leave_unread() {
-  local port victim
-  victim=$(worker)
-  kill -STOP "$victim" || return 1
-  for ((port = 9000; port < 9100; port++)); do
-    echo unread >"/dev/udp/10.99.0.2/$port" || return 1
+  local n port victim
+  for ((n = 0; n < 10; n++)); do
+    victim=$(worker)
+    kill -STOP "$victim" || return 1
+    for ((port = 9000; port < 9100; port++)); do
+      echo unread >"/dev/udp/10.99.0.2/$port" || return 1
+    done
+    kill -KILL "$victim" && replaced "$victim" || return 1
+    sleep 0.2
   done
-  kill -KILL "$victim" && replaced "$victim"
 }
 IN_GUEST+='
 for_nobody() {
   awk "/^Udp: [0-9]/ { print \$3 }" /proc/net/snmp
 }
 '
-unread=$(($(guest "$IN_GUEST"for_nobody) + 100))
-check "a worker is killed while frames wait in the TAP" leave_unread
-guest_check "the next one receives them all" "
-  arrived() { for_nobody && [ \$(for_nobody) -ge $unread ]; }
-  within 10 arrived"
+unread=$(($(guest "$IN_GUEST"for_nobody) + 1000))
+check "workers are killed while frames wait in the TAP" leave_unread
+guest_check "the next ones receive them all" "
+  arrived() { [ \$(for_nobody) -ge $unread ]; }
+  within 10 arrived || { for_nobody; exit 1; }"
 counted=$(frames)
 numbered receive $host 7002
 numbers=$!
