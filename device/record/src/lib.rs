@@ -14,4 +14,4 @@ mod queue;
 mod recorded;
 
 pub use config::{BadRecord, Config};
-pub use recorded::Recorded;
+pub use recorded::{Record, Recorded};

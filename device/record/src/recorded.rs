@@ -1,28 +1,115 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
-//! The endpoint.
+//! The endpoint, and the files for whoever ends them.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
-use vnet_capture::{BadCapture, Bell, Capture, Rotation};
+use vnet_capture::{BadCapture, Bell, Capture, Rotation, Status};
 
 use crate::queue::RecordedQueue;
 use crate::Config;
 
-/// How long the last file may take to be finished when the card goes.
+/// How long the last files may take to be finished.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is written down of one endpoint. Clones are handles on the same.
+#[derive(Clone, Debug)]
+pub struct Record(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    /// There once the endpoint is open.
+    capture: Mutex<Option<Capture>>,
+    /// What was said last: why nothing is written.
+    told: Mutex<Option<String>>,
+    /// Its end was told.
+    over: AtomicBool,
+}
+
+impl Record {
+    fn new(config: Config) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            capture: Mutex::default(),
+            told: Mutex::default(),
+            over: AtomicBool::new(false),
+        }))
+    }
+
+    /// Ends these, once no frames pass any more: what did is in the files then, as far as a disk takes that
+    /// in half a second. For a process that ends, in which nobody lets go of the endpoints.
+    pub fn finish(records: &[Self]) {
+        let until = Instant::now() + PATIENCE;
+        let captures = || records.iter().filter_map(Self::capture);
+        // All of them at a time.
+        captures().for_each(|capture| {
+            capture.stop(Duration::ZERO);
+        });
+        captures().for_each(|capture| {
+            capture.stop(until.saturating_duration_since(Instant::now()));
+        });
+        records.iter().for_each(Self::tell_end);
+    }
+
+    fn capture(&self) -> Option<Capture> {
+        lock(&self.0.capture).clone()
+    }
+
+    /// Says that nothing is written now, and that it is again.
+    fn complain(&self) {
+        let Some(status) = self.capture().map(|capture| capture.status()) else {
+            return;
+        };
+        let mut told = lock(&self.0.told);
+        if *told == status.trouble {
+            return;
+        }
+        let file = self.0.config.file.display();
+        match &status.trouble {
+            Some(why) => {
+                error!("record: {file}: {why}; until there is room, frames are not written")
+            }
+            None => {
+                let dropped = dropped(&status);
+                warn!("record: {file}: frames are written again; {dropped} were not so far");
+            }
+        }
+        *told = status.trouble;
+    }
+
+    /// Says what it came to.
+    fn tell_end(&self) {
+        let Some(capture) = self.capture() else {
+            return;
+        };
+        if !self.0.over.swap(true, Ordering::Relaxed) {
+            self.complain();
+            let status = capture.status();
+            let (frames, dropped) = (status.frames, dropped(&status));
+            let file = self.0.config.file.display();
+            info!("record: {file}: {frames} frames were written, {dropped} were not");
+        }
+    }
+}
+
+fn dropped(status: &Status) -> u64 {
+    status.queues.iter().map(|queue| queue.dropped).sum()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An endpoint of which all that passes is written down.
 pub struct Recorded {
     inner: Box<dyn Endpoint>,
-    config: Config,
     /// Name of the card, which the file tells.
     card: String,
-    capture: Option<Capture>,
-    /// What was said last: why nothing is written.
-    told: Mutex<Option<String>>,
+    record: Record,
 }
 
 impl Recorded {
@@ -30,51 +117,33 @@ impl Recorded {
     pub fn new(inner: Box<dyn Endpoint>, config: Config, card: &str) -> Self {
         Self {
             inner,
-            config,
             card: card.into(),
-            capture: None,
-            told: Mutex::new(None),
+            record: Record::new(config),
         }
     }
 
+    /// What is written down, for whoever ends it.
+    pub fn record(&self) -> Record {
+        self.record.clone()
+    }
+
     fn begin(&self, queues: u16) -> Result<Capture, BadCapture> {
+        let record = &self.record.0.config;
         let config = vnet_capture::Config {
             card: self.card.clone(),
             mac: None,
             pairs: queues,
-            selection: self.config.queue,
-            snaplen: self.config.snaplen,
+            selection: record.queue,
+            snaplen: record.snaplen,
             count: None,
             time: None,
         };
         let rotation = Rotation {
-            file: self.config.file.clone(),
-            size: self.config.size,
-            files: self.config.files,
+            file: record.file.clone(),
+            size: record.size,
+            files: record.files,
         };
         Capture::start_rotating(config, rotation)
-    }
-
-    /// Says that nothing is written now, and that it is again.
-    fn complain(&self) {
-        let Some(status) = self.capture.as_ref().map(Capture::status) else {
-            return;
-        };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told == status.trouble {
-            return;
-        }
-        let file = self.config.file.display();
-        match &status.trouble {
-            Some(why) => {
-                error!("record: {file}: {why}; until there is room, frames are not written")
-            }
-            None => {
-                let dropped: u64 = status.queues.iter().map(|queue| queue.dropped).sum();
-                warn!("record: {file}: frames are written again; {dropped} were not so far");
-            }
-        }
-        *told = status.trouble;
     }
 }
 
@@ -85,14 +154,14 @@ impl Endpoint for Recorded {
 
     fn link(&self) -> Link {
         // Asked now and then, and by nobody who moves frames.
-        self.complain();
+        self.record.complain();
         self.inner.link()
     }
 
     fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
         let inner = self.inner.open(queues)?;
         let capture = self.begin(queues).map_err(|error| {
-            let file = self.config.file.display();
+            let file = self.record.0.config.file.display();
             Error::Unsupported(format!("record {file}: {error}"))
         })?;
         let queues = (0u16..).zip(inner).map(|(pair, inner)| {
@@ -101,7 +170,7 @@ impl Endpoint for Recorded {
             Box::new(RecordedQueue::new(inner, rx, tx)) as Box<dyn Queue>
         });
         let queues = queues.collect();
-        self.capture = Some(capture);
+        *lock(&self.record.0.capture) = Some(capture);
         Ok(queues)
     }
 
@@ -116,14 +185,6 @@ impl Endpoint for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        self.complain();
-        if let Some(capture) = &self.capture {
-            capture.stop(PATIENCE);
-            let status = capture.status();
-            let dropped: u64 = status.queues.iter().map(|queue| queue.dropped).sum();
-            let file = self.config.file.display();
-            let frames = status.frames;
-            info!("record: {file}: {frames} frames were written, {dropped} were not");
-        }
+        Record::finish(std::slice::from_ref(&self.record));
     }
 }

@@ -7,6 +7,7 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{burst, options, round_trip};
@@ -16,7 +17,7 @@ use serde_json::{json, Value};
 use vnet_control::{
     Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCard, Request,
 };
-use vnet_testkit::{Cards, LIMIT};
+use vnet_testkit::{Cards, Server, LIMIT};
 
 const CONFIG: &str = r#"
 control = "@DIR@/control"
@@ -193,4 +194,49 @@ fn captures_that_cannot_be_finished_hold_the_end_up_once() {
     assert!(begun.elapsed() >= Duration::from_millis(500));
     assert!(begun.elapsed() < Duration::from_secs(3));
     drop(pipes);
+}
+
+/// Packets of a pcapng file, and for each of its interfaces how many were seen, and how many of them are
+/// not there.
+fn told(path: &Path) -> (u64, Vec<[u64; 2]>) {
+    let text = std::fs::read(path).unwrap();
+    let number = |at: usize| u32::from_ne_bytes(text[at..at + 4].try_into().unwrap());
+    let option = |code: u16, block: &[u8]| {
+        let head = [code.to_ne_bytes(), 8u16.to_ne_bytes()].concat();
+        let at = block.chunks(4).position(|word| word == head).unwrap();
+        u64::from_ne_bytes(block[4 * at + 4..][..8].try_into().unwrap())
+    };
+    let (mut packets, mut statistics, mut at) = (0, Vec::new(), 0);
+    while at < text.len() {
+        let end = at + number(at + 4) as usize;
+        // Each block has its length at its end, too.
+        assert_eq!(number(at + 4), number(end - 4));
+        match number(at) {
+            6 => packets += 1,
+            5 => statistics.push([4, 5].map(|code| option(code, &text[at + 20..end]))),
+            _ => {}
+        }
+        at = end;
+    }
+    (packets, statistics)
+}
+
+/// Nobody lets go of the card then.
+#[test]
+fn a_record_is_finished_when_vnetd_ends() {
+    for survive in [&[][..], &["--survive"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let record = format!("file={}", dir.path().join("a.pcapng").display());
+        let args = [&["--log", "info", "--record", &record], survive].concat();
+        let mut server = Server::start_with("loopback", &args).unwrap();
+        let mut nic = server.nic_with(options()).unwrap();
+        burst(&mut nic, 1000, 10, 1000);
+        let log = server.end().unwrap();
+        assert!(
+            log.contains("2000 frames were written, 0 were not"),
+            "{log}"
+        );
+        let (packets, statistics) = told(&dir.path().join("a-000000.pcapng"));
+        assert_eq!((packets, statistics), (2000, vec![[1000, 0]; 2]));
+    }
 }

@@ -259,7 +259,7 @@ fn make(
 }
 
 /// A backend with what the arguments put before it: a line, and whoever writes down what the card sends there
-/// and gets from there. `counts` has the counters of the line then, if there is one.
+/// and gets from there. `counts` has what there is of these then.
 pub(crate) fn shaped(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
@@ -272,7 +272,9 @@ pub(crate) fn shaped(
     }
     if let Some(record) = &args.record {
         let name = args.name();
-        endpoint = Box::new(Recorded::new(endpoint, record.clone(), name.as_str()));
+        let recorded = Recorded::new(endpoint, record.clone(), name.as_str());
+        counts.record = Some(recorded.record());
+        endpoint = Box::new(recorded);
     }
     endpoint
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use vnet_record::Record;
 use vnet_session::Socket;
 
 use crate::args::Args;
@@ -174,6 +175,11 @@ fn finish(
         .for_each(|card| card.finish_capture(until));
     // Even if a message thread hangs.
     let rested = end::rest(all, sender, events, Another::Hurry);
+    let records: Vec<_> = lock(cards)
+        .iter()
+        .filter_map(|card| card.beside.get().record)
+        .collect();
+    Record::finish(&records);
     let verdict = lock(cards).verdict();
     result.and(rested).and(verdict)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use vnet_card::Operator;
+use vnet_record::Record;
 use vnet_session::Control;
 
 use crate::name::Name;
@@ -33,17 +34,19 @@ impl View {
     }
 }
 
-/// What is counted beside the queues. Changes with the backend.
+/// What there is beside the queues. Changes with the backend.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beside(Arc<Mutex<Counts>>);
 
-/// Counters of those between a card and the world that have some.
+/// Of those between a card and the world: counters, as far as they have some, and what is written down.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     /// Of the line before the backend.
     pub(crate) shape: Option<vnet_shape::Counters>,
     /// Of the backend, if it is a generator, or a switch with one as uplink.
     pub(crate) generator: Option<vnet_generator::Counters>,
+    /// What is written down, if that is wanted.
+    pub(crate) record: Option<Record>,
 }
 
 impl Beside {

@@ -13,6 +13,7 @@ use signal_hook::consts::SIGUSR2;
 use signal_hook::flag;
 use tracing::error;
 use vnet_card::Survival;
+use vnet_record::Record;
 use vnet_session::{Lifeline, Session};
 use vnet_state::{Board, Held, Keeper, Memory, Token};
 
@@ -74,7 +75,8 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
         .net
         .open_surviving(args, line.as_ref(), &memory, &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
-    let endpoint = shaped(args, endpoint, &mut Counts::default());
+    let mut beside = Counts::default();
+    let endpoint = shaped(args, endpoint, &mut beside);
     let mut card = card(args, endpoint, faults.as_ref())?;
     let sanitizer = card.sanitizer().cloned();
     if let Some(sanitizer) = &sanitizer {
@@ -112,6 +114,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
         return server.join().map_err(|_| Error::Panicked);
     }
     let rested = end::rest(vec![card], sender, &events, Another::Echo);
+    Record::finish(beside.record.as_slice());
     if let Some(file) = &faults {
         file.report();
     }
