@@ -112,16 +112,21 @@ pub struct Capture {
 impl Capture {
     /// Begins to write a file.
     pub fn start(config: Config, file: File) -> Result<Self, BadCapture> {
-        Self::begin(config, file, None)
+        Self::begin(config, Some(file), None)
     }
 
-    /// Begins to write files, one after the other.
+    /// Will write files, one after the other. The first one begins with the first frame: until then, nothing
+    /// is removed that an earlier run has written.
     pub fn start_rotating(config: Config, files: Rotation) -> Result<Self, BadCapture> {
-        let file = files.next().map_err(BadCapture::File)?;
-        Self::begin(config, file, Some(files))
+        files.check().map_err(BadCapture::File)?;
+        Self::begin(config, None, Some(files))
     }
 
-    fn begin(config: Config, file: File, rotation: Option<Rotation>) -> Result<Self, BadCapture> {
+    fn begin(
+        config: Config,
+        file: Option<File>,
+        rotation: Option<Rotation>,
+    ) -> Result<Self, BadCapture> {
         let (spool, items) = spool(MAX_LOAD, MAX_PARCELS);
         let progress: Arc<Mutex<Progress>> = Arc::default();
         let shared = Arc::clone(&spool.shared);

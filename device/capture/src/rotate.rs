@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{access, Access};
+
 /// Files one after the other, of which the last ones are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -37,14 +39,23 @@ impl Rotation {
         self.file.file_stem().unwrap_or_default().to_owned()
     }
 
-    /// The numbers of the files that are there, in order.
-    fn numbers(&self) -> io::Result<Vec<u64>> {
-        let directory = match self.file.parent() {
+    fn directory(&self) -> &Path {
+        match self.file.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
-        };
+        }
+    }
+
+    /// Says why no file can be made, as far as that shows before there is one.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        access(self.directory(), Access::WRITE_OK | Access::EXEC_OK)?;
+        self.numbers().map(drop)
+    }
+
+    /// The numbers of the files that are there, in order.
+    fn numbers(&self) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
-        for entry in read_dir(directory)? {
+        for entry in read_dir(self.directory())? {
             let name = entry?.file_name();
             let Some(name) = name.to_str() else {
                 continue;
@@ -121,6 +132,6 @@ mod tests {
             file: path("none/a"),
             ..rotation
         };
-        assert!(nowhere.next().is_err());
+        assert!(nowhere.check().is_err() && nowhere.next().is_err());
     }
 }

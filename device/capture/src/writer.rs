@@ -38,7 +38,8 @@ const ID_QUEUE: u32 = 48;
 
 /// Writes blocks, whole ones only as far as that can be.
 pub(crate) struct Writer {
-    file: File,
+    /// Of files one after the other, there is none before there is something to write.
+    file: Option<File>,
     /// What comes after the file.
     rotation: Option<Rotation>,
     /// Bytes of the file that are whole blocks.
@@ -85,14 +86,15 @@ fn passed_at(queue: u16, record: &Record) -> u64 {
 
 impl Writer {
     pub(crate) fn new(
-        file: File,
+        file: Option<File>,
         rotation: Option<Rotation>,
         config: Config,
         shared: Arc<Shared>,
         progress: Arc<Mutex<Progress>>,
     ) -> io::Result<Self> {
         // That of a file to which a section is added is not empty.
-        let whole = file.metadata().map_or(0, |data| data.len());
+        let data = file.as_ref().and_then(|file| file.metadata().ok());
+        let whole = data.map_or(0, |data| data.len());
         let mut writer = Self {
             file,
             rotation,
@@ -116,9 +118,11 @@ impl Writer {
             held: BTreeMap::new(),
             number: 0,
         };
-        writer.begin();
-        // What cannot be written at all is told at once.
-        writer.append()?;
+        if writer.file.is_some() {
+            writer.begin();
+            // What cannot be written at all is told at once.
+            writer.append()?;
+        }
         Ok(writer)
     }
 
@@ -144,13 +148,14 @@ impl Writer {
             return false;
         }
         let full = self.whole + self.blocks.bytes().len() as u64 >= rotation.size;
-        let removed = || self.file.metadata().is_ok_and(|data| data.nlink() == 0);
-        if full || self.outage.is_some() && removed() {
+        let removed = |file: &File| file.metadata().is_ok_and(|data| data.nlink() == 0);
+        let gone = |file| full || self.outage.is_some() && removed(file);
+        if self.file.as_ref().is_none_or(gone) {
             match rotation.next() {
                 Ok(next) => {
                     // What is the matter with the old one is over with it.
                     let _ = self.close();
-                    self.file = next;
+                    self.file = Some(next);
                     self.whole = 0;
                     self.begin();
                 }
@@ -167,11 +172,9 @@ impl Writer {
         true
     }
 
-    /// Nothing more can be written for now: of files one after the other, somebody may make room. What the
-    /// file ends with is whole.
+    /// Nothing more can be written for now: of files one after the other, somebody may make room.
     fn fail(&mut self, error: &io::Error) {
-        let _ = self.file.set_len(self.whole);
-        let _ = self.file.seek(SeekFrom::Start(self.whole));
+        self.cut();
         self.blocks.clear();
         (self.interfaces, self.events, self.next) = self.settled;
         for queue in 0..QUEUES {
@@ -182,6 +185,14 @@ impl Writer {
         self.outage = Some(Instant::now() + RETRY);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.trouble = Some(error.to_string());
+    }
+
+    /// Ends the file with a whole block: one that was begun would make all of it suspect.
+    fn cut(&mut self) {
+        if let Some(file) = &mut self.file {
+            let _ = file.set_len(self.whole);
+            let _ = file.seek(SeekFrom::Start(self.whole));
+        }
     }
 
     /// So many frames of a queue do not get into the file.
@@ -195,8 +206,7 @@ impl Writer {
     /// Writes what comes until nothing more is wanted.
     pub(crate) fn run(mut self, items: &Receiver<Item>) {
         let end = self.write(items).unwrap_or_else(|error| {
-            // A block that was begun would make the whole file suspect.
-            let _ = self.file.set_len(self.whole);
+            self.cut();
             End::Failed(error.to_string())
         });
         self.shared.over.store(true, Ordering::Relaxed);
@@ -421,10 +431,10 @@ impl Writer {
 
     fn append(&mut self) -> io::Result<()> {
         let bytes = self.blocks.bytes();
-        if bytes.is_empty() {
+        let Some(file) = self.file.as_mut().filter(|_| !bytes.is_empty()) else {
             return Ok(());
-        }
-        self.file.write_all(bytes)?;
+        };
+        file.write_all(bytes)?;
         self.whole += bytes.len() as u64;
         self.written += bytes.len() as u64;
         self.blocks.clear();

@@ -166,6 +166,32 @@ fn files_are_of_a_size_and_the_last_are_kept() {
     assert_eq!(next, Some(0));
 }
 
+/// As of a card that could not be made after all: what there is of earlier runs stays.
+#[test]
+fn a_record_without_frames_leaves_no_file_and_removes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |frames: u8| {
+        let mut endpoint = open(",files=2", directory.path());
+        let mut queues = endpoint.open(1).unwrap();
+        for n in 0..frames {
+            assert!(mock::transmit(
+                queues[0].as_mut(),
+                &[n; 60],
+                Meta::default()
+            ));
+        }
+    };
+    [1, 1, 0, 0].into_iter().for_each(run);
+    let written = files(directory.path());
+    let names: Vec<_> = written
+        .iter()
+        .map(|path| path.file_name().unwrap())
+        .collect();
+    assert_eq!(names, ["a-000000.pcapng", "a-000001.pcapng"]);
+    run(1);
+    assert!(files(directory.path())[1].ends_with("a-000002.pcapng"));
+}
+
 #[test]
 fn where_nothing_can_be_written_there_is_no_card() {
     let directory = tempfile::tempdir().unwrap();

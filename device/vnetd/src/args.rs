@@ -175,6 +175,11 @@ impl Args {
             .clone()
             .unwrap_or_else(|| Name::for_socket(&self.socket))
     }
+
+    /// What the files of its record are called, if there are any.
+    pub(crate) fn files(&self) -> Option<PathBuf> {
+        std::path::absolute(&self.record.as_ref()?.file).ok()
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! The cards of the process.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
@@ -23,11 +24,17 @@ pub(crate) struct Cards {
     next: u64,
     /// Rules that the drivers of cards broke that were removed, where that matters.
     broken: u64,
-    /// Names of cards that are being made.
-    planned: Vec<Name>,
+    /// Those that are being made.
+    planned: Vec<Planned>,
     views: Views,
     /// Batches are timed.
     measured: bool,
+}
+
+/// What no other card may have, of one that is being made.
+struct Planned {
+    name: Name,
+    record: Option<PathBuf>,
 }
 
 /// A card that is to be made.
@@ -118,11 +125,20 @@ impl Cards {
         if self.cards.len() + self.planned.len() >= MAX_CARDS {
             return Err(Error::TooMany);
         }
-        let mut names = self.cards.iter().map(|card| &card.name);
-        if names.any(|taken| *taken == name) || self.planned.contains(&name) {
-            return Err(Error::Exists(name));
+        let made = self.cards.iter();
+        let made = made.map(|card| (&card.name, card.args.files()));
+        let planned = self.planned.iter();
+        let planned = planned.map(|card| (&card.name, card.record.clone()));
+        let record = args.files();
+        for (taken, files) in made.chain(planned) {
+            if *taken == name {
+                return Err(Error::Exists(name));
+            }
+            if record.is_some() && files == record {
+                return Err(Error::Recorded(taken.clone()));
+            }
         }
-        self.planned.push(name);
+        self.planned.push(Planned { name, record });
         Ok(Plan {
             id: self.number(),
             args,
@@ -132,16 +148,16 @@ impl Cards {
 
     /// Takes in a card that was planned and is made, or gives its name free.
     pub(crate) fn settle(&mut self, made: Made) -> Result<Id, Error> {
-        self.planned.retain(|name| *name != made.name);
+        self.forget(&made.name);
         let card = made.card?;
         let id = card.id;
         self.show_one_more(card);
         Ok(id)
     }
 
-    /// A card that was planned is not to be made.
+    /// A card that was planned is not to be made, or is made.
     pub(crate) fn forget(&mut self, name: &Name) {
-        self.planned.retain(|planned| planned != name);
+        self.planned.retain(|planned| planned.name != *name);
     }
 
     fn number(&mut self) -> Id {
@@ -233,19 +249,37 @@ mod tests {
 
     use crate::args::Cli;
 
+    fn args(all: &[&str]) -> Args {
+        let all = ["vnetd", "--net=null"].iter().chain(all);
+        Cli::try_parse_from(all).unwrap().card.unwrap()
+    }
+
+    #[test]
+    fn a_record_is_of_one_card() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let card = |name: &str, record: &str| {
+            let [socket, record] = [("socket", path(name)), ("record=file", path(record))]
+                .map(|(key, value)| format!("--{key}={value}"));
+            args(&[&socket, &record])
+        };
+        let mut cards = Cards::new(channel().0);
+        let first = cards.plan(card("a", "x.pcapng")).unwrap();
+        let same = |cards: &mut Cards| cards.plan(card("b", "./x.pcapng")).map(drop);
+        assert!(matches!(same(&mut cards), Err(Error::Recorded(_))));
+        cards.settle(first.make()).unwrap();
+        assert!(matches!(same(&mut cards), Err(Error::Recorded(_))));
+        cards.plan(card("c", "y.pcapng")).unwrap();
+        cards.remove("a").unwrap();
+        same(&mut cards).unwrap();
+    }
+
     #[test]
     fn what_a_driver_did_counts_although_its_card_does_not_come_to_rest() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("nic0.sock");
         let socket = socket.to_str().unwrap();
-        let args = [
-            "vnetd",
-            "--socket",
-            socket,
-            "--net=null",
-            "--sanitize=strict",
-        ];
-        let args = Cli::try_parse_from(args).unwrap().card.unwrap();
+        let args = args(&["--socket", socket, "--sanitize=strict"]);
         let mut cards = Cards::new(channel().0);
         cards.add(args).unwrap();
         let served = &cards.cards[0];

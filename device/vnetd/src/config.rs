@@ -263,7 +263,7 @@ fn backend(table: &DeTable<'_>) -> Result<String, &'static str> {
     }
 }
 
-/// Cards that cannot be told apart, or want the same socket. `lines`: where each begins.
+/// Cards that cannot be told apart, or want the same socket or files. `lines`: where each begins.
 fn duplicates(cards: &[Args], lines: &[usize]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (n, (card, &line)) in cards.iter().zip(lines).enumerate() {
@@ -276,6 +276,10 @@ fn duplicates(cards: &[Args], lines: &[usize]) -> Vec<Problem> {
             if path(other) == path(card) {
                 let socket = card.socket.display();
                 let what = format!("the card on line {at} has the socket {socket} too");
+                problems.push(Problem::new(line, what));
+            }
+            if card.files().is_some() && other.files() == card.files() {
+                let what = format!("the card on line {at} has the same record");
                 problems.push(Problem::new(line, what));
             }
         }
@@ -439,6 +443,11 @@ queues = 0x2
                     "3: the card on line 1 is called a too",
                     "3: the card on line 1 has the socket ./a too",
                 ],
+            ),
+            (
+                "[[card]]\nsocket = 'a'\nrecord = 'file=/x'\n\
+                 [[card]]\nsocket = 'b'\nrecord = 'file=/x,files=2'",
+                &["4: the card on line 1 has the same record"],
             ),
         ] {
             assert_eq!(problems(text), due, "{text}");

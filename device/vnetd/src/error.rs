@@ -36,6 +36,8 @@ pub(crate) enum Error {
     Control(vnet_session::Error),
     #[error("there is a card {0} already")]
     Exists(Name),
+    #[error("the card {0} has the same record, and would remove its files")]
+    Recorded(Name),
     #[error("there are as many cards as there can be, {most}", most = crate::config::MAX_CARDS)]
     TooMany,
     #[error("capture: {0}")]

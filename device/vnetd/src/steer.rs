@@ -116,7 +116,9 @@ fn answer(value: impl serde::Serialize) -> Done<Value> {
 
 fn failed(e: error::Error) -> Error {
     let class = match e {
-        error::Error::Exists(_) | error::Error::TooMany => Class::Exists,
+        error::Error::Exists(_) | error::Error::Recorded(_) | error::Error::TooMany => {
+            Class::Exists
+        }
         _ => Class::Failed,
     };
     Error::new(class, format!("{e}{}", sandbox::hint(&e)))
