@@ -203,6 +203,11 @@ impl Request {
         serde_json::from_slice(line).map_err(|e| Error::new(Class::BadRequest, e.to_string()))
     }
 
+    /// True if it is for a command that needs a file, however good its arguments are.
+    pub fn takes_file(&self) -> bool {
+        self.execute == "capture-start"
+    }
+
     /// What is asked for.
     pub fn command(&self) -> Result<Command, Error> {
         let name = &self.execute;

@@ -5,12 +5,15 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{burst, options, round_trip};
+use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::Signal;
 use serde_json::{json, Value};
@@ -130,6 +133,37 @@ fn what_is_wrong_with_a_request_is_told() {
     let unwritable = client.call_with_file(&start(None), file.as_fd());
     refused(unwritable, Class::Failed, "cannot be written");
     assert_eq!(std::fs::read(&path).unwrap(), b"x");
+}
+
+/// A client that goes on after a mistake has its frames in the file that it means.
+#[test]
+fn a_file_is_for_the_request_that_it_came_with() {
+    let cards = Cards::start(CONFIG, &["a.sock", "control"]).unwrap();
+    let stream = UnixStream::connect(cards.path("control")).unwrap();
+    let mut answers = BufReader::new(&stream).lines();
+    let _greeting = answers.next().unwrap().unwrap();
+    let mut ask = |line: &str, file: &File| {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        let line = [IoSlice::new(line.as_bytes())];
+        sendmsg(&stream, &line, &mut control, SendFlags::empty()).unwrap();
+        answers.next().unwrap().unwrap()
+    };
+    let [wrong, good] = ["wrong", "good"].map(|name| File::create(cards.path(name)).unwrap());
+    ask("x\n", &wrong);
+    ask("{\"execute\": \"card-list\"}\n", &wrong);
+    let start = |card: Value| {
+        let request = json!({"execute": "capture-start", "arguments": {"card": card}});
+        format!("{request}\n")
+    };
+    let refusal = ask(&start(1.into()), &wrong);
+    assert!(refusal.contains("bad-argument"), "{refusal}");
+    let begun = ask(&start("a".into()), &good);
+    assert!(begun.contains("\"return\""), "{begun}");
+    let len = |file: &File| file.metadata().unwrap().len();
+    assert!(len(&wrong) == 0 && len(&good) > 0);
 }
 
 /// It begins with what is written at the beginning of the file.

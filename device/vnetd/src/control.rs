@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_NONSENSE: u32 = 8;
 /// Bytes that are read at a time, so that clients take turns.
 const CHUNK: usize = 16 * 1024;
-/// Descriptors of a client that no request has asked for yet; more are closed.
+/// Descriptors of a client whose lines were not answered yet; more are closed.
 const MAX_FILES: usize = 4;
 /// Pause when the system is out of descriptors.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
@@ -185,7 +185,7 @@ struct Client {
     stream: UnixStream,
     /// Of a line that has not ended.
     input: Vec<u8>,
-    /// What came with requests.
+    /// What came with the lines that are there.
     files: VecDeque<OwnedFd>,
     /// Answers that wait.
     output: Vec<u8>,
@@ -286,6 +286,10 @@ impl Client {
             if let Some(end) = self.end_of_line() {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
                 self.answer(&line, cards, wake);
+                // What came with a line that has no use for it is not for a later one.
+                if self.input.is_empty() {
+                    self.files.clear();
+                }
                 self.flush()?;
             }
             if self.input.len() > MAX_REQUEST && self.end_of_line().is_none() {
@@ -332,13 +336,15 @@ impl Client {
             Ok(request) => {
                 self.nonsense = 0;
                 let id = request.id;
+                // Whether its arguments are good or not.
+                let takes_file = request.takes_file();
+                let file = takes_file.then(|| self.files.pop_front()).flatten();
                 let step = match request.command() {
                     Err(refusal) => Step::Over(Err(refusal)),
                     Ok(command) => {
                         let wake = wake.clone();
-                        let files = &mut self.files;
                         let done = AssertUnwindSafe(|| {
-                            steer::execute(command, cards, files, move || wake.call())
+                            steer::execute(command, cards, file, move || wake.call())
                         });
                         catch_unwind(done).unwrap_or_else(|_| Step::Over(Err(went_wrong())))
                     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! What can be done to the cards while they are in use.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, PoisonError, TryLockError};
@@ -52,11 +51,11 @@ pub(crate) enum Step {
     Later(Receiver<Done<Value>>),
 }
 
-/// Does what is asked for. What has others wait is begun; at its end, `wake` is called.
+/// Does what is asked for, with the file that came with it. What has others wait is begun; at its end, `wake` is called.
 pub(crate) fn execute(
     command: Command,
     cards: &SharedCards,
-    files: &mut VecDeque<OwnedFd>,
+    file: Option<OwnedFd>,
     wake: impl FnOnce() + Send + 'static,
 ) -> Step {
     match command {
@@ -64,12 +63,12 @@ pub(crate) fn execute(
             Ok(end) => Step::Later(end),
             Err(e) => Step::Over(Err(e)),
         },
-        command => Step::Over(at_once(command, &mut lock(cards), files)),
+        command => Step::Over(at_once(command, &mut lock(cards), file)),
     }
 }
 
 /// What takes no longer than [`PATIENCE`].
-fn at_once(command: Command, cards: &mut Cards, files: &mut VecDeque<OwnedFd>) -> Done<Value> {
+fn at_once(command: Command, cards: &mut Cards, file: Option<OwnedFd>) -> Done<Value> {
     match command {
         Command::CardList(_) => answer(cards.iter().map(describe).collect::<Vec<_>>()),
         Command::CardShow(of) => answer(describe(find(cards, &of.card)?)),
@@ -99,7 +98,6 @@ fn at_once(command: Command, cards: &mut Cards, files: &mut VecDeque<OwnedFd>) -
         Command::FaultsShow(of) => answer(fault_plan(find(cards, &of.card)?)),
         Command::RulesShow(of) => answer(findings(find(cards, &of.card)?)),
         Command::CaptureStart(start) => {
-            let file = files.pop_front();
             answer(capture::start(find(cards, &start.card)?, &start, file)?)
         }
         Command::CaptureShow(of) => answer(capture::show(find(cards, &of.card)?)?),

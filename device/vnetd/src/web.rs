@@ -9,7 +9,7 @@
 //! The page is for whoever has the token, which is part of every path. What can be done with it is to
 //! pause, step and resume.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{poll_fn, Future};
 use std::io;
@@ -408,7 +408,7 @@ fn execute(line: &[u8], cards: &SharedCards) -> Answer {
     };
     let done = call.command().and_then(|command| match command {
         Command::CardPause(_) | Command::CardStep(_) | Command::CardResume(_) => {
-            match steer::execute(command, cards, &mut VecDeque::new(), || ()) {
+            match steer::execute(command, cards, None, || ()) {
                 Step::Over(done) => done,
                 Step::Later(_) => Err(Refusal::new(Class::Internal, "not at once")),
             }
