@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The batches that frames came in.
 
+use std::collections::HashMap;
+
 use crate::read::Frame;
 
 /// Frames that the card fetched, and showed to the driver, together.
@@ -23,6 +25,11 @@ impl Batch {
     /// One of its frames: there is one at least.
     pub(crate) fn first(&self) -> &Frame {
         &self.frames[0]
+    }
+
+    /// True if this frame of its queue came with it.
+    fn has(&self, frame: &Frame) -> bool {
+        (self.first().fetch, self.first().used) == (frame.fetch, frame.used)
     }
 
     pub(crate) fn from(&self) -> i64 {
@@ -72,17 +79,21 @@ impl Batch {
 
 /// The batches of a capture, in the order of their starts.
 pub(crate) fn batches(frames: Vec<Frame>) -> Vec<Batch> {
-    let together = |a: &Frame, b: &Frame| {
-        (a.fetch, a.used) == (b.fetch, b.used) && a.queue == b.queue && a.card == b.card
-    };
     let mut batches: Vec<Batch> = Vec::new();
-    // The frames of a queue are in order, and those of a batch come one after the other.
+    // The frames of a queue are in order, and those of other queues are between them: the latest batch of each.
+    let mut latest: HashMap<(String, String), usize> = HashMap::new();
     for frame in frames {
-        match batches.last_mut() {
-            Some(batch) if together(batch.first(), &frame) => batch.frames.push(frame),
-            _ => batches.push(Batch {
-                frames: vec![frame],
-            }),
+        let next = batches.len();
+        let at = latest.entry((frame.card.clone(), frame.queue.clone()));
+        let at = at.or_insert(next);
+        match batches.get_mut(*at) {
+            Some(batch) if batch.has(&frame) => batch.frames.push(frame),
+            _ => {
+                *at = next;
+                batches.push(Batch {
+                    frames: vec![frame],
+                });
+            }
         }
     }
     batches.sort_by_key(Batch::from);

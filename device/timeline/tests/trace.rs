@@ -57,10 +57,7 @@ fn capture() -> tempfile::NamedTempFile {
     let mut rx = capture.recorder(0, &Bell::default()).unwrap();
     rx.begin();
     for _ in 0..4 {
-        let none = FlowHash::default();
-        frame(&mut [0; 1514], |frame| {
-            assert!(rx.received(None, frame, none));
-        });
+        receive(&mut rx);
     }
     rx.shown(false);
     rx.settle(true);
@@ -73,6 +70,39 @@ fn capture() -> tempfile::NamedTempFile {
     drop((tx, rx));
     assert!(capture.stop(std::time::Duration::from_secs(20)));
     path
+}
+
+fn receive(rx: &mut Recorder) {
+    let none = FlowHash::default();
+    frame(&mut [0; 1514], |frame| {
+        assert!(rx.received(None, frame, none));
+    });
+}
+
+/// In the file, the frames of queues that receive at the same time are mixed.
+#[test]
+fn batches_of_two_queues_stay_together() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let pairs = 2;
+    let config = Config { pairs, ..config() };
+    let capture = Capture::start(config, path.reopen().unwrap()).unwrap();
+    let mut queues = [0, 2].map(|rx| capture.recorder(rx, &Bell::default()).unwrap());
+    queues.iter_mut().for_each(Recorder::begin);
+    for _ in 0..4 {
+        queues.iter_mut().for_each(receive);
+    }
+    for rx in &mut queues {
+        rx.shown(false);
+        rx.settle(true);
+    }
+    drop(queues);
+    assert!(capture.stop(std::time::Duration::from_secs(20)));
+    let summary = export(path.reopen().unwrap(), Vec::new()).unwrap();
+    let due = Summary {
+        frames: 8,
+        batches: 2,
+    };
+    assert_eq!(summary, due);
 }
 
 fn number(event: &Value, key: &str) -> i64 {
