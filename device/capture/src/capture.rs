@@ -143,7 +143,7 @@ impl Capture {
             .name("vnet-capture".into())
             .spawn(move || {
                 let _alive = alive;
-                writer.run(&items);
+                writer.run(items);
             })
             .map_err(BadCapture::Thread)?;
         Ok(Self {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -174,17 +175,22 @@ impl Writer {
 
     /// Nothing more can be written for now: of files one after the other, somebody may make room.
     fn fail(&mut self, error: &io::Error) {
+        self.give_up();
+        self.outage = Some(Instant::now() + RETRY);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.trouble = Some(error.to_string());
+    }
+
+    /// Lets go of what could not be written.
+    fn give_up(&mut self) {
         self.cut();
         self.blocks.clear();
         (self.interfaces, self.events, self.next) = self.settled;
         for queue in 0..QUEUES {
-            let lost = std::mem::take(&mut self.pending[queue]);
+            let lost = mem::take(&mut self.pending[queue]);
             self.lose(queue, lost);
             self.frames -= lost;
         }
-        self.outage = Some(Instant::now() + RETRY);
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.trouble = Some(error.to_string());
     }
 
     /// Ends the file with a whole block: one that was begun would make all of it suspect.
@@ -204,12 +210,15 @@ impl Writer {
     }
 
     /// Writes what comes until nothing more is wanted.
-    pub(crate) fn run(mut self, items: &Receiver<Item>) {
-        let end = self.write(items).unwrap_or_else(|error| {
-            self.cut();
+    pub(crate) fn run(mut self, items: Receiver<Item>) {
+        let end = self.write(&items).unwrap_or_else(|error| {
+            self.give_up();
             End::Failed(error.to_string())
         });
         self.shared.over.store(true, Ordering::Relaxed);
+        self.lose_rest(&items);
+        // Who hands something over from here on is told, and counts it.
+        drop(items);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.end = Some(end);
     }
@@ -236,10 +245,8 @@ impl Writer {
                     }
                 }
             };
-            match item {
-                Some(Item::Parcel(parcel)) => self.hold_frames(parcel),
-                Some(Item::Event(event)) => self.hold(event.time, Held::Event(event)),
-                Some(Item::Nudge) | None => {}
+            if let Some(item) = item {
+                self.take(item);
             }
             if self.write_until(now().saturating_sub(HOLD))? {
                 break End::Count;
@@ -250,10 +257,31 @@ impl Writer {
         };
         self.shared.over.store(true, Ordering::Relaxed);
         if end != End::Count {
+            items.try_iter().for_each(|item| self.take(item));
             self.write_until(u64::MAX)?;
         }
+        self.lose_rest(items);
         self.close()?;
         Ok(end)
+    }
+
+    /// Keeps what came until it is its turn.
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Parcel(parcel) => self.hold_frames(parcel),
+            Item::Event(event) => self.hold(event.time, Held::Event(event)),
+            Item::Nudge => {}
+        }
+    }
+
+    /// Counts the frames that were seen, and are not wanted any more.
+    fn lose_rest(&mut self, items: &Receiver<Item>) {
+        items.try_iter().for_each(|item| self.take(item));
+        for held in mem::take(&mut self.held).into_values() {
+            if let Held::Frame(parcel, _) = held {
+                self.lose(usize::from(parcel.queue) % QUEUES, 1);
+            }
+        }
     }
 
     /// Bytes that are written at a time: of a small file, no more than there is room for.
@@ -318,7 +346,7 @@ impl Writer {
         // Of a queue that the card has.
         if let Some(interface) = self.interface(parcel.queue) {
             let queue = usize::from(parcel.queue);
-            let dropped = std::mem::take(&mut self.skipped[queue]);
+            let dropped = mem::take(&mut self.skipped[queue]);
             self.record(interface, parcel, &parcel.records[index], dropped);
             self.pending[queue] += 1;
             self.frames += 1;

@@ -10,7 +10,8 @@ use pcap_parser::{create_reader, Block, PcapBlockOwned, PcapError, PcapNGOption}
 use vm_memory::VolatileSlice;
 use vnet_backend::{Checksum, Frame, Gso, GsoKind, Meta};
 use vnet_capture::{
-    now, BadCapture, Bell, Capture, Comment, Config, End, Event, Recorder, Selection, What, WHOLE,
+    now, BadCapture, Bell, Capture, Comment, Config, End, Event, Recorder, Selection, Status, What,
+    WHOLE,
 };
 use vnet_contract::hdr::{FlowHash, HASH_TCPV4};
 
@@ -255,6 +256,11 @@ fn a_capture_ends_when_it_has_what_was_wanted() {
             Some(count) => assert_eq!(found.packets.len() as u64, count),
             None => assert_eq!(capture.status().end, Some(End::Time)),
         }
+        // What is not in the file is counted, in both places.
+        let seen = capture.status().queues[0].seen;
+        let dropped = seen - found.packets.len() as u64;
+        assert_eq!(capture.status().queues[0].dropped, dropped);
+        assert_eq!(found.statistics, [(seen, dropped)]);
         for packet in found.packets {
             assert_eq!((packet.bytes.len(), packet.len), (20, 60));
         }
@@ -282,6 +288,24 @@ fn who_does_not_read_loses_frames_and_holds_nobody_up() {
     assert!(capture.stop(LONG));
     assert_eq!(found.packets.len() as u64, 2000 - queue.dropped);
     assert_eq!(found.statistics[1], (2000, queue.dropped));
+}
+
+/// What waits when its time is over gets there all the same.
+#[test]
+fn who_reads_late_misses_nothing_that_there_was_room_for() {
+    let (reader, writer) = io::pipe().unwrap();
+    let file = File::from(OwnedFd::from(writer));
+    let time = Some(Duration::from_millis(50));
+    let capture = Capture::start(Config { time, ..config() }, file).unwrap();
+    let mut tx = capture.recorder(1, &Bell::default()).unwrap();
+    for _ in 0..20 {
+        send(&mut tx, &mut vec![vec![1; 65_000]; 10], Meta::default());
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let found = read(reader);
+    assert_eq!(found.packets.len(), 200);
+    assert_eq!(found.statistics[1], (200, 0));
+    assert_eq!(capture.status().end, Some(End::Time));
 }
 
 #[test]
@@ -335,7 +359,14 @@ fn a_file_that_cannot_be_written_is_told_of() {
         send(&mut tx, &mut [vec![1; 60]], Meta::default());
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(matches!(capture.status().end, Some(End::Failed(text)) if text.contains("pipe")));
+    let Status {
+        end,
+        frames,
+        queues,
+        ..
+    } = capture.status();
+    assert!(matches!(end, Some(End::Failed(text)) if text.contains("pipe")));
+    assert_eq!(queues[1].seen - queues[1].dropped, frames);
     // From then on nothing is kept.
     assert!(!tx.sent(&Frame {
         meta: Meta::default(),
