@@ -305,6 +305,30 @@ fn pictures_show_rings_and_frames() {
     assert_eq!(page.events("c").next()["card"], Value::Null);
 }
 
+/// With its name or without.
+#[test]
+fn all_who_look_at_a_card_see_all_of_its_frames() {
+    let (cards, page) = start();
+    let mut nic = cards.nic("a.sock", options()).unwrap();
+    let mut viewers = ["a", ""].map(|card| page.events(card));
+    for events in &mut viewers {
+        events.until("runs", |picture| queue(picture, 1)["ring"].is_object());
+    }
+    let last = 6;
+    for seed in 0..last {
+        round_trip(&mut nic, 0, seed);
+        sleep(Duration::from_millis(100));
+    }
+    for events in &mut viewers {
+        events.until("all frames", |picture| {
+            let frames = picture["card"]["frames"].as_array().unwrap();
+            let sent = frames.iter().filter(|frame| frame["queue"] == "tx0");
+            sent.map(|frame| frame["number"].as_u64().unwrap())
+                .eq(1..=last)
+        });
+    }
+}
+
 #[test]
 fn a_step_shows_in_the_next_picture() {
     let (cards, page) = start();

@@ -23,7 +23,7 @@ const OF_QUEUE: RangeInclusive<usize> = 2..=12;
 
 /// Somebody who looks at a card. Its queues tell of their frames as long as this is there.
 pub(crate) struct Live {
-    /// Its name; empty: the first card.
+    /// Its name; empty: there is none.
     card: String,
     views: Views,
     /// Of each queue.
@@ -51,10 +51,7 @@ impl Live {
     /// A picture of now. Waits for batches of the card that is shown in full, and for nobody else.
     pub(crate) fn picture(&mut self) -> Value {
         let views = self.views.load_full();
-        let shown = match self.card.as_str() {
-            "" => views.first(),
-            name => views.iter().find(|view| view.name.as_str() == name),
-        };
+        let shown = views.iter().find(|view| view.name.as_str() == self.card);
         json!({
             "time-us": now() / 1000,
             "cards": views.iter().map(|view| short(view)).collect::<Vec<_>>(),

@@ -301,8 +301,12 @@ fn events(query: Option<&str>, site: &Arc<Site>, lease: Arc<Lease>) -> Reply {
         return refuse(StatusCode::SERVICE_UNAVAILABLE);
     };
     // Names of cards have nothing in them that a query has to hide.
-    let card = query.and_then(|query| query.strip_prefix("card="));
-    let pictures = look(site, card.unwrap_or_default());
+    let named = query.and_then(|query| query.strip_prefix("card="));
+    let card = match named.unwrap_or_default() {
+        "" => first_card(site).unwrap_or_default(),
+        name => name.into(),
+    };
+    let pictures = look(site, &card);
     lease.viewer.store(true, Ordering::Relaxed);
     let (sender, body) = Channel::new(1);
     tokio::spawn(show(pictures, sender, lease, permit));
@@ -328,6 +332,11 @@ async fn show(
             }
         }
     }
+}
+
+/// The card that somebody sees who names none. By its name, so that all who look at it look together.
+fn first_card(site: &Site) -> Option<String> {
+    Some(site.views.load().first()?.name.to_string())
 }
 
 /// The pictures of a card, which are taken from now on if they were not before.
@@ -362,7 +371,9 @@ async fn take_pictures(
         live = again;
         pictures.send_replace(Bytes::from(format!("data: {picture}\n\n")));
         sleep(INTERVAL).await;
-        if forget(&site, &card, false) {
+        // Who saw that there is no card connects anew, and sees the first.
+        let late = card.is_empty() && first_card(&site).is_some();
+        if forget(&site, &card, late) {
             return;
         }
     }
