@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{connect, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -19,7 +20,7 @@ use crate::lock::Lock;
 /// A listening socket with a path, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket {
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
     path: PathBuf,
     /// Device and inode of the path, to recognize it by; `None` if somebody else sees to its end.
     identity: Option<(u64, u64)>,
@@ -59,14 +60,15 @@ impl Socket {
         let listener = listen(path, permissions).map_err(failed)?;
         let identity = identity(path).map_err(failed)?;
         Ok(Self {
-            listener,
+            listener: Arc::new(listener),
             path: path.to_owned(),
             identity: Some(identity),
         })
     }
 
-    /// A socket that somebody else has made and listens on at this path, and whose path stays.
-    pub fn adopt(listener: UnixListener, path: &Path) -> Self {
+    /// A socket that somebody else has made and listens on at this path, and whose path stays. The listener
+    /// is shared for as long as this is there.
+    pub fn adopt(listener: Arc<UnixListener>, path: &Path) -> Self {
         Self {
             listener,
             path: path.to_owned(),
@@ -147,7 +149,7 @@ fn temporary(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
-    use std::sync::{Arc, Barrier};
+    use std::sync::Barrier;
 
     #[test]
     fn a_path_is_removed_with_its_socket_but_not_what_replaced_it() {

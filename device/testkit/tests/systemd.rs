@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use common::{options, round_trip};
 use rustix::process::{kill_process, Pid, Signal};
+use serde_json::{json, Value};
 use tempfile::TempDir;
-use vnet_control::{Client, Command as Call, OfNothing};
+use vnet_control::{Client, Command as Call, OfNothing, Request};
 use vnet_testkit::{Card, Nic, Server, LIMIT};
 
 /// Ends with its test.
@@ -168,6 +169,28 @@ fn sockets_are_recognized_by_their_paths() {
     let card = Card::connect(&manager.path("a.sock")).unwrap();
     let mut nic = Nic::bring_up(card, options()).unwrap();
     round_trip(&mut nic, 0, 1);
+    // A card that goes, and one that comes in its place.
+    drop(nic);
+    let mut client = Client::connect(&manager.path("control")).unwrap();
+    let mut call = |execute: &str, arguments: Value| {
+        let arguments = arguments.as_object().unwrap().clone();
+        let request = Request {
+            execute: execute.into(),
+            arguments,
+            id: None,
+        };
+        client.call(&request.command().unwrap())
+    };
+    let again = |name| {
+        let socket = manager.path("a.sock");
+        json!({"settings": {"name": name, "socket": socket, "net": "loopback"}})
+    };
+    let taken = call("card-add", again("c")).unwrap_err().to_string();
+    assert!(taken.contains("a.sock"), "{taken}");
+    call("card-remove", json!({"card": "a"})).unwrap();
+    call("card-add", again("a")).unwrap();
+    let card = Card::connect(&manager.path("a.sock")).unwrap();
+    round_trip(&mut Nic::bring_up(card, options()).unwrap(), 0, 2);
     service.signal(Signal::TERM);
     assert!(service.ended());
     // Its own path goes with it, those of others stay.

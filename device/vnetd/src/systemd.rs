@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{absolute, Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
@@ -12,11 +12,12 @@ use sd_notify::{notify, watchdog_enabled, NotifyState};
 use tracing::warn;
 use vnet_session::{Error, Socket};
 
-/// The sockets that this process was started with and that nobody has wanted yet.
+/// The sockets that this process was started with: those with a path as long as it lives, as a card may go
+/// and another come in its place; others until somebody wants them.
 static SOCKETS: Mutex<Vec<Passed>> = Mutex::new(Vec::new());
 
 enum Passed {
-    Path(PathBuf, UnixListener),
+    Path(PathBuf, Arc<UnixListener>),
     Port(SocketAddr, TcpListener),
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn take_sockets() {
         if let Ok(Some(listener)) = passed.take_unix_listener(n) {
             let address = listener.local_addr().ok();
             if let Some(path) = address.as_ref().and_then(|a| a.as_pathname()) {
-                sockets.push(Passed::Path(path.to_owned(), listener));
+                sockets.push(Passed::Path(path.to_owned(), Arc::new(listener)));
             }
         } else if let Ok(Some(listener)) = passed.take_tcp_listener(n) {
             if let Ok(address) = listener.local_addr() {
@@ -49,18 +50,24 @@ pub(crate) fn socket(
     bind: impl FnOnce(&Path) -> Result<Socket, Error>,
 ) -> Result<Socket, Error> {
     let wanted = absolute(path).ok();
-    let mut sockets = sockets();
-    let is_it = |passed: &Passed| match passed {
-        Passed::Path(path, _) => absolute(path).ok() == wanted,
-        Passed::Port(..) => false,
-    };
-    if let Some(at) = sockets.iter().position(is_it) {
-        if let Passed::Path(_, listener) = sockets.swap_remove(at) {
-            return Ok(Socket::adopt(listener, path));
+    let sockets = sockets();
+    let passed = sockets.iter().find_map(|passed| match passed {
+        Passed::Path(path, listener) if absolute(path).ok() == wanted => Some(listener),
+        _ => None,
+    });
+    match passed {
+        Some(listener) if is_used(listener) => Err(Error::InUse(path.to_owned())),
+        Some(listener) => Ok(Socket::adopt(Arc::clone(listener), path)),
+        None => {
+            drop(sockets);
+            bind(path)
         }
     }
-    drop(sockets);
-    bind(path)
+}
+
+/// True if somebody of this process listens on it.
+fn is_used(listener: &Arc<UnixListener>) -> bool {
+    Arc::strong_count(listener) > 1
 }
 
 /// The listener that was passed for this address, if one was.
@@ -76,12 +83,17 @@ pub(crate) fn port(address: SocketAddr) -> Option<TcpListener> {
 
 /// Says that clients can connect, and what there is. Sockets that nobody wanted are closed.
 pub(crate) fn ready(status: &str) {
-    for passed in sockets().drain(..) {
-        match passed {
-            Passed::Path(path, _) => warn!("nothing is to listen on {}", path.display()),
-            Passed::Port(address, _) => warn!("nothing is to listen on {address}"),
+    sockets().retain(|passed| match passed {
+        Passed::Path(_, listener) if is_used(listener) => true,
+        Passed::Path(path, _) => {
+            warn!("nothing is to listen on {}", path.display());
+            false
         }
-    }
+        Passed::Port(address, _) => {
+            warn!("nothing is to listen on {address}");
+            false
+        }
+    });
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
