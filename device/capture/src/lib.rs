@@ -37,7 +37,7 @@ pub use event::{Event, What};
 pub use parcel::{Chain, Stages};
 pub use recorder::Recorder;
 pub use rotate::Rotation;
-pub use select::{queue_name, BadSelection, Selection};
+pub use select::{queue_name, BadSelection, NoSuchQueue, Selection};
 pub use time::now;
 pub use watch::{Seen, Watch};
 

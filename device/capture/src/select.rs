@@ -19,12 +19,29 @@ pub struct Selection {
 #[error("rx, tx, the number of a pair (0 to {}), or both, such as tx0, is needed", MAX_QUEUE_PAIRS - 1)]
 pub struct BadSelection;
 
+/// A card has none of these queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {selection}; pairs are numbered from 0 to {}", .pairs.saturating_sub(1))]
+pub struct NoSuchQueue {
+    selection: Selection,
+    pairs: u16,
+}
+
 impl Selection {
     /// True if the queue with this index is one of them.
     pub fn covers(&self, queue: u16) -> bool {
         self.direction
             .is_none_or(|direction| direction == kind(queue))
             && self.pair.is_none_or(|pair| pair == queue / 2)
+    }
+
+    /// Sees to it that a card with so many pairs has one of them.
+    pub fn check(&self, pairs: u16) -> Result<(), NoSuchQueue> {
+        let selection = *self;
+        match self.pair.is_none_or(|pair| pair < pairs) {
+            true => Ok(()),
+            false => Err(NoSuchQueue { selection, pairs }),
+        }
     }
 }
 
@@ -93,6 +110,10 @@ mod tests {
             assert_eq!(selection.to_string(), text);
         }
         assert!((0..32).all(|q| Selection::default().covers(q)));
+        for (text, pairs, there) in [("rx", 1, true), ("tx1", 2, true), ("tx1", 1, false)] {
+            let selection: Selection = text.parse().unwrap();
+            assert_eq!(selection.check(pairs).is_ok(), there, "{text}");
+        }
         for bad in ["", "16", "rx16", "-1", "+1", "both", "tx0x", "r", "é1"] {
             assert_eq!(bad.parse::<Selection>(), Err(BadSelection), "{bad}");
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The endpoint, and the files for whoever ends them.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -160,10 +161,11 @@ impl Endpoint for Recorded {
 
     fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, Error> {
         let inner = self.inner.open(queues)?;
-        let capture = self.begin(queues).map_err(|error| {
-            let file = self.record.0.config.file.display();
-            Error::Unsupported(format!("record {file}: {error}"))
-        })?;
+        let file = self.record.0.config.file.display();
+        let bad = |error: &dyn Display| Error::Unsupported(format!("record {file}: {error}"));
+        let selection = self.record.0.config.queue;
+        selection.check(queues).map_err(|e| bad(&e))?;
+        let capture = self.begin(queues).map_err(|e| bad(&e))?;
         let queues = (0u16..).zip(inner).map(|(pair, inner)| {
             let recorder = |queue| capture.recorder(queue, &Bell::default());
             let (rx, tx) = (recorder(2 * pair), recorder(2 * pair + 1));

@@ -193,17 +193,19 @@ fn a_record_without_frames_leaves_no_file_and_removes_none() {
 }
 
 #[test]
-fn where_nothing_can_be_written_there_is_no_card() {
+fn a_record_that_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let mut endpoint = open("", &directory.path().join("none"));
-    let Err(error) = endpoint.open(1) else {
-        panic!("there is one");
-    };
-    let text = error.to_string();
-    assert!(
-        text.starts_with("record ") && text.contains("No such file"),
-        "{text}"
-    );
+    let none = directory.path().join("none");
+    for (options, place, why) in [
+        ("", none.as_path(), "No such file"),
+        (",queue=tx1", directory.path(), "there is no tx1"),
+    ] {
+        let Err(error) = open(options, place).open(1) else {
+            panic!("there is one");
+        };
+        let text = error.to_string();
+        assert!(text.starts_with("record ") && text.contains(why), "{text}");
+    }
 }
 
 /// As when the disk is full, and then is not: capture.sh has a real one.

@@ -130,6 +130,8 @@ fn what_is_wrong_with_a_request_is_told() {
     let file = File::open(&path).unwrap();
     let unknown = client.call_with_file(&start(Some("both")), file.as_fd());
     refused(unknown, Class::BadArgument, "such as tx0");
+    let missing = client.call_with_file(&start(Some("tx1")), file.as_fd());
+    refused(missing, Class::BadArgument, "there is no tx1");
     let unwritable = client.call_with_file(&start(None), file.as_fd());
     refused(unwritable, Class::Failed, "cannot be written");
     assert_eq!(std::fs::read(&path).unwrap(), b"x");

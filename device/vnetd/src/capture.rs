@@ -44,6 +44,9 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
         None => Selection::default(),
         Some(text) => text.parse().map_err(|e| bad(format!("queue: {e}")))?,
     };
+    let queues = card.args.queues;
+    let there = selection.check(queues);
+    there.map_err(|e| bad(format!("queue: {e}")))?;
     let file = file.ok_or_else(|| bad("the descriptor of a file has to come with this"))?;
     for (name, number) in [
         ("snaplen", start.snaplen.map(u64::from)),
@@ -61,7 +64,7 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
     let config = Config {
         card: card.name.to_string(),
         mac: card.args.mac.map(|mac| mac.0),
-        pairs: card.args.queues,
+        pairs: queues,
         selection,
         snaplen: start.snaplen.unwrap_or(WHOLE).min(WHOLE),
         count: start.count,
