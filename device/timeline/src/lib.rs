@@ -14,6 +14,9 @@ mod trace;
 
 use std::io::{self, Read, Write};
 
+use crate::batch::Batch;
+use crate::read::Event;
+
 /// Why there is no trace.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,17 +43,39 @@ pub struct Summary {
     pub batches: usize,
 }
 
-/// Reads a capture and writes the trace, in the JSON format of Chrome's trace events.
-pub fn export(capture: impl Read + Send, out: impl Write) -> Result<Summary, Error> {
-    let capture = read::read(capture)?;
-    if capture.frames.is_empty() {
-        return Err(Error::Foreign);
+/// What there is to draw.
+#[derive(Debug)]
+pub struct Trace {
+    batches: Vec<Batch>,
+    events: Vec<Event>,
+    frames: usize,
+}
+
+impl Trace {
+    /// Reads a capture.
+    pub fn read(capture: impl Read + Send) -> Result<Self, Error> {
+        let capture = read::read(capture)?;
+        if capture.frames.is_empty() {
+            return Err(Error::Foreign);
+        }
+        Ok(Self {
+            frames: capture.frames.len(),
+            batches: batch::batches(capture.frames),
+            events: capture.events,
+        })
     }
-    let frames = capture.frames.len();
-    let batches = batch::batches(capture.frames);
-    trace::write(&batches, &capture.events, out)?;
-    Ok(Summary {
-        frames,
-        batches: batches.len(),
-    })
+
+    /// Writes the trace, in the JSON format of Chrome's trace events.
+    pub fn write(&self, out: impl Write) -> Result<Summary, Error> {
+        trace::write(&self.batches, &self.events, out)?;
+        Ok(Summary {
+            frames: self.frames,
+            batches: self.batches.len(),
+        })
+    }
+}
+
+/// Reads a capture and writes the trace.
+pub fn export(capture: impl Read + Send, out: impl Write) -> Result<Summary, Error> {
+    Trace::read(capture)?.write(out)
 }

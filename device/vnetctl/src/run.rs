@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! From the command line to the answer.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
@@ -12,6 +13,7 @@ use vnet_control::{
     FaultPlan, Faults, Findings, Link, LinkState as State, Mac, OfCard, OfNothing, OfQueue, Paused,
     Stepped, Switch,
 };
+use vnet_timeline::Trace;
 
 use crate::args::{Args, Command, LinkState};
 use crate::{capture, show, top, watch};
@@ -215,17 +217,27 @@ fn timeline(capture: &Path, trace: &Path) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     };
-    let from = File::open(capture).map_err(|e| failed(capture, e))?;
-    let to = File::create(trace).map_err(|e| failed(trace, e))?;
-    let done = vnet_timeline::export(from, to).map_err(|source| {
+    let broken = |source| {
         let path = match source {
             vnet_timeline::Error::Output(_) => trace,
             _ => capture,
         };
         let path = path.to_owned();
         Error::Timeline { path, source }
-    })?;
-    let vnet_timeline::Summary { frames, batches } = done;
+    };
+    let from = File::open(capture).map_err(|e| failed(capture, e))?;
+    let identity = |data: &Metadata| (data.dev(), data.ino());
+    let same = match (from.metadata(), fs::metadata(trace)) {
+        (Ok(from), Ok(to)) => identity(&from) == identity(&to),
+        _ => false,
+    };
+    if same {
+        return Err(Error::Twice(capture.display().to_string()));
+    }
+    let all = Trace::read(from).map_err(broken)?;
+    // Not before there is something to write: that empties the file.
+    let to = File::create(trace).map_err(|e| failed(trace, e))?;
+    let vnet_timeline::Summary { frames, batches } = all.write(to).map_err(broken)?;
     let text = format!("{frames} frames in {batches} batches\n");
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
@@ -241,4 +253,25 @@ fn man(directory: &Path) -> Result<(), Error> {
         path: directory.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_emptied_only_for_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [good, old] = ["good", "old"].map(|name| dir.path().join(name));
+        fs::write(&good, "no capture").unwrap();
+        fs::write(&old, "an old trace").unwrap();
+        let damaged = timeline(&good, &old).unwrap_err();
+        assert!(matches!(damaged, Error::Timeline { .. }), "{damaged}");
+        let link = dir.path().join("link");
+        fs::hard_link(&good, &link).unwrap();
+        let same = timeline(&good, &link).unwrap_err();
+        assert!(matches!(same, Error::Twice(_)), "{same}");
+        assert_eq!(fs::read(&good).unwrap(), b"no capture");
+        assert_eq!(fs::read(&old).unwrap(), b"an old trace");
+    }
 }
