@@ -19,8 +19,8 @@ pub use answer::{Answer, Greeting, Version};
 pub use client::{Client, ClientError};
 pub use error::{Class, Error};
 pub use request::{
-    Add, Backend, Capture, Command, CountersOf, Faults, Link, Mac, OfCard, OfNothing, OfQueue,
-    Request, Settings, COMMANDS,
+    Add, Backend, Capture, Command, CountersOf, Faults, Link, Mac, OfCapture, OfCard, OfNothing,
+    OfQueue, Request, Settings, COMMANDS,
 };
 pub use state::{
     BackendChanged, Bucket, CaptureEnd, CaptureQueue, CaptureState, Card, Counters, Direction,

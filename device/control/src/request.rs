@@ -74,9 +74,9 @@ pub enum Command {
     /// [`CaptureState`](crate::CaptureState).
     CaptureStart(Capture),
     /// How far that is: [`CaptureState`](crate::CaptureState).
-    CaptureShow(OfCard),
+    CaptureShow(OfCapture),
     /// Ends it: [`CaptureState`](crate::CaptureState).
-    CaptureStop(OfCard),
+    CaptureStop(OfCapture),
     /// Has queues wait: the [`Paused`](crate::Paused) ones.
     CardPause(OfQueue),
     /// Has a paused queue do one step: [`Stepped`](crate::Stepped).
@@ -96,6 +96,17 @@ pub struct OfNothing {}
 pub struct OfCard {
     /// Name of the card.
     pub card: String,
+}
+
+/// The capture that a command is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfCapture {
+    /// Name of the card.
+    pub card: String,
+    /// Which one: it is refused if there has been another since; the last one if there is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
 }
 
 /// Arguments of `card-counters`.
@@ -291,8 +302,14 @@ mod tests {
                 count: None,
                 seconds: Some(9),
             }),
-            Command::CaptureShow(OfCard { card: card() }),
-            Command::CaptureStop(OfCard { card: card() }),
+            Command::CaptureShow(OfCapture {
+                card: card(),
+                number: None,
+            }),
+            Command::CaptureStop(OfCapture {
+                card: card(),
+                number: Some(7),
+            }),
             Command::CardPause(OfQueue {
                 card: card(),
                 queue: None,

@@ -299,6 +299,9 @@ pub struct RuleBroken {
 pub struct CaptureState {
     /// Name of the card.
     pub card: String,
+    /// Which capture it is: none of this vnetd had the same before. `None`: vnetd is older than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// Why it is over; `None`: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<CaptureEnd>,

@@ -18,7 +18,7 @@ use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::Signal;
 use serde_json::{json, Value};
 use vnet_control::{
-    Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCard, Request,
+    Capture, CaptureEnd, CaptureState, Class, Client, ClientError, Command, OfCapture, Request,
 };
 use vnet_testkit::{Cards, Server, LIMIT};
 
@@ -32,8 +32,11 @@ net = "loopback"
 sanitize = "report"
 "#;
 
-fn of() -> OfCard {
-    OfCard { card: "a".into() }
+fn of() -> OfCapture {
+    OfCapture {
+        card: "a".into(),
+        number: None,
+    }
 }
 
 fn start(queue: Option<&str>) -> Command {
@@ -113,6 +116,14 @@ fn a_capture_goes_on_through_all_that_happens_to_the_card() {
     assert_eq!(std::fs::read(&path).unwrap().len(), text.len());
     state(client.call_with_file(&start(Some("rx0")), other.as_fd()));
     round_trip(&mut nic, 0, 4);
+    // Whoever began the first one takes it for his no longer.
+    let first = || OfCapture {
+        number: begun.number,
+        ..of()
+    };
+    for late in [Command::CaptureShow(first()), Command::CaptureStop(first())] {
+        refused(client.call(&late), Class::Failed, "another capture of a");
+    }
     let done = state(client.call(&Command::CaptureStop(of())));
     assert_eq!((done.frames, done.queues.len()), (1, 1));
 }

@@ -15,7 +15,8 @@ use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vnet_capture::Selection;
 use vnet_control::{
-    Capture as Start, CaptureEnd, CaptureState, Card, Client, ClientError, Command, OfCard,
+    Capture as Start, CaptureEnd, CaptureState, Card, Client, ClientError, Command, OfCapture,
+    OfCard,
 };
 
 use crate::args::Capture;
@@ -32,10 +33,14 @@ pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result
         None => (what.card.clone(), None),
     };
     let of = || OfCard { card: card.clone() };
+    let capture = |number| OfCapture {
+        card: card.clone(),
+        number,
+    };
     let Some(path) = &what.file else {
         let call = match what.stop {
-            true => Command::CaptureStop(of()),
-            false => Command::CaptureShow(of()),
+            true => Command::CaptureStop(capture(None)),
+            false => Command::CaptureShow(capture(None)),
         };
         let answer = client.call(&call)?;
         return tell(answer, json, &mut io::stdout());
@@ -57,7 +62,7 @@ pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result
         true => begin(client, &start, io::stdout().as_fd())?,
         false => {
             // Before the file is emptied, which may be that of a capture that runs, or another good one.
-            refuse_second(client, of())?;
+            refuse_second(client, capture(None))?;
             check(client, of(), queue.as_deref())?;
             let file = File::create(path).map_err(|source| Error::File {
                 path: path.clone(),
@@ -67,11 +72,13 @@ pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result
         }
     };
     if !what.background {
+        // Somebody else may end it, and begin another.
+        let this = capture(state(&answer)?.number);
         while !is_over(&answer)? && !ended.load(Ordering::Relaxed) {
             sleep(PERIOD);
-            answer = client.call(&Command::CaptureShow(of()))?;
+            answer = client.call(&Command::CaptureShow(this.clone()))?;
         }
-        answer = client.call(&Command::CaptureStop(of()))?;
+        answer = client.call(&Command::CaptureStop(this))?;
     }
     match piped {
         true => tell(answer, json, &mut io::stderr()),
@@ -83,7 +90,7 @@ fn begin(client: &mut Client, start: &Command, file: BorrowedFd<'_>) -> Result<V
     Ok(client.call_with_file(start, file)?)
 }
 
-fn refuse_second(client: &mut Client, of: OfCard) -> Result<(), Error> {
+fn refuse_second(client: &mut Client, of: OfCapture) -> Result<(), Error> {
     let card = of.card.clone();
     match client.call(&Command::CaptureShow(of)) {
         Ok(answer) if !is_over(&answer)? => {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,10 +23,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last capture of a card, which may run. Changes when there is another, whoever still waits for that.
 #[derive(Clone, Default)]
-pub(crate) struct LastCapture(Arc<Mutex<Option<Capture>>>);
+pub(crate) struct LastCapture(Arc<Mutex<Option<Numbered>>>);
+
+/// A capture, and which of all it is.
+#[derive(Clone)]
+struct Numbered {
+    number: u64,
+    capture: Capture,
+}
 
 impl LastCapture {
     pub(crate) fn get(&self) -> Option<Capture> {
+        self.numbered().map(|last| last.capture)
+    }
+
+    fn numbered(&self) -> Option<Numbered> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -33,8 +45,12 @@ impl LastCapture {
     }
 
     fn set(&self, capture: &Capture) {
+        // Of all cards, as one may be made anew under the same name.
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let capture = capture.clone();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(capture.clone());
+        *last = Some(Numbered { number, capture });
     }
 }
 
@@ -83,7 +99,7 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
         Ok(())
     })?;
     info!("card {}: capture started", card.name);
-    show(card)
+    show(card, None)
 }
 
 /// Puts between the frames of a capture, if there is one, what its card is told to do wrong and what its
@@ -120,15 +136,15 @@ pub(crate) fn overhear(
     }
 }
 
-/// Says how far the capture of a card is.
-pub(crate) fn show(card: &mut Served) -> Done<CaptureState> {
-    let status = find(card)?.status();
-    Ok(describe(card, status))
+/// Says how far the capture of a card with this number is, or the last one.
+pub(crate) fn show(card: &mut Served, number: Option<u64>) -> Done<CaptureState> {
+    let last = find(card, number)?;
+    Ok(describe(card, last.number, last.capture.status()))
 }
 
 /// Ends the capture of a card.
-pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
-    let capture = find(card)?;
+pub(crate) fn stop(card: &mut Served, number: Option<u64>) -> Done<CaptureState> {
+    let Numbered { number, capture } = find(card, number)?;
     let operator = card.operator.clone();
     let (sanitizer, faults) = (card.sanitizer.clone(), card.faults_in_force().cloned());
     let finished = patiently(card, move || {
@@ -137,7 +153,7 @@ pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
         overhear(None, sanitizer.as_deref(), faults.as_deref());
         Ok(finished)
     })?;
-    let mut state = show(card)?;
+    let mut state = show(card, Some(number))?;
     if !finished {
         state.end = Some(CaptureEnd::Unfinished);
     }
@@ -148,14 +164,20 @@ pub(crate) fn stop(card: &mut Served) -> Done<CaptureState> {
     Ok(state)
 }
 
-fn find(card: &Served) -> Done<Capture> {
-    card.capture.get().ok_or_else(|| {
-        let desc = format!("there is no capture of {}", card.name);
-        Error::new(Class::Failed, desc)
-    })
+fn find(card: &Served, number: Option<u64>) -> Done<Numbered> {
+    let failed = |desc| Error::new(Class::Failed, desc);
+    let last = card.capture.numbered();
+    let last = last.ok_or_else(|| failed(format!("there is no capture of {}", card.name)))?;
+    match number.is_none_or(|number| number == last.number) {
+        true => Ok(last),
+        false => Err(failed(format!(
+            "it is over, and there has been another capture of {} since",
+            card.name
+        ))),
+    }
 }
 
-fn describe(card: &Served, status: Status) -> CaptureState {
+fn describe(card: &Served, number: u64, status: Status) -> CaptureState {
     let (end, error) = match status.end {
         None => (None, None),
         Some(End::Stopped) => (Some(CaptureEnd::Stopped), None),
@@ -170,6 +192,7 @@ fn describe(card: &Served, status: Status) -> CaptureState {
     });
     CaptureState {
         card: card.name.to_string(),
+        number: Some(number),
         end,
         error,
         frames: status.frames,

@@ -100,8 +100,8 @@ fn at_once(command: Command, cards: &mut Cards, file: Option<OwnedFd>) -> Done<V
         Command::CaptureStart(start) => {
             answer(capture::start(find(cards, &start.card)?, &start, file)?)
         }
-        Command::CaptureShow(of) => answer(capture::show(find(cards, &of.card)?)?),
-        Command::CaptureStop(of) => answer(capture::stop(find(cards, &of.card)?)?),
+        Command::CaptureShow(of) => answer(capture::show(find(cards, &of.card)?, of.number)?),
+        Command::CaptureStop(of) => answer(capture::stop(find(cards, &of.card)?, of.number)?),
         Command::CardPause(of) => answer(queues(find(cards, &of.card)?, of, step::pause)?),
         Command::CardStep(of) => answer(queues(find(cards, &of.card)?, of, step::step)?),
         Command::CardResume(of) => answer(queues(find(cards, &of.card)?, of, step::resume)?),
