@@ -7,7 +7,6 @@ use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 use tracing::{error, info_span};
-use vnet_session::ClientId;
 
 use crate::args::Args;
 use crate::card::{Id, Served};
@@ -31,10 +30,13 @@ pub(crate) struct Cards {
     measured: bool,
 }
 
-/// What no other card may have, of one that is being made.
-struct Planned {
+/// One that is being made: what no other may have, and what has become of it already. It has clients before
+/// it is one of the cards.
+pub(crate) struct Planned {
+    id: Id,
     name: Name,
     record: Option<PathBuf>,
+    early: Vec<Event>,
 }
 
 /// A card that is to be made.
@@ -138,9 +140,15 @@ impl Cards {
                 return Err(Error::Recorded(taken.clone()));
             }
         }
-        self.planned.push(Planned { name, record });
+        let id = self.number();
+        self.planned.push(Planned {
+            id,
+            name,
+            record,
+            early: Vec::new(),
+        });
         Ok(Plan {
-            id: self.number(),
+            id,
             args,
             events: self.events.clone(),
         })
@@ -148,16 +156,20 @@ impl Cards {
 
     /// Takes in a card that was planned and is made, or gives its name free.
     pub(crate) fn settle(&mut self, made: Made) -> Result<Id, Error> {
-        self.forget(&made.name);
+        let planned = self.forget(&made.name);
         let card = made.card?;
         let id = card.id;
         self.show_one_more(card);
+        for event in planned.into_iter().flat_map(|planned| planned.early) {
+            self.hear(event);
+        }
         Ok(id)
     }
 
     /// A card that was planned is not to be made, or is made.
-    pub(crate) fn forget(&mut self, name: &Name) {
-        self.planned.retain(|planned| planned.name != *name);
+    pub(crate) fn forget(&mut self, name: &Name) -> Option<Planned> {
+        let at = self.planned.iter().position(|p| p.name == *name)?;
+        Some(self.planned.swap_remove(at))
     }
 
     fn number(&mut self) -> Id {
@@ -208,20 +220,30 @@ impl Cards {
         self.cards.iter_mut()
     }
 
-    /// Nobody serves this card any more.
-    pub(crate) fn ended(&mut self, id: Id, why: &Error) {
-        if let Some(card) = self.cards.iter_mut().find(|card| card.id == id) {
-            error!("card {}: {why}", card.name);
-            card.fail(why);
-            self.show();
+    /// Deals with what has become of a card, once it is there.
+    pub(crate) fn hear(&mut self, event: Event) {
+        let (Event::Ended { id, .. } | Event::Useless { id, .. }) = event else {
+            return;
+        };
+        if let Some(planned) = self.planned.iter_mut().find(|p| p.id == id) {
+            return planned.early.push(event);
         }
-    }
-
-    /// This client of this card cannot work: hangs up on it.
-    pub(crate) fn useless(&mut self, id: Id, client: ClientId, why: &Error) {
-        if let Some(card) = self.cards.iter().find(|card| card.id == id) {
-            error!("card {}: {why}", card.name);
-            card.hang_up(client);
+        let Some(card) = self.cards.iter_mut().find(|card| card.id == id) else {
+            return;
+        };
+        match event {
+            // Nobody serves it any more.
+            Event::Ended { error, .. } => {
+                error!("card {}: {error}", card.name);
+                card.fail(&error);
+                self.show();
+            }
+            // It cannot work with this client.
+            Event::Useless { client, error, .. } => {
+                error!("card {}: {error}", card.name);
+                card.hang_up(client);
+            }
+            _ => {}
         }
     }
 
@@ -272,6 +294,20 @@ mod tests {
         cards.plan(card("c", "y.pcapng")).unwrap();
         cards.remove("a").unwrap();
         same(&mut cards).unwrap();
+    }
+
+    #[test]
+    fn a_card_that_ends_before_it_is_one_of_the_cards_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("nic0.sock");
+        let mut cards = Cards::new(channel().0);
+        let plan = cards.plan(args(&["--socket", socket.to_str().unwrap()]));
+        let made = plan.unwrap().make();
+        let id = made.card.as_ref().unwrap().id;
+        let error = Error::Panicked;
+        cards.hear(Event::Ended { id, error });
+        cards.settle(made).unwrap();
+        assert!(cards.cards[0].failed.is_some());
     }
 
     #[test]

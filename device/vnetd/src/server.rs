@@ -106,8 +106,7 @@ fn wait(cards: &SharedCards, events: &Receiver<Event>, needed: Option<Id>) -> Re
             {
                 return Err(error);
             }
-            Ok(Event::Ended { id, error }) => lock(cards).ended(id, &error),
-            Ok(Event::Useless { id, client, error }) => lock(cards).useless(id, client, &error),
+            Ok(event @ (Event::Ended { .. } | Event::Useless { .. })) => lock(cards).hear(event),
             Ok(Event::Failed(error)) => return Err(error),
             Ok(Event::HandOver | Event::AtRest) => {}
             // A sender lives as long as its thread, and the thread of the signals lives on.
