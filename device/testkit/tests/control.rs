@@ -545,7 +545,7 @@ fn one_card_by_arguments_can_be_steered_too() {
 
 #[test]
 fn a_card_that_is_slow_to_make_holds_nobody_up() {
-    let cards = start();
+    let mut cards = start();
     // Whoever reads it waits for the end of what is written.
     let pipe = cards.path("faults");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -587,4 +587,11 @@ fn a_card_that_is_slow_to_make_holds_nobody_up() {
     );
     let mut nic = cards.nic("c.sock", options()).unwrap();
     round_trip(&mut nic, 0, 1);
+
+    // The same when they are read again, and it is not waited for at the end.
+    cards.process.signal(rustix::process::Signal::HUP).unwrap();
+    let _plan = fs::File::options().write(true).open(&pipe).unwrap();
+    call(&mut client, "card-list", json!({}));
+    cards.process.signal(rustix::process::Signal::TERM).unwrap();
+    assert!(cards.process.wait().unwrap().success());
 }

@@ -13,6 +13,7 @@ use crate::card::{Id, Served};
 use crate::config::MAX_CARDS;
 use crate::end::Event;
 use crate::error::Error;
+use crate::faults::FaultFile;
 use crate::name::Name;
 use crate::views::Views;
 
@@ -247,15 +248,10 @@ impl Cards {
         }
     }
 
-    /// Has the files of faults read again; false if no card has one.
-    pub(crate) fn reload_faults(&self) -> bool {
-        let files: Vec<_> = self
-            .cards
-            .iter()
-            .filter_map(|c| c.faults.as_ref())
-            .collect();
-        files.iter().for_each(|file| file.reload());
-        !files.is_empty()
+    /// The files of faults that there are.
+    pub(crate) fn fault_files(&self) -> Vec<FaultFile> {
+        let files = self.cards.iter().filter_map(|card| card.faults.clone());
+        files.collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //! the end.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{channel, sync_channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -151,8 +151,11 @@ fn begin(sender: &Sender<Event>, alone: bool) -> Result<SharedCards, Error> {
     let cards = Arc::new(Mutex::new(Cards::new(sender.clone())));
     let shared = Arc::clone(&cards);
     on_signals(sender.clone(), move || {
+        // Not with the cards in hand: whoever has such a file may hang.
+        let files = lock(&shared).fault_files();
+        files.iter().for_each(FaultFile::reload);
         // One card without faults ends at this signal, as most programs do.
-        lock(&shared).reload_faults() || !alone
+        !files.is_empty() || !alone
     })?;
     limits::raise_descriptors();
     Ok(cards)
@@ -192,18 +195,32 @@ pub(crate) fn watch_signals(events: Sender<Event>, faults: Option<FaultFile>) ->
     })
 }
 
-/// Ends the server when a signal asks for it; at SIGHUP only if `reload` has nothing to read again.
+/// Ends the server when a signal asks for it; at SIGHUP only if `reload` has nothing to read again, which
+/// may take its time: other signals are heard meanwhile.
 fn on_signals(
     events: Sender<Event>,
     reload: impl Fn() -> bool + Send + 'static,
 ) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
-    thread::Builder::new()
-        .name("vnet-signals".into())
+    // One that waits is as good as several.
+    let (reloads, asked) = sync_channel(1);
+    let at_end = events.clone();
+    let start = |name: &str| thread::Builder::new().name(name.into());
+    start("vnet-reload")
+        .spawn(move || {
+            for () in asked {
+                if !reload() {
+                    report(&at_end, Event::Signal);
+                }
+            }
+        })
+        .map_err(Error::Thread)?;
+    start("vnet-signals")
         .spawn(move || {
             for signal in signals.forever() {
-                if signal != SIGHUP || !reload() {
-                    report(&events, Event::Signal);
+                match signal {
+                    SIGHUP => drop(reloads.try_send(())),
+                    _ => report(&events, Event::Signal),
                 }
             }
         })
