@@ -12,6 +12,7 @@ use vnet_control::{Client, ClientError, Command, Counters, Queue, Ring, Times};
 use crate::run::Error;
 use crate::show::direction;
 use crate::table::Table;
+use crate::watch;
 
 /// What the terminal is told: to the upper left corner.
 const HOME: &str = "\x1b[H";
@@ -60,10 +61,11 @@ pub(crate) fn top(
     };
     let terminal = io::stdout().is_terminal() && !json;
     let (mut before, mut then) = ask(client)?;
+    let period = Duration::from_secs(seconds.into());
     let mut due = then;
     let mut left = count;
     while left != Some(0) {
-        due += Duration::from_secs(seconds.into());
+        due = watch::next(due, period, Instant::now());
         sleep(due.saturating_duration_since(Instant::now()));
         let (all, now) = ask(client)?;
         let rates = rates(&before, &all, now - then);

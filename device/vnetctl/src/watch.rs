@@ -39,12 +39,23 @@ pub(crate) fn watch(
         }
         out.flush()?;
         drop(out);
-        due += period;
+        due = next(due, period, Instant::now());
         if left != Some(0) {
             sleep(due.saturating_duration_since(Instant::now()));
         }
     }
     Ok(())
+}
+
+/// When the next view is due: of those that somebody was too late for, as who was stopped for a while, none
+/// is made up for.
+pub(crate) fn next(due: Instant, period: Duration, now: Instant) -> Instant {
+    let next = due + period;
+    if next > now {
+        next
+    } else {
+        now + period
+    }
 }
 
 /// What each queue did in this time, by the second.
@@ -108,6 +119,14 @@ mod tests {
             shape: None,
             generator: None,
         }]
+    }
+
+    #[test]
+    fn views_are_not_made_up_for() {
+        let (due, second) = (Instant::now(), Duration::from_secs(1));
+        let after = |late| next(due, second, due + late) - due;
+        assert_eq!(after(second / 2), second);
+        assert_eq!(after(60 * second), 61 * second);
     }
 
     #[test]
