@@ -107,6 +107,14 @@ fn a_configuration_that_cannot_be() {
         "{told}"
     );
     assert_eq!(told.lines().count(), 1, "{told}");
+    // The path of one that could be goes with it.
+    let good = format!(
+        "[[card]]\nsocket = \"{}/a\"\nnet = \"null\"\n",
+        dir.path().display()
+    );
+    assert_eq!(run("--config", &format!("{good}{text}")).0, Some(1));
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 1, "beside the configuration");
 }
 
 #[test]

@@ -78,11 +78,12 @@ pub(crate) fn run(config: Config) -> Result<(), Error> {
     let _sockets = listen(&config.ports, &mut all, &cards)?;
     for args in config.cards {
         let name = args.name();
-        let added = all.add_named(args);
-        added.map_err(|error| Error::Card {
-            name,
-            error: Box::new(error),
-        })?;
+        if let Err(error) = all.add_named(args) {
+            // Whoever waits for a path does not find one behind which nobody is.
+            all.iter_mut().for_each(|card| drop(card.stop()));
+            let error = Box::new(error);
+            return Err(Error::Card { name, error });
+        }
     }
     entered.tell();
     systemd::ready(&all.summary());
