@@ -110,6 +110,9 @@ fn a_capture_goes_on_through_all_that_happens_to_the_card() {
     let has = |part: &str| text.windows(part.len()).any(|w| w == part.as_bytes());
     assert!(has("vnet event=fault queue=rx0 duplicate-interrupt"));
     assert!(has("vnet event=finding register-unknown: "));
+    // The option if_MACaddr.
+    let address = [&[6, 0, 6, 0][..], &nic.mac].concat();
+    assert!(text.windows(address.len()).any(|w| w == address));
 
     // Nothing more comes into it, and there may be another.
     round_trip(&mut nic, 0, 3);

@@ -16,7 +16,7 @@ use vnet_faults::{Faults, Witness};
 use crate::card::Served;
 use crate::error;
 use crate::sandbox::served;
-use crate::steer::{bad, patiently, Done};
+use crate::steer::{self, bad, patiently, Done};
 
 /// How long a file may take to be finished.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -79,7 +79,7 @@ pub(crate) fn start(card: &mut Served, start: &Start, file: Option<OwnedFd>) -> 
     }
     let config = Config {
         card: card.name.to_string(),
-        mac: card.args.mac.map(|mac| mac.0),
+        mac: steer::glance(&card.card).map(|(_, mac)| mac),
         pairs: queues,
         selection,
         snaplen: start.snaplen.unwrap_or(WHOLE).min(WHOLE),

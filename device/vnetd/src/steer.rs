@@ -200,7 +200,7 @@ fn describe(card: &Served) -> Card {
 }
 
 /// What only the card itself knows, if its message thread lets it go.
-fn glance(card: &SharedCard) -> Option<(Driver, [u8; 6])> {
+pub(crate) fn glance(card: &SharedCard) -> Option<(Driver, [u8; 6])> {
     let end = Instant::now() + GLANCE;
     loop {
         match card.try_lock() {
