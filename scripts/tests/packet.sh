@@ -88,4 +88,15 @@ check "an interface that does not exist is refused in one line" refused nosuch \
   "cannot open interface nosuch (there is no such interface)"
 ip tuntap add mode tun name vnettun
 check "so is one that is not of Ethernet" refused vnettun "cannot use interface vnettun: it is not one of Ethernet"
+ip link set vnetr mtu 1400
+child "$REPO/scripts/vnetd" --socket "$GUEST_DIR/short" --net packet:name=vnetr 2>"$GUEST_DIR/short.log"
+warned() {
+  for _ in $(seq 100); do
+    grep 'WARN.* interface vnetr has an MTU of 1400, and a card has 1500 at least' "$GUEST_DIR/short.log" && return
+    sleep 0.1
+  done
+  cat "$GUEST_DIR/short.log"
+  return 1
+}
+check "of one with a short MTU the log says so" warned
 finish

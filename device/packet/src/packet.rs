@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
+use tracing::warn;
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_contract::hdr;
 use vnet_tap::{Interface, Name, Port, Shared};
@@ -18,6 +19,8 @@ use crate::wire::Socket;
 
 /// Most queues.
 const MAX_QUEUES: u16 = 64;
+/// A card has no less.
+const LEAST_MTU: u32 = 1500;
 /// `struct virtio_net_hdr`, without the number of buffers.
 const SHORT_HEADER: usize = 10;
 
@@ -51,6 +54,10 @@ impl Packet {
                 config.name
             )));
         }
+        if let Some(mtu) = interface.mtu().ok().filter(|mtu| *mtu < LEAST_MTU) {
+            let name = &config.name;
+            warn!("interface {name} has an MTU of {mtu}, and a card has {LEAST_MTU} at least: what is longer is lost");
+        }
         Ok(Self {
             interface,
             first: Some(first),
@@ -59,7 +66,7 @@ impl Packet {
     }
 
     fn look_at_mtu(&self) -> u32 {
-        let mtu = self.interface.mtu().unwrap_or(1500);
+        let mtu = self.interface.mtu().unwrap_or(LEAST_MTU);
         self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         mtu
     }
@@ -112,7 +119,7 @@ fn explain(name: &str, error: io::Error) -> Error {
 impl Endpoint for Packet {
     fn capabilities(&self) -> Capabilities {
         // What is longer does not get through; the interface's MTU may change later.
-        let mtu = self.look_at_mtu().max(1500);
+        let mtu = self.look_at_mtu().max(LEAST_MTU);
         Capabilities {
             receive: Offloads::ALL,
             max_queues: MAX_QUEUES,
