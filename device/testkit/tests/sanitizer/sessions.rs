@@ -130,7 +130,8 @@ fn a_driver_that_keeps_the_rules_does_when_the_server_is_killed() {
 /// What looked at the rings has died, and something else looks on.
 #[test]
 fn rings_are_watched_by_the_next_process() {
-    let cases: [(&str, fn(&mut Bench)); 3] = [
+    type Drive = fn(&mut Bench);
+    let cases: [(&str, Drive); 3] = [
         ("chain-direction", |bench| {
             let at = bench.tx_buffer(0);
             bench.tx.desc(12, at, 100, DESC_F_WRITE, 0);
