@@ -411,8 +411,7 @@ impl Card {
         });
     }
 
-    /// Lets everything run that ran. No worker gets at memory before all queues are there: one that did
-    /// would take frames for another pair, or tell the backend that nobody receives.
+    /// Lets everything run that ran.
     fn go_on(&mut self) {
         self.tell_offloads(receive_offloads(self.negotiation.receive()));
         self.apply_filter();
@@ -429,6 +428,11 @@ impl Card {
         self.set_dma(self.space.dma_enabled());
         self.events.remind();
         debug!("took over");
+    }
+
+    /// True if there are queues that were started, and do not go on yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|l| !l.waiting.is_empty())
     }
 
     /// Goes on with queues that wait for that. One whose ring is out of reach waits for another try, unless
@@ -454,6 +458,9 @@ impl Card {
         });
         if let Some(ledger) = &mut self.ledger {
             ledger.waiting = waiting;
+        }
+        if !self.waits() {
+            self.set_dma(self.space.dma_enabled());
         }
     }
 

@@ -72,7 +72,7 @@ pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error>
         }
         multi_queue = flags & IFF_MULTI_QUEUE != 0;
         if multi_queue {
-            // Queues that do not receive will be detached again. Fails for one that is attached.
+            // Queues that do not receive will be detached again, once the card gets at memory. Fails for one that is attached.
             let _ = sys::set_attached(tun.as_fd(), true);
         }
     }

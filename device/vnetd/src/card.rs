@@ -79,7 +79,7 @@ impl Served {
         let endpoint = args.net.open(&args, &mut counts);
         let endpoint = endpoint.map_err(|e| unusable(&args, e))?;
         let endpoint = shaped(&args, endpoint, &mut counts);
-        let card = card(&args, endpoint, faults.as_ref())?;
+        let card = card(&args, endpoint, faults.as_ref(), false)?;
         let sanitizer = card.sanitizer().cloned();
         let operator = card.operator();
         let card = Arc::new(Mutex::new(card));
@@ -220,15 +220,17 @@ pub(crate) fn card(
     args: &Args,
     endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
+    taken_over: bool,
 ) -> Result<Card, Error> {
     let opened = Opened::new(endpoint, args.queues).map_err(|e| unusable(args, e))?;
-    served(|| make(args, Box::new(opened), faults)).map_err(Error::Thread)?
+    served(|| make(args, Box::new(opened), faults, taken_over)).map_err(Error::Thread)?
 }
 
 fn make(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
     faults: Option<&FaultFile>,
+    taken_over: bool,
 ) -> Result<Card, Error> {
     if let Some(file) = faults {
         endpoint = Box::new(Faulty::new(endpoint, Arc::clone(&file.faults)));
@@ -242,6 +244,7 @@ fn make(
         service: Options {
             poll: Duration::from_micros(args.poll_us.into()),
             tx_timer: Duration::from_micros(args.tx_timer_us.into()),
+            taken_over,
             ..Options::default()
         },
     };

@@ -61,6 +61,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
         (Some(path), true) => Some(FaultFile::inherit(path.clone())),
     };
     watch_signals(sender.clone(), faults.clone())?;
+    let taken_over = held.contains_key(&Token::State);
     let memory = match held.remove(&Token::State) {
         Some(fd) => Memory::open(fd)?,
         None => {
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
     let mut beside = Counts::default();
     let endpoint = shaped(args, endpoint, &mut beside);
-    let mut card = card(args, endpoint, faults.as_ref())?;
+    let mut card = card(args, endpoint, faults.as_ref(), taken_over)?;
     let sanitizer = card.sanitizer().cloned();
     if let Some(sanitizer) = &sanitizer {
         sanitizer.outlive(board(&line, &mut held)?);

@@ -68,6 +68,10 @@ pub struct Options {
     /// How long a stream of frames to transmit may go on unseen before the worker looks for them
     /// itself, having asked for no doorbell. Zero: every lull is ended by a doorbell.
     pub tx_timer: Duration,
+
+    /// The backend was that of a process whose queues this one may go on with. It is told nothing before
+    /// the card first gets at memory: a queue that is said not to receive throws away what waits in it.
+    pub taken_over: bool,
 }
 
 impl Default for Options {
@@ -76,6 +80,7 @@ impl Default for Options {
             inline_doorbells: true,
             poll: Duration::ZERO,
             tx_timer: Duration::from_micros(50),
+            taken_over: false,
         }
     }
 }
@@ -128,7 +133,7 @@ impl Pair {
         let for_thread = Arc::clone(&shared);
         let thread = Builder::new()
             .name(format!("vnet-q{index}"))
-            .spawn(move || thread::run(&for_thread, wiring, polling))?;
+            .spawn(move || thread::run(&for_thread, wiring, polling, options.taken_over))?;
         Ok(Self {
             shared,
             options,
@@ -442,22 +447,21 @@ impl Pair {
         state.inbox.as_mut().map(Inbox::discard);
         self.reset_counters();
         state.failed = false;
-        self.tell_backend(state, |backend| backend.reset());
+        self.tell_backend(state, State::reset_backend);
     }
 
     /// The machine is gone, and the backend forgets it. After [`Self::reset`].
     pub fn disconnect(&self) {
         let state = self.shared.gate.lock();
-        self.tell_backend(state, |backend| backend.disconnect());
+        self.tell_backend(state, |state| state.backend.disconnect());
     }
 
     /// Tells the backend something, unless it has failed.
-    fn tell_backend(&self, mut state: MutexGuard<'_, State>, what: impl FnOnce(&mut dyn Queue)) {
+    fn tell_backend(&self, mut state: MutexGuard<'_, State>, what: impl FnOnce(&mut State)) {
         if state.failed {
             return;
         }
-        let backend = state.backend.as_mut();
-        state.failed = catch_unwind(AssertUnwindSafe(|| what(backend))).is_err();
+        state.failed = catch_unwind(AssertUnwindSafe(|| what(&mut state))).is_err();
         let failed = state.failed;
         drop(state);
         if failed {

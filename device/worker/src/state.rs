@@ -132,6 +132,12 @@ impl State {
         old
     }
 
+    /// Has the backend forget what waits, and counts what it loses from here on.
+    pub(crate) fn reset_backend(&mut self) {
+        self.backend.reset();
+        self.losses = self.backend.losses();
+    }
+
     /// Counts what the backend has lost since it was last asked, each frame for the queue that it
     /// was of.
     pub(crate) fn count_losses(&mut self, tallies: &Tallies) {

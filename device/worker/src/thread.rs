@@ -66,16 +66,14 @@ impl Wiring {
 }
 
 /// Serves the pair until it is told to stop.
-pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling) {
+pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling, taken_over: bool) {
     let mut idle = 0;
     // How long the worker slept before this round, if it did, and when it woke.
     let mut slept: Option<(Duration, Instant)> = None;
     let (mut arm, mut look) = (true, 0u32);
     let mut fetched = Fetched::default();
-    // Before the card first gets at memory, nobody knows whether the driver receives: this process may be
-    // about to go on with what another has started. A backend that was told too soon that it does not
-    // would throw away what waits.
-    let mut known = false;
+    // Whether the driver receives: if not, this process may be about to go on with what another has started.
+    let mut known = !taken_over;
     while !shared.stop.load(Ordering::Acquire) {
         if shared.unshared.load(Ordering::Acquire) {
             let new = shared.gate.lock().rewire.take();

@@ -39,12 +39,15 @@ pub(super) struct Bench {
 
 /// A card that nobody has touched.
 pub(super) fn new_card(endpoint: Box<dyn Endpoint>) -> Card {
-    let config = Config {
+    Card::new(config(), endpoint).unwrap()
+}
+
+pub(super) fn config() -> Config {
+    Config {
         queue_pairs: PAIRS,
         max_mtu: 9000,
         ..Config::new(MAC)
-    };
-    Card::new(config, endpoint).unwrap()
+    }
 }
 
 impl Bench {

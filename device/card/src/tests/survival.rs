@@ -21,7 +21,7 @@ use vnet_state::mock::Holder;
 use vnet_state::records::{Reader, Writer};
 use vnet_state::{Board, Keeper, Memory, Token};
 
-use super::bench::{new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
+use super::bench::{self, new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
 use crate::{Card, Config, Error, Survival};
 
 /// What outlives the processes.
@@ -267,7 +267,9 @@ impl Attachment for Plug {
 fn a_queue_that_goes_on_is_not_detached() {
     let shelter = Shelter::new();
     let card = |told: &Arc<_>| {
-        let mut card = new_card(Box::new(Plugged(Arc::clone(told))));
+        let mut config = bench::config();
+        config.service.taken_over = true;
+        let mut card = Card::new(config, Box::new(Plugged(Arc::clone(told)))).unwrap();
         // The threads look around meanwhile.
         thread::sleep(Duration::from_millis(2));
         shelter.survive(&mut card).unwrap();
@@ -283,6 +285,30 @@ fn a_queue_that_goes_on_is_not_detached() {
         thread::sleep(Duration::from_millis(2));
         assert_eq!(*told.lock().unwrap(), [(1, false)]);
     }
+
+    // Nor is it while its memory is away.
+    let told = Arc::new(Mutex::new(Vec::new()));
+    b.unmap();
+    b.exchange(card(&told));
+    b.command(MEMORY_SPACE | BUS_MASTER);
+    thread::sleep(Duration::from_millis(2));
+    assert_eq!(*told.lock().unwrap(), []);
+    b.map();
+    b.wait(|_| told.lock().unwrap().contains(&(1, false)));
+    assert_eq!(*told.lock().unwrap(), [(1, false)]);
+}
+
+/// Until its first driver comes, a switch would bring frames to a card that it is not told of.
+#[test]
+fn the_backend_of_a_new_card_is_told_that_nobody_receives() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let _card = new_card(Box::new(Plugged(Arc::clone(&told))));
+    let until = Instant::now() + Duration::from_secs(10);
+    while told.lock().unwrap().len() < PAIRS.into() {
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(told.lock().unwrap().iter().all(|(_, attached)| !attached));
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn doorbells(poll: Duration, frames: u16) -> u64 {
         poll,
         // So is the clock.
         tx_timer: Duration::ZERO,
+        ..Options::default()
     };
     let mut rig = Rig::with(Tap(Wire::new()), options).start_both();
     for n in 0..frames {

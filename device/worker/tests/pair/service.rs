@@ -62,6 +62,17 @@ fn frames_that_the_backend_lost_are_drops_of_the_queue_that_they_were_of() {
         wire.ready();
         eventually("they are counted", || drops() == (3 * n, n, 4 * n));
     }
+
+    // Those of before a reset are not counted after it.
+    rig.pair.stop(Kind::Rx);
+    rig.pair.stop(Kind::Tx);
+    wire.losses.lock().unwrap().missed += 100;
+    rig.pair.reset();
+    rig.start(Kind::Rx);
+    wire.losses.lock().unwrap().missed += 1;
+    wire.ready();
+    eventually("they are counted", || drops() != (0, 0, 0));
+    assert_eq!(drops(), (1, 1, 0));
 }
 
 #[test]
