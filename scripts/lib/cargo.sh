@@ -20,6 +20,14 @@ cargo_where() {
   fi
 }
 
+# Makes what was built in the root this tree's, with nobody else at it. cargo sees each tree as /repo there, and goes by
+# times: what is of another one may be newer, and would be taken for this one's.
+take_targets() {
+  [ "$(cat "$CACHE/target-root/.source" 2>/dev/null)" != "$REPO" ] || return 0
+  rm -rf "$CACHE"/target-{root,loom}/*/.fingerprint/vnet*
+  echo "$REPO" >"$CACHE/target-root/.source"
+}
+
 # in_cargo ENV=VALUE... cargo|COMMAND ARGUMENT...: runs a command where cargo is, in device/.
 in_cargo() {
   if [ "$(cargo_where)" = host ]; then
@@ -29,20 +37,23 @@ in_cargo() {
     local bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
     local config=${CARGO_HOME:-$HOME/.cargo}/config.toml
     mkdir -p "$CACHE/cargo" "$CACHE/target-root"
-    # cargo sees each tree as /repo, and goes by times: what is of another one may be newer.
-    if [ "$(cat "$CACHE/target-root/.source" 2>/dev/null)" != "$REPO" ]; then
-      rm -rf "$CACHE"/target-root/*/.fingerprint/vnet*
-      echo "$REPO" >"$CACHE/target-root/.source"
-    fi
     [ ! -e "$bundle" ] || cp -L "$bundle" "$CACHE/cargo/certificates.pem"
     [ ! -e "$config" ] || cp -L "$config" "$CACHE/cargo/config.toml"
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    in_root sh -c '
-      rust=$1; shift; cd /repo/device
-      [ ! -e /cache/cargo/certificates.pem ] || export CARGO_HTTP_CAINFO=/cache/cargo/certificates.pem
-      exec env PATH="$rust/usr/bin:$PATH" LD_LIBRARY_PATH="$rust/usr/lib/x86_64-linux-gnu" \
-        CARGO_TARGET_DIR=/cache/target-root CARGO_HOME=/cache/cargo "$@"
-    ' sh "$ROOT_RUST" "$@"
+    (
+      flock -s 8
+      while [ "$(cat "$CACHE/target-root/.source" 2>/dev/null)" != "$REPO" ]; do
+        flock 8
+        take_targets
+        flock -s 8
+      done
+      # shellcheck disable=SC2016 # expanded by the inner shell
+      in_root sh -c '
+        rust=$1; shift; cd /repo/device
+        [ ! -e /cache/cargo/certificates.pem ] || export CARGO_HTTP_CAINFO=/cache/cargo/certificates.pem
+        exec env PATH="$rust/usr/bin:$PATH" LD_LIBRARY_PATH="$rust/usr/lib/x86_64-linux-gnu" \
+          CARGO_TARGET_DIR=/cache/target-root CARGO_HOME=/cache/cargo "$@"
+      ' sh "$ROOT_RUST" "$@" 8>&-
+    ) 8>"$CACHE/.lock-target-root"
   fi
 }
 
