@@ -156,8 +156,13 @@ impl Capture {
 
     /// For the engine of the queue with this index; `None`: that is not captured.
     pub fn recorder(&self, queue: u16, bell: &Bell) -> Option<Recorder> {
-        let wanted = self.config.selection.covers(queue) && !self.is_over();
-        wanted.then(|| Recorder::new(self.spool.clone(), queue, self.config.snaplen, bell.clone()))
+        self.wants(queue)
+            .then(|| Recorder::new(self.spool.clone(), queue, self.config.snaplen, bell.clone()))
+    }
+
+    /// True if there is something for a recorder of this queue to do.
+    pub fn wants(&self, queue: u16) -> bool {
+        self.config.selection.covers(queue) && !self.is_over()
     }
 
     /// Puts an event between the frames. Never waits.

@@ -39,7 +39,7 @@ pub use recorder::Recorder;
 pub use rotate::Rotation;
 pub use select::{queue_name, BadSelection, NoSuchQueue, Selection};
 pub use time::now;
-pub use watch::{Seen, Watch};
+pub use watch::{Onlooker, Seen, Watch};
 
 /// Bytes of a frame that are kept when nothing is said: all, of the longest.
 pub const WHOLE: u32 = 262_144;

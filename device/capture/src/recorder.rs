@@ -12,7 +12,7 @@ use crate::bell::Bell;
 use crate::now;
 use crate::parcel::{Parcel, Record, Stages};
 use crate::spool::Spool;
-use crate::watch::Watch;
+use crate::watch::Onlooker;
 
 /// Load of frames that wait for their interrupt, at which they wait no longer.
 const MAX_WAITING: usize = 2 << 20;
@@ -41,8 +41,8 @@ pub struct Recorder {
     /// Frames of the queue so far, and those since the last one that was kept.
     number: u64,
     dropped: u32,
-    /// Somebody looks at the same frames.
-    watch: Option<Watch>,
+    /// Somebody looks at the same frames, maybe.
+    onlooker: Option<Onlooker>,
 }
 
 impl Recorder {
@@ -58,13 +58,13 @@ impl Recorder {
             stages: Stages::default(),
             number,
             dropped: 0,
-            watch: None,
+            onlooker: None,
         }
     }
 
     /// Has somebody see the frames who does not take them.
-    pub fn shown_to(mut self, watch: Option<Watch>) -> Self {
-        self.watch = watch;
+    pub fn shown_to(mut self, onlooker: Onlooker) -> Self {
+        self.onlooker = Some(onlooker);
         self
     }
 
@@ -207,8 +207,8 @@ impl Recorder {
         let queue = self.parcel.queue;
         let parcel = mem::replace(&mut self.parcel, Parcel::new(queue));
         self.fresh = 0;
-        if let Some(watch) = &self.watch {
-            watch.tell(&parcel);
+        if let Some(onlooker) = &self.onlooker {
+            onlooker.tell(&parcel);
         }
         let lost = self.spool.put(parcel);
         if lost != 0 {

@@ -88,7 +88,7 @@ impl Watch {
     }
 
     /// Takes from what goes to a file what there is room for.
-    pub(crate) fn tell(&self, parcel: &Parcel) {
+    fn tell(&self, parcel: &Parcel) {
         if self.is_over() {
             return;
         }
@@ -112,6 +112,25 @@ impl Watch {
         }
         if !copy.records.is_empty() {
             self.spool.put(copy);
+        }
+    }
+}
+
+/// Whoever looks at the frames of a queue that others take, or nobody. Clones are handles on the same: who
+/// looks may change while frames are on their way.
+#[derive(Clone, Debug, Default)]
+pub struct Onlooker(Arc<Mutex<Option<Watch>>>);
+
+impl Onlooker {
+    /// Has somebody look from now on.
+    pub fn set(&self, watch: Option<Watch>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    pub(crate) fn tell(&self, parcel: &Parcel) {
+        let watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = &*watch {
+            watch.tell(parcel);
         }
     }
 }

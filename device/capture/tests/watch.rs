@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::{memfd_create, MemfdFlags};
 use vm_memory::VolatileSlice;
 use vnet_backend::{Frame, Meta};
-use vnet_capture::{Bell, Capture, Config, Recorder, Selection, Watch, WHOLE};
+use vnet_capture::{Bell, Capture, Config, Onlooker, Recorder, Selection, Watch, WHOLE};
 
 /// Tells of a batch with one frame, which was sent.
 fn send(recorder: &mut Recorder, bytes: &mut [u8]) {
@@ -75,7 +75,9 @@ fn a_capture_lets_others_see_what_it_takes() {
     let capture = Capture::start(config, file).unwrap();
     let watch = Watch::new();
     let recorder = capture.recorder(1, &Bell::default()).unwrap();
-    let mut recorder = recorder.shown_to(Some(watch.clone()));
+    let onlooker = Onlooker::default();
+    onlooker.set(Some(watch.clone()));
+    let mut recorder = recorder.shown_to(onlooker);
     for n in 0..100 {
         send(&mut recorder, &mut [n; 200]);
     }

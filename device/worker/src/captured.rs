@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A pair whose frames are kept, or looked at: see [`vnet_capture`].
 
-use vnet_capture::{Bell, Capture, Event, Recorder, Watch, What};
+use vnet_capture::{Bell, Capture, Event, Onlooker, Recorder, Watch, What};
 use vnet_contract::queue::{rx_index, tx_index, Kind};
 use vnet_queue::{Fault, Picture};
 
@@ -23,6 +23,8 @@ struct Lane {
     queue: u16,
     bell: Bell,
     watch: Option<Watch>,
+    /// The same, for the recorder of a capture, which goes on when this changes.
+    onlooker: Onlooker,
 }
 
 const BOTH: [Kind; 2] = [Kind::Rx, Kind::Tx];
@@ -47,9 +49,9 @@ impl Gauge {
         let shared = self.shared();
         let mut state = shared.gate.lock();
         let captured = state.captured.get_or_insert_with(|| shared.captured());
-        let seen = &mut captured.lane_mut(kind).watch;
-        if !seen.as_ref().is_some_and(|seen| seen.is(watch)) {
-            *seen = Some(watch.clone());
+        let seen = &captured.lane(kind).watch;
+        let is_it = seen.as_ref().is_some_and(|seen| seen.is(watch));
+        if !is_it && captured.show_to(kind, Some(watch.clone())) {
             state.keep(kind);
         }
         let outline = match kind {
@@ -70,6 +72,7 @@ impl Shared {
             queue,
             bell: self.bell(kind).clone(),
             watch: None,
+            onlooker: Onlooker::default(),
         };
         Captured {
             capture: None,
@@ -94,22 +97,37 @@ impl Captured {
         }
     }
 
+    /// Has somebody else look at a queue, or nobody. True: another recorder is needed for that.
+    fn show_to(&mut self, kind: Kind, watch: Option<Watch>) -> bool {
+        let lane = self.lane_mut(kind);
+        lane.onlooker.set(watch.clone());
+        lane.watch = watch;
+        let queue = lane.queue;
+        // That of a capture has frames in hand, of which not all is known yet.
+        !self.capture.as_ref().is_some_and(|c| c.wants(queue))
+    }
+
     /// Who is to be told of the frames of a queue.
     fn recorder(&self, kind: Kind) -> Option<Recorder> {
-        let Lane { queue, bell, watch } = self.lane(kind);
+        let Lane {
+            queue,
+            bell,
+            watch,
+            onlooker,
+        } = self.lane(kind);
         let capture = self.capture.as_ref();
         match capture.and_then(|capture| capture.recorder(*queue, bell)) {
-            Some(recorder) => Some(recorder.shown_to(watch.clone())),
+            Some(recorder) => Some(recorder.shown_to(onlooker.clone())),
             None => watch.as_ref().map(|watch| watch.recorder(*queue, bell)),
         }
     }
 
-    /// Lets go of those who want nothing any more; true if there were any.
+    /// Lets go of those who want nothing any more; true if that takes other recorders.
     fn let_go(&mut self) -> bool {
         let capture = self.capture.take_if(|capture| capture.is_over());
         let watches = BOTH.map(|kind| {
-            let watch = &mut self.lane_mut(kind).watch;
-            watch.take_if(|watch| watch.is_over()).is_some()
+            let watch = self.lane(kind).watch.as_ref();
+            watch.is_some_and(Watch::is_over) && self.show_to(kind, None)
         });
         capture.is_some() || watches.contains(&true)
     }
