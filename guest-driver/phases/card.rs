@@ -65,10 +65,12 @@ impl<'a> Card<'a> {
     #[inline(always)]
     fn comes_to(&self, reg: u32, rest: impl Fn(u32) -> bool) -> bool {
         for _ in 0..LOOKS {
-            if rest(self.read(reg)) {
-                return true;
+            match self.read(reg) {
+                // It does not answer, and will not later.
+                u32::MAX => return false,
+                value if rest(value) => return true,
+                _ => fsleep(NEXT_LOOK),
             }
-            fsleep(NEXT_LOOK);
         }
         false
     }
