@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use vnet_backend::Error;
 use vnet_contract::hdr;
 
+use crate::interface::Interface;
 use crate::name::Name;
 use crate::sys;
 
@@ -20,7 +21,7 @@ const IFF_VNET_HDR: u16 = 0x4000;
 
 /// An interface that was attached to.
 pub(crate) struct Attached {
-    pub(crate) name: Name,
+    pub(crate) interface: Interface,
     pub(crate) queues: Vec<OwnedFd>,
     /// It was made for several queues, which can be detached one by one.
     pub(crate) multi_queue: bool,
@@ -34,7 +35,8 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
     for _ in 0..queues {
         let tun = open_tun()?;
         let mut attached = sys::attach(tun.as_fd(), &checked, flags(mode));
-        if is(&attached, Errno::INVAL) && mode == 0 {
+        let refused = |error: &io::Error| is(error, Errno::INVAL);
+        if attached.as_ref().is_err_and(refused) && mode == 0 {
             // One queue of an interface that was made for several.
             mode = IFF_MULTI_QUEUE;
             attached = sys::attach(tun.as_fd(), &checked, flags(mode));
@@ -48,26 +50,36 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
             })?;
         fds.push(tun);
     }
+    let interface = Interface::new(&checked).map_err(|source| Error::Io {
+        what: format!("cannot watch TAP interface {name}"),
+        source,
+    })?;
     Ok(Attached {
-        name: checked,
+        interface,
         queues: fds,
         multi_queue: mode == IFF_MULTI_QUEUE,
     })
 }
 
 /// Takes over descriptors that [`attach`] made, in this process or in another.
+///
+/// The interface may have another name since, or be in another network namespace, or deleted. The last two are a link
+/// that is down, as they are for who has seen it happen.
 pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error> {
     let failed = |source| Error::Io {
         what: format!("cannot go on with TAP interface {name}"),
         source,
     };
-    let checked = Name::new(name)?;
+    let mut now = None;
     let mut multi_queue = false;
     for tun in &queues {
-        let (found, flags) = sys::attached_to(tun.as_fd()).map_err(failed)?;
-        if found != checked.bytes() {
+        let (found, flags) = match sys::attached_to(tun.as_fd()) {
+            Err(error) if is(&error, Errno::BADFD) => continue,
+            attached => attached.map_err(failed)?,
+        };
+        if *now.get_or_insert(found) != found {
             return Err(Error::Unsupported(format!(
-                "a descriptor that was kept is not one of TAP interface {name}"
+                "the descriptors of TAP interface {name} that were kept are of several interfaces"
             )));
         }
         multi_queue = flags & IFF_MULTI_QUEUE != 0;
@@ -76,8 +88,13 @@ pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error>
             let _ = sys::set_attached(tun.as_fd(), true);
         }
     }
+    let interface = match now.map(|name| Interface::new(&name)) {
+        None => Interface::gone(),
+        Some(Err(error)) if is(&error, Errno::NODEV) => Interface::gone(),
+        Some(found) => found,
+    };
     Ok(Attached {
-        name: checked,
+        interface: interface.map_err(failed)?,
         queues,
         multi_queue,
     })
@@ -101,10 +118,8 @@ fn open_tun() -> Result<OwnedFd, Error> {
     })
 }
 
-fn is(result: &io::Result<()>, errno: Errno) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|error| error.raw_os_error() == Some(errno.raw_os_error()))
+pub(crate) fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Says what an error of the kernel's means here.

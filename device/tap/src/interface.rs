@@ -10,6 +10,9 @@ use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
 use crate::name::Name;
 use crate::sys;
 
+/// The number of no interface.
+const NONE: u32 = 0;
+
 /// An interface. One that is renamed stays the same; one that comes by its name later is another.
 ///
 /// It may be moved to another network namespace: then it is gone, as far as this process can see.
@@ -23,10 +26,17 @@ pub struct Interface {
 impl Interface {
     /// The one that has this name, in the network namespace of the calling thread.
     pub fn new(name: &Name) -> io::Result<Self> {
-        let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
-        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        let socket = socket()?;
         let index = sys::interface_index(socket.as_fd(), name)?;
         Ok(Self { socket, index })
+    }
+
+    /// One that is gone, or nowhere that this process can see.
+    pub(crate) fn gone() -> io::Result<Self> {
+        Ok(Self {
+            socket: socket()?,
+            index: NONE,
+        })
     }
 
     /// The number that the kernel knows it by.
@@ -75,4 +85,10 @@ impl Interface {
             .and_then(|name| sys::interface_flags(self.socket(), &name));
         flags.is_ok_and(|flags| flags & RUNNING == RUNNING)
     }
+}
+
+/// Any will do.
+fn socket() -> io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
 }

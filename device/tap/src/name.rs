@@ -34,6 +34,11 @@ impl Name {
         Ok(Self(bytes))
     }
 
+    /// One that the kernel gave.
+    pub(crate) fn given(bytes: [u8; SIZE]) -> Self {
+        Self(bytes)
+    }
+
     /// The name, padded.
     pub fn bytes(&self) -> [u8; SIZE] {
         self.0

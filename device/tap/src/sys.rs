@@ -63,12 +63,12 @@ pub(crate) fn attach(tun: BorrowedFd<'_>, name: &Name, flags: u16) -> io::Result
 }
 
 /// Name and flags (`IFF_*`) of the interface that a descriptor is attached to.
-pub(crate) fn attached_to(tun: BorrowedFd<'_>) -> io::Result<([u8; 16], u16)> {
+pub(crate) fn attached_to(tun: BorrowedFd<'_>) -> io::Result<(Name, u16)> {
     let mut request = IfReq::with_flags([0; 16], 0);
     // SAFETY: TUNGETIFF writes one `struct ifreq`, for which `request` has the size.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNGETIFF, &mut request) })?;
     let flags = u16::from_ne_bytes([request.value[0], request.value[1]]);
-    Ok((request.name, flags))
+    Ok((Name::given(request.name), flags))
 }
 
 /// Attaches a queue of an interface with several queues, or detaches it without closing it.

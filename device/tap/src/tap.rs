@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
 use vnet_state::Intake;
 
-use crate::attach::{adopt, attach, Attached};
+use crate::attach::{adopt, attach, is, Attached};
 use crate::bridge;
 use crate::drops::Drops;
 use crate::interface::Interface;
@@ -121,16 +122,12 @@ impl Tap {
 
     fn new(name: &str, queues: u16, attached: Attached) -> Result<Self, Error> {
         let Attached {
-            name: checked,
+            interface,
             queues: fds,
             multi_queue,
         } = attached;
         let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
         let control = fds[0].clone();
-        let interface = Interface::new(&checked).map_err(|source| Error::Io {
-            what: format!("cannot watch TAP interface {name}"),
-            source,
-        })?;
         let offloads = probe(&control).map_err(|source| Error::Io {
             what: format!("cannot set the offloads of TAP interface {name}"),
             source,
@@ -159,7 +156,7 @@ impl Tap {
     }
 }
 
-/// Finds out which offloads the kernel has, and leaves them off.
+/// Finds out which offloads the kernel has, and leaves them off. No matter which for an interface that was deleted.
 fn probe(tun: &OwnedFd) -> std::io::Result<Offloads> {
     let all = Offloads::ALL;
     let without_uso = Offloads { uso: false, ..all };
@@ -168,8 +165,11 @@ fn probe(tun: &OwnedFd) -> std::io::Result<Offloads> {
     } else {
         without_uso
     };
-    sys::set_offload(tun.as_fd(), 0)?;
-    Ok(offloads)
+    match sys::set_offload(tun.as_fd(), 0) {
+        Ok(()) => Ok(offloads),
+        Err(error) if is(&error, Errno::BADFD) => Ok(all),
+        Err(error) => Err(error),
+    }
 }
 
 fn flags(offloads: Offloads) -> u32 {

@@ -5,9 +5,9 @@ mod namespace;
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use namespace::{ip, run, say};
@@ -417,6 +417,79 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
         assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
         assert_eq!(ports[0].losses().sent, 2);
+    });
+}
+
+/// A network namespace with nobody in it but a program that sleeps.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let sleep = ["--net", "sleep", "600"];
+        let child = Command::new("unshare").args(sleep).spawn().unwrap();
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
+        let end = Instant::now() + Duration::from_secs(10);
+        let there = child.id().to_string();
+        while namespace(&there).unwrap() == namespace("self").unwrap() {
+            assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it() {
+    let name = "who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it";
+    run(name, EMPTY, || {
+        let kept = |tap: &Tap| -> Vec<_> {
+            let owned = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+            tap.descriptors().map(owned).collect()
+        };
+        let next = |tap: &Tap| Tap::adopt(config("tap0", 2), kept(tap)).unwrap();
+
+        // It has another name, by which it was made.
+        let first = open("tap0", 2);
+        ip("link set tap0 name lan0");
+        ip("link set lan0 mtu 1500 up");
+        ip("link add tap0 type veth peer name veth0");
+        let mut tap = next(&first);
+        assert!(tap.link().up);
+        let mut ports = tap.open(2).unwrap();
+        assert!(mock::transmit(&mut *ports[1], &datagram(1, b"x"), PARTIAL));
+        assert_eq!(ports[1].losses().sent, 0);
+
+        // It is deleted.
+        ip("link delete lan0");
+        assert!(!tap.link().up);
+        let mut tap = next(&first);
+        assert!(!tap.link().up);
+        let mut ports = tap.open(2).unwrap();
+        assert!(mock::transmit(&mut *ports[1], &datagram(1, b"x"), PARTIAL));
+        assert_eq!(ports[1].losses().sent, 1);
+        assert!(mock::receive(&mut *ports[1], 1, 2000).is_empty());
+
+        // It is in another namespace: up there, which is not seen here.
+        ip("link delete veth0");
+        let first = open("tap0", 2);
+        ip("link set tap0 up");
+        let elsewhere = Elsewhere::new();
+        ip(&format!("link set tap0 netns {}", elsewhere.0.id()));
+        assert!(!first.link().up);
+        assert!(!next(&first).link().up);
+
+        // Descriptors of another one are not taken for a part of it.
+        let [one, two] = ["one", "two"].map(|name| open(name, 1));
+        let both = kept(&one).into_iter().chain(kept(&two)).collect();
+        let error = Tap::adopt(config("one", 2), both).unwrap_err().to_string();
+        assert!(error.contains("are of several interfaces"), "{error}");
     });
 }
 
