@@ -83,8 +83,9 @@ pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error>
             )));
         }
         multi_queue = flags & IFF_MULTI_QUEUE != 0;
-        if multi_queue {
-            // Queues that do not receive will be detached again, once the card gets at memory. Fails for one that is attached.
+        // Others are not touched: this waits for the lock of all network configuration.
+        if flags & sys::IFF_DETACH_QUEUE != 0 {
+            // Queues that do not receive will be detached again, once the card gets at memory.
             let _ = sys::set_attached(tun.as_fd(), true);
         }
     }

@@ -31,7 +31,7 @@ const BRCTL_GET_PORT_LIST: c_ulong = 7;
 const BR_MAX_PORTS: usize = 1024;
 
 const IFF_ATTACH_QUEUE: u16 = 0x0200;
-const IFF_DETACH_QUEUE: u16 = 0x0400;
+pub(crate) const IFF_DETACH_QUEUE: u16 = 0x0400;
 
 /// `struct ifreq`: a name, and a union of which all members that are used here come first.
 #[repr(C)]

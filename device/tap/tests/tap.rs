@@ -5,7 +5,7 @@ mod namespace;
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const EMPTY: &str = "-Urn";
 /// The privileges of a user of a new user namespace, on the network of the machine: none.
 const POWERLESS: &str = "-Ur";
 
-const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/tap0/disable_ipv6";
 
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -45,16 +45,21 @@ fn config(name: &str, queues: u16) -> Config {
 
 /// A TAP whose host side has an address and knows the guest's.
 fn network(queues: u16) -> (Tap, Vec<Box<dyn Queue>>) {
+    let mut tap = open("tap0", queues);
+    host_side();
+    let ports = tap.open(queues).unwrap();
+    (tap, ports)
+}
+
+/// Gives the interface an address, and the guest as a neighbour.
+fn host_side() {
     // Without IPv6 the host sends only what it is asked to send.
     if Path::new(NO_IPV6).exists() {
         fs::write(NO_IPV6, "1").unwrap();
     }
-    let mut tap = open("tap0", queues);
     ip("link set tap0 address 02:00:00:00:00:01 mtu 1500 up");
     ip("addr add 192.0.2.1/24 dev tap0");
     ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev tap0");
-    let ports = tap.open(queues).unwrap();
-    (tap, ports)
 }
 
 /// Receives `count` frames.
@@ -420,6 +425,27 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
     });
 }
 
+/// The descriptors as a process gets them that takes over.
+fn kept(tap: &Tap) -> Vec<OwnedFd> {
+    let owned = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    tap.descriptors().map(owned).collect()
+}
+
+#[test]
+fn who_takes_over_has_all_queues_attached() {
+    run("who_takes_over_has_all_queues_attached", EMPTY, || {
+        let mut tap = open("tap0", 3);
+        host_side();
+        let kept = kept(&tap);
+        let ports = tap.open(3).unwrap();
+        ports[1].attachment().unwrap().set_attached(false);
+        let mut tap = Tap::adopt(config("tap0", 3), kept).unwrap();
+        let counts = spread(&mut tap.open(3).unwrap());
+        assert_eq!(counts.iter().sum::<usize>(), 64);
+        assert!(counts.iter().all(|&n| n > 0), "{counts:?}");
+    });
+}
+
 /// A network namespace with nobody in it but a program that sleeps.
 struct Elsewhere(Child);
 
@@ -449,10 +475,6 @@ impl Drop for Elsewhere {
 fn who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it() {
     let name = "who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it";
     run(name, EMPTY, || {
-        let kept = |tap: &Tap| -> Vec<_> {
-            let owned = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-            tap.descriptors().map(owned).collect()
-        };
         let next = |tap: &Tap| Tap::adopt(config("tap0", 2), kept(tap)).unwrap();
 
         // It has another name, by which it was made.
