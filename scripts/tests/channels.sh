@@ -145,6 +145,11 @@ guest_check "nothing is left in flight" '
   [ $(counter queue_errors) = 0 ]'
 finish_guest
 
+if [ "$FLAVOUR" = debug ]; then
+  skip "CPUs that have nodes: the debug kernel knows none"
+  exit $((CHECKS_FAILED > 0))
+fi
+
 # Two nodes with every other CPU: those that are near to a node come in another order than by number.
 machine_config() {
   sed '/memory-backend = /d; /^\[object "ram"\]/,/^$/d; s/^\( *cpus = \).*/\1"4"\n  sockets = "4"/' \
