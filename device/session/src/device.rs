@@ -84,8 +84,12 @@ impl Device {
     /// The client has talked to another process before, which may not have got as far as to find out
     /// whether it shares its memory.
     pub(crate) fn recovered(&mut self) {
-        let map = self.address_space().all();
-        let shared = map.within_reach(0..=u64::MAX).next().is_some();
+        let (map, checked) = {
+            let card = self.card();
+            (card.address_space().all(), card.dma_enabled())
+        };
+        // It was looked at when bus mastering was turned on. What it shares may be away for a moment.
+        let shared = checked || map.within_reach(0..=u64::MAX).next().is_some();
         self.sharing = match shared {
             true => Sharing::Shared,
             false if map.has_withheld() => Sharing::Withheld,

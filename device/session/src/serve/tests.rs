@@ -379,6 +379,18 @@ fn a_client_that_shares_no_memory_is_found_out_by_the_next_process() {
         request(kept, REGION_WRITE, &master);
     });
     assert!(matches!(found.try_recv(), Ok(Error::NoSharedMemory)));
+
+    // With bus mastering on that was found out before: what is shared may be away for a moment.
+    let mut kept = Kept::new();
+    let master = [place(layout::CONFIG, 4, 2), vec![6, 0]].concat();
+    serving(&mut kept, |kept| {
+        request(kept, VERSION, &[0; 4]);
+        request(kept, REGION_WRITE, &master);
+        request(kept, DMA_MAP, &range);
+    });
+    serving(&mut kept, |kept| {
+        request(kept, REGION_WRITE, &master);
+    });
 }
 
 #[test]
