@@ -9,7 +9,7 @@ use vnet_backend::{Capabilities, Endpoint, Error, Frame, Link, Offloads, Queue, 
 use vnet_contract::regs::{self, queue_reg};
 
 use super::bench::{new_card, Bench, PAIRS};
-use super::survival::Shelter;
+use super::shelter::Shelter;
 
 /// A backend whose queues panic, and whose link others can pull, or break so that it panics too.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use vnet_faults::{Faults, Faulty, Plan};
 use vnet_loopback::Null;
 
 use super::bench::Bench;
-use super::survival::Shelter;
+use super::shelter::Shelter;
 
 fn bench(plan: &str) -> (Bench, Arc<Faults>) {
     let faults = Arc::new(Faults::default());

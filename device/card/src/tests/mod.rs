@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The card through its bus: nothing but accesses, and what they answer.
 
+mod again;
 mod bench;
 mod failure;
 mod mischief;
@@ -8,6 +9,8 @@ mod operator;
 mod queues;
 mod random;
 mod registers;
+mod resumed;
+mod shelter;
 mod survival;
 mod versions;
 

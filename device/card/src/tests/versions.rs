@@ -17,7 +17,7 @@ use vnet_state::records::Reader;
 use vnet_state::Memory;
 
 use super::bench::Bench;
-use super::survival::{counts_interrupts, registers, Shelter};
+use super::shelter::{counts_interrupts, registers, Shelter};
 
 const STATES: [&str; 3] = [
     include_str!("state-1.txt"),
