@@ -353,13 +353,19 @@ mod tests {
         assert!(ask(&mut server, &wanted).is_none());
     }
 
+    /// One of many stations.
+    fn station(n: u8) -> EthernetAddress {
+        EthernetAddress([2, 0, 0, 0, 1, n])
+    }
+
+    /// The address that it is offered.
+    fn discover(server: &mut Server, n: u8) -> Ipv4Addr {
+        address(ask(server, &request(DhcpMessageType::Discover, station(n))))
+    }
+
     #[test]
     fn stations_have_addresses_of_their_own_and_the_oldest_is_reused() {
         let mut server = Server::new(Lan::default());
-        let station = |n: u8| EthernetAddress([2, 0, 0, 0, 1, n]);
-        let discover = |server: &mut Server, n| {
-            address(ask(server, &request(DhcpMessageType::Discover, station(n))))
-        };
         let first: Vec<_> = (0..32).map(|n| discover(&mut server, n)).collect();
         let mut unique = first.clone();
         unique.sort();
@@ -380,10 +386,6 @@ mod tests {
     #[test]
     fn an_address_that_somebody_else_uses_is_given_last() {
         let mut server = Server::new(Lan::default());
-        let station = |n: u8| EthernetAddress([2, 0, 0, 0, 1, n]);
-        let discover = |server: &mut Server, n| {
-            address(ask(server, &request(DhcpMessageType::Discover, station(n))))
-        };
         let taken = discover(&mut server, 0);
         let mut decline = request(DhcpMessageType::Decline, station(0));
         decline.requested_ip = Some(taken);
