@@ -197,10 +197,7 @@ impl Card {
             data.fill(0xff);
             return;
         }
-        self.suffer_access();
-        self.touched();
-        self.resume(true);
-        self.halt_if_failed();
+        self.begin_access();
         data.fill(0);
         let Some(slots) = decode::split(offset, data.len()) else {
             self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
@@ -224,10 +221,7 @@ impl Card {
         if !self.space.memory_enabled() {
             return;
         }
-        self.suffer_access();
-        self.touched();
-        self.resume(true);
-        self.halt_if_failed();
+        self.begin_access();
         let Some(slots) = decode::split(offset, data.len()) else {
             self.illegal(Rule::RegisterWidth, offset, data.len() as u64);
             self.save();
@@ -413,12 +407,15 @@ impl Card {
         self.steering.set_rules(rules);
     }
 
-    /// Lets an access to the registers take long, or find the card reset.
-    fn suffer_access(&mut self) {
+    /// What comes before each access to the registers, which may take long, or find the card reset.
+    fn begin_access(&mut self) {
         if self.mischief.as_ref().is_some_and(Mischief::access) {
             self.reset_registers();
             self.changed = true;
         }
+        self.touched();
+        self.resume(true);
+        self.halt_if_failed();
     }
 
     /// Follows whether the card may access memory, which is what an interrupt does too.

@@ -8,7 +8,7 @@ use std::time;
 use smoltcp::iface::{self, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket, UDP_HEADER_LEN};
 use vnet_backend::{checksum, Checksum, Frame, GsoKind, Losses, MAX_FRAME};
 
 use crate::config::Config;
@@ -28,7 +28,6 @@ use crate::{datagram, dhcp, dns, neighbour, net, ports, router, stream};
 const ROUNDS: usize = 64;
 /// Most bytes that the UDP character generator sends (RFC 864).
 const CHARGEN_DATAGRAM: usize = 512;
-const UDP_LEN: usize = 8;
 /// When something that should go on cannot, it is tried again after this time instead of at once.
 const RETRY: Duration = Duration::from_millis(1);
 /// Nobody calls, if a call is overdue for so long.
@@ -360,7 +359,7 @@ impl Stack {
             });
         } else {
             let mut answer = [0; dns::MAX_MESSAGE];
-            let message = self.inbound.get(ip.start + UDP_LEN..ip.end);
+            let message = self.inbound.get(ip.start + UDP_HEADER_LEN..ip.end);
             let len = message
                 .and_then(|message| dns::answer(message, &self.names, &self.status, &mut answer));
             if let Some(answer) = len.and_then(|len| answer.get(..len)) {
@@ -375,7 +374,7 @@ impl Stack {
         if ip.fragment.is_some() {
             return;
         }
-        let message = self.inbound.get(ip.start + UDP_LEN..ip.end);
+        let message = self.inbound.get(ip.start + UDP_HEADER_LEN..ip.end);
         if let Some(reply) = message.and_then(|message| self.dhcp.answer(message)) {
             reply.emit(&mut self.outbound);
         }

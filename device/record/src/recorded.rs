@@ -2,7 +2,6 @@
 //! The endpoint, and the files for whoever ends them.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,12 +22,10 @@ pub struct Record(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: Config,
-    /// There once the endpoint is open.
+    /// There once the endpoint is open, until its end was told.
     capture: Mutex<Option<Capture>>,
     /// What was said last: why nothing is written.
     told: Mutex<Option<String>>,
-    /// Its end was told.
-    over: AtomicBool,
 }
 
 impl Record {
@@ -37,7 +34,6 @@ impl Record {
             config,
             capture: Mutex::default(),
             told: Mutex::default(),
-            over: AtomicBool::new(false),
         }))
     }
 
@@ -84,16 +80,14 @@ impl Record {
 
     /// Says what it came to.
     fn tell_end(&self) {
-        let Some(capture) = self.capture() else {
+        self.complain();
+        let Some(capture) = lock(&self.0.capture).take() else {
             return;
         };
-        if !self.0.over.swap(true, Ordering::Relaxed) {
-            self.complain();
-            let status = capture.status();
-            let (frames, dropped) = (status.frames, dropped(&status));
-            let file = self.0.config.file.display();
-            info!("record: {file}: {frames} frames were written, {dropped} were not");
-        }
+        let status = capture.status();
+        let (frames, dropped) = (status.frames, dropped(&status));
+        let file = self.0.config.file.display();
+        info!("record: {file}: {frames} frames were written, {dropped} were not");
     }
 }
 

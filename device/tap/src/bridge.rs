@@ -6,6 +6,7 @@ use std::io;
 use rustix::io::Errno;
 use vnet_backend::Error;
 
+use crate::attach::is;
 use crate::interface::Interface;
 use crate::name::Name;
 use crate::sys;
@@ -32,7 +33,11 @@ pub(crate) fn join(port: &Interface, bridge: &str) -> Result<(), Error> {
     // Before it joins, as the bridge has the least of its ports' MTUs.
     port.set_mtu(mtu).map_err(failed)?;
     let joined = match sys::join_bridge(port.socket(), &bridge, port.index()) {
-        Err(e) if is_busy(&e) && sys::is_in_bridge(port.socket(), &bridge, port.index()) => Ok(()),
+        Err(e)
+            if is(&e, Errno::BUSY) && sys::is_in_bridge(port.socket(), &bridge, port.index()) =>
+        {
+            Ok(())
+        }
         joined => joined,
     };
     if let Err(e) = joined {
@@ -41,9 +46,4 @@ pub(crate) fn join(port: &Interface, bridge: &str) -> Result<(), Error> {
         return Err(failed(e));
     }
     port.bring_up().map_err(failed)
-}
-
-/// It is in a bridge already.
-fn is_busy(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }

@@ -32,7 +32,6 @@ pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result
         Some((card, queue)) => (card.to_owned(), Some(queue.to_owned())),
         None => (what.card.clone(), None),
     };
-    let of = || OfCard { card: card.clone() };
     let capture = |number| OfCapture {
         card: card.clone(),
         number,
@@ -63,7 +62,7 @@ pub(crate) fn capture(client: &mut Client, what: &Capture, json: bool) -> Result
         false => {
             // Before the file is emptied, which may be that of a capture that runs, or another good one.
             refuse_second(client, capture(None))?;
-            check(client, of(), queue.as_deref())?;
+            check(client, OfCard { card: card.clone() }, queue.as_deref())?;
             let file = File::create(path).map_err(|source| Error::File {
                 path: path.clone(),
                 source,

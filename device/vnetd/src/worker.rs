@@ -55,13 +55,13 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
     let _ = rustix::thread::set_name(c"vnetd-worker");
 
     let (sender, events) = channel();
-    let faults = match (&args.faults, held.contains_key(&Token::State)) {
+    let taken_over = held.contains_key(&Token::State);
+    let faults = match (&args.faults, taken_over) {
         (None, _) => None,
         (Some(path), false) => Some(FaultFile::open(path.clone())?),
         (Some(path), true) => Some(FaultFile::inherit(path.clone())),
     };
     watch_signals(sender.clone(), faults.clone())?;
-    let taken_over = held.contains_key(&Token::State);
     let memory = match held.remove(&Token::State) {
         Some(fd) => Memory::open(fd)?,
         None => {
