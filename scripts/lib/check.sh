@@ -159,6 +159,15 @@ own_network() {
   VNET_TEST_TAP=1 exec unshare "${user[@]}" --net "$0"
 }
 
+# in_its_network PROCESS: waits until it is in another network namespace than this shell.
+in_its_network() {
+  for _ in $(seq 200); do
+    [ "$(readlink "/proc/$1/ns/net")" = "$(readlink /proc/self/ns/net)" ] || return 0
+    sleep 0.05
+  done
+  return 1
+}
+
 # host_listens PORT [PROCESS]: waits until a program on this side accepts connections there. In an own network, or that
 # of the process.
 host_listens() {

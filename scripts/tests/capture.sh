@@ -162,7 +162,7 @@ pipe() {
 }
 check "a capture goes to standard output" pipe
 check "too" found pipe.pcapng 5 'icmp.type == 0'
-interrupted() {
+ctrl_c() {
   local pid status
   "$REPO/scripts/vnetctl" --socket "$dir/control" capture nic0 "$dir/ctrl-c.pcapng" >"$dir/told" &
   pid=$!
@@ -173,7 +173,7 @@ interrupted() {
   cat "$dir/told"
   [ $status = 0 ] && grep -E '^[1-9][0-9]* frames, .*: stopped' "$dir/told"
 }
-check "a capture that is interrupted says what it has" interrupted
+check "a capture that is interrupted says what it has" ctrl_c
 guest 'killall -INT ping'
 
 # A pipe that nobody reads.

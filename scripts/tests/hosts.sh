@@ -25,10 +25,7 @@ child unshare --net sleep 600
 B=$!
 trap 'guests_stop; kill "$A" "$B" 2>/dev/null' EXIT
 for host in "$A" "$B"; do
-  for _ in $(seq 100); do
-    [ "$(readlink "/proc/$host/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
-    sleep 0.05
-  done
+  in_its_network "$host" || exit
 done
 
 # What docs/deploy.md has an administrator do on each host, with a wire between them.

@@ -11,7 +11,7 @@ ip() {
 child unshare --net "$BUSYBOX" sleep 900
 FAR=$!
 far() { nsenter --net="/proc/$FAR/ns/net" "$@"; }
-until [ "$(readlink "/proc/$FAR/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+in_its_network "$FAR" || exit
 if ! ip link add vnetp type veth peer name vnetq; then
   skip "packet: this machine has no veth"
   exit

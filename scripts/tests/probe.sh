@@ -36,7 +36,7 @@ faults "register-flip register=DEVICE_FEATURES_LO"
 guest_check "after a reset it has less than before, and is not used" '
   less() {
     echo 1 >/sys/class/net/vnet0/device/reset
-    dmesg | grep "card offers less than before"
+    dmesg -c | grep "card offers less than before" && grep -qx 0 /sys/class/net/vnet0/carrier
   }
   within 20 less'
 faults

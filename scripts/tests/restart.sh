@@ -63,7 +63,12 @@ guest_check "and all is well again" '
   from_card 3000000 4
   to_card 3000000'
 # A pair that was started a moment ago would have the card reset.
-guest_check "it stays like that" 'sleep 11; counter queue_restarts >/tmp/restarts; counter resets >/tmp/resets'
+guest_check "it stays like that" '
+  counter queue_restarts >/tmp/restarts
+  counter resets >/tmp/resets
+  sleep 11
+  [ $(counter queue_restarts) = $(cat /tmp/restarts) ]
+  [ $(counter resets) = $(cat /tmp/resets) ]'
 faults "register-ones register=QUEUE_ERRORS count=1" "dma-error queue=rx0 count=1"
 guest_check "if the card says that all pairs failed, those that run are started anew, and it is not reset" '
   taskset -c 0 /usr/bin/ping -c 3 -i 0.2 -W 1 $gateway || true

@@ -120,17 +120,8 @@ check "frames of several buffers: a program writes to the last" reaches_the_end
 far() { nsenter --net="/proc/$FAR/ns/net" "$@"; }
 child unshare --net "$box" sleep 600
 FAR=$!
-in_its_network() {
-  local mine
-  mine=$(readlink /proc/self/ns/net)
-  for _ in $(seq 200); do
-    [ "$(readlink "/proc/$FAR/ns/net")" = "$mine" ] || return 0
-    sleep 0.05
-  done
-  return 1
-}
 second_side() {
-  in_its_network || return
+  in_its_network "$FAR" || return
   ip link add vnetbr type bridge && ip link add vnetv type veth peer name vnetw || return
   ip link set vnetx1 master vnetbr
   ip link set vnetv master vnetbr mtu 9000 up
