@@ -169,12 +169,13 @@ in_its_network() {
 }
 
 # host_listens PORT [PROCESS]: waits until a program on this side accepts connections there. In an own network, or that
-# of the process.
+# of the process. Without a pipe: grep ends when it has found, and pipefail would take what then befalls the writer for
+# "not found".
 host_listens() {
   local port
   port=$(printf %04X "$1")
   for _ in $(seq 300); do
-    ! cat "/proc/${2:-self}/net/"tcp{,6} 2>/dev/null | grep -qE ":$port [0-9A-F]+:0000 0A " || return 0
+    ! grep -qsE ":$port [0-9A-F]+:0000 0A " "/proc/${2:-self}/net/"tcp{,6} || return 0
     sleep 0.1
   done
   not_ok "nothing listens on port $1"
