@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A DHCP server (RFC 2131) for a LAN of a few stations.
 //!
-//! A station keeps its address as long as it is among the last [`STATIONS`] that asked. That needs
-//! no clock, and a guest that asks in ever new names only takes addresses from itself.
+//! An address is one station's until its lease has run out, also where there are more stations than
+//! addresses: behind a switch, who comes late is not to be given one that another guest uses. After that, it
+//! stays with its station until another one needs it.
 
 use std::net::Ipv4Addr;
 
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     DhcpFlags, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, IpEndpoint,
 };
@@ -16,6 +18,9 @@ use crate::outbound::Outbound;
 use crate::ports::{DHCP_CLIENT, DHCP_SERVER};
 
 const LEASE_SECONDS: u32 = 3600;
+const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
+/// An address that was offered is kept for so long for a station that does not ask for it.
+const OFFER: Duration = Duration::from_secs(60);
 /// Some clients refuse less (RFC 951).
 const MIN_MESSAGE_LEN: usize = 300;
 
@@ -28,14 +33,14 @@ pub(crate) struct Server {
     lan: Lan,
     /// The station that has the address of the first guest + index.
     leases: [Lease; STATIONS],
-    /// Counts requests, so that leases can be ordered by age.
-    requests: u64,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Lease {
+    /// Who has the address, or had it last.
     station: Option<EthernetAddress>,
-    last_request: u64,
+    /// Nobody else gets it before.
+    until: Instant,
 }
 
 /// What the server has to know of a message.
@@ -61,88 +66,98 @@ impl Server {
     pub(crate) fn new(lan: Lan) -> Self {
         Self {
             lan,
-            leases: Default::default(),
-            requests: 0,
+            leases: [Lease {
+                station: None,
+                until: Instant::ZERO,
+            }; STATIONS],
         }
     }
 
-    /// Answers a message to the server's port. `None`: malformed, or not to be answered.
-    pub(crate) fn answer(&mut self, message: &[u8]) -> Option<Reply> {
-        let request = parse(message)?;
+    /// Answers a message to the server's port that this station sent. `None`: malformed, or not to be answered,
+    /// such as by an offer where nothing is free.
+    pub(crate) fn answer(
+        &mut self,
+        from: EthernetAddress,
+        message: &[u8],
+        now: Instant,
+    ) -> Option<Reply> {
+        // A station asks for itself only.
+        let request = parse(message).filter(|request| request.station == from)?;
         let ours = request.server.is_none_or(|server| server == self.lan.ipv4);
-        match request.kind {
+        let (kind, address) = match request.kind {
             DhcpMessageType::Discover => {
-                let address = self.lease(request.station);
-                Some(reply(&self.lan, &request, DhcpMessageType::Offer, address))
+                let index = self.find(from, request.requested_ip, now)?;
+                self.keep(index, from, now + OFFER);
+                (DhcpMessageType::Offer, self.address(index))
             }
             DhcpMessageType::Request if ours => {
-                let address = self.lease(request.station);
                 // A new client repeats what it was offered; one that renews uses it already.
                 let wanted = request.requested_ip.unwrap_or(request.client_ip);
-                let kind = if wanted == address {
-                    DhcpMessageType::Ack
-                } else {
-                    DhcpMessageType::Nak
-                };
-                Some(reply(&self.lan, &request, kind, address))
+                let found = self.find(from, Some(wanted), now);
+                match found.filter(|index| self.address(*index) == wanted) {
+                    Some(index) => {
+                        self.keep(index, from, now + LEASE);
+                        (DhcpMessageType::Ack, wanted)
+                    }
+                    None => (DhcpMessageType::Nak, wanted),
+                }
             }
-            DhcpMessageType::Inform => Some(reply(
-                &self.lan,
-                &request,
-                DhcpMessageType::Ack,
-                Ipv4Addr::UNSPECIFIED,
-            )),
+            DhcpMessageType::Inform => (DhcpMessageType::Ack, Ipv4Addr::UNSPECIFIED),
             DhcpMessageType::Release => {
-                self.release(request.station);
-                None
+                if let Some(lease) = self.held(from, Some(request.client_ip)) {
+                    lease.until = now;
+                }
+                return None;
             }
             DhcpMessageType::Decline => {
-                self.decline(request.station, request.requested_ip);
-                None
+                if let Some(lease) = self.held(from, request.requested_ip) {
+                    // Somebody uses it who did not ask for it.
+                    *lease = Lease {
+                        station: None,
+                        until: now + LEASE,
+                    };
+                }
+                return None;
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(reply(&self.lan, &request, kind, address))
     }
 
-    /// The address of a station: the one that it has, else that of the station that asked least
-    /// recently, which is none at first.
-    fn lease(&mut self, station: EthernetAddress) -> Ipv4Addr {
-        self.requests += 1;
-        let index = self
-            .leases
-            .iter()
-            .position(|lease| lease.station == Some(station))
-            .or_else(|| (0..STATIONS).min_by_key(|i| self.leases[*i].last_request))
-            .unwrap_or(0);
-        self.leases[index] = Lease {
-            station: Some(station),
-            last_request: self.requests,
-        };
+    /// What a station gets: its own, else what it wants, else what has been free for longest. `None`: all are
+    /// others'.
+    fn find(
+        &self,
+        station: EthernetAddress,
+        wanted: Option<Ipv4Addr>,
+        now: Instant,
+    ) -> Option<usize> {
+        let free = (0..STATIONS).filter(|index| self.leases[*index].until <= now);
+        self.own(station)
+            .or_else(|| free.clone().find(|i| wanted == Some(self.address(*i))))
+            .or_else(|| free.min_by_key(|index| self.leases[*index].until))
+    }
+
+    fn own(&self, station: EthernetAddress) -> Option<usize> {
+        let mut leases = self.leases.iter();
+        leases.position(|lease| lease.station == Some(station))
+    }
+
+    fn address(&self, index: usize) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.lan.first_guest().to_bits() + index as u32)
     }
 
-    /// Makes the address of a station the first one to be given to another. The station gets it
-    /// again if it asks before that happens.
-    fn release(&mut self, station: EthernetAddress) {
-        for lease in &mut self.leases {
-            if lease.station == Some(station) {
-                lease.last_request = 0;
-            }
-        }
+    /// Keeps an address for a station until then at least.
+    fn keep(&mut self, index: usize, station: EthernetAddress, until: Instant) {
+        let lease = &mut self.leases[index];
+        lease.station = Some(station);
+        lease.until = lease.until.max(until);
     }
 
-    /// A station finds that somebody else uses its address: that is the last one to be given to anybody.
-    fn decline(&mut self, station: EthernetAddress, address: Option<Ipv4Addr>) {
-        self.requests += 1;
-        let first = self.lan.first_guest().to_bits();
-        for (lease, own) in self.leases.iter_mut().zip(first..) {
-            if lease.station == Some(station) && address == Some(Ipv4Addr::from_bits(own)) {
-                *lease = Lease {
-                    station: None,
-                    last_request: self.requests,
-                };
-            }
-        }
+    /// The lease that a station has of an address.
+    fn held(&mut self, station: EthernetAddress, address: Option<Ipv4Addr>) -> Option<&mut Lease> {
+        let index = self.own(station)?;
+        (address == Some(self.address(index))).then(|| &mut self.leases[index])
     }
 }
 
@@ -302,11 +317,24 @@ mod tests {
     }
 
     fn ask(server: &mut Server, request: &DhcpRepr<'_>) -> Option<Reply> {
+        ask_at(server, request, Instant::ZERO)
+    }
+
+    fn ask_at(server: &mut Server, request: &DhcpRepr<'_>, now: Instant) -> Option<Reply> {
+        ask_from(server, request.client_hardware_address, request, now)
+    }
+
+    fn ask_from(
+        server: &mut Server,
+        from: EthernetAddress,
+        request: &DhcpRepr<'_>,
+        now: Instant,
+    ) -> Option<Reply> {
         let mut bytes = vec![0; request.buffer_len() + 6];
         request
             .emit(&mut DhcpPacket::new_unchecked(&mut bytes[..]))
             .unwrap();
-        server.answer(&bytes)
+        server.answer(from, &bytes, now)
     }
 
     fn address(reply: Option<Reply>) -> Ipv4Addr {
@@ -363,28 +391,105 @@ mod tests {
         address(ask(server, &request(DhcpMessageType::Discover, station(n))))
     }
 
-    #[test]
-    fn stations_have_addresses_of_their_own_and_the_oldest_is_reused() {
+    /// What a station gets that asks for what it has or wants.
+    fn renew(server: &mut Server, n: u8, address: Ipv4Addr, now: Instant) -> DhcpMessageType {
+        let mut renewal = request(DhcpMessageType::Request, station(n));
+        renewal.client_ip = address;
+        let reply = ask_at(server, &renewal, now).expect("no answer");
+        reply.message.message_type
+    }
+
+    const ALL: std::ops::Range<u8> = 0..STATIONS as u8;
+
+    /// A server with all addresses leased.
+    fn full() -> (Server, Vec<Ipv4Addr>) {
         let mut server = Server::new(Lan::default());
-        let first: Vec<_> = (0..32).map(|n| discover(&mut server, n)).collect();
-        let mut unique = first.clone();
+        let all: Vec<_> = ALL.map(|n| discover(&mut server, n)).collect();
+        for (n, address) in ALL.zip(&all) {
+            let answer = renew(&mut server, n, *address, Instant::ZERO);
+            assert_eq!(answer, DhcpMessageType::Ack);
+        }
+        (server, all)
+    }
+
+    #[test]
+    fn stations_have_addresses_of_their_own_until_their_leases_run_out() {
+        let (mut server, all) = full();
+        let mut unique = all.clone();
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), STATIONS);
         assert!(unique.iter().all(|a| is_on_lan(&Lan::default(), *a)));
 
-        assert_eq!(discover(&mut server, 0), first[0]);
-        assert_eq!(discover(&mut server, 200), first[1]);
-        // A released address goes first, unless its station comes back before.
-        let release = request(DhcpMessageType::Release, station(20));
-        assert!(ask(&mut server, &release).is_none());
-        assert_eq!(discover(&mut server, 20), first[20]);
-        assert!(ask(&mut server, &release).is_none());
-        assert_eq!(discover(&mut server, 201), first[20]);
+        let late = request(DhcpMessageType::Discover, station(200));
+        let half = Instant::ZERO + LEASE / 2;
+        assert!(ask_at(&mut server, &late, half).is_none());
+        assert_eq!(
+            renew(&mut server, 200, all[7], half),
+            DhcpMessageType::Nak,
+            "another's"
+        );
+        for n in ALL.filter(|n| *n != 7) {
+            let address = all[usize::from(n)];
+            assert_eq!(
+                renew(&mut server, n, address, half),
+                DhcpMessageType::Ack,
+                "{n}"
+            );
+        }
+        // The one that did not renew its lease has it to the end.
+        let end = Instant::ZERO + LEASE;
+        let before = end - Duration::from_secs(1);
+        assert!(ask_at(&mut server, &late, before).is_none());
+        assert_eq!(address(ask_at(&mut server, &late, end)), all[7]);
+        assert_eq!(renew(&mut server, 7, all[7], end), DhcpMessageType::Nak);
     }
 
     #[test]
-    fn an_address_that_somebody_else_uses_is_given_last() {
+    fn an_offer_that_nobody_takes_is_made_to_another_one_soon() {
+        let mut server = Server::new(Lan::default());
+        for n in ALL {
+            discover(&mut server, n);
+        }
+        let late = request(DhcpMessageType::Discover, station(200));
+        assert!(ask(&mut server, &late).is_none());
+        assert!(ask_at(&mut server, &late, Instant::ZERO + OFFER).is_some());
+    }
+
+    #[test]
+    fn a_station_gives_back_its_own_address_only() {
+        let (mut server, all) = full();
+        let late = request(DhcpMessageType::Discover, station(200));
+        let mut release = request(DhcpMessageType::Release, station(20));
+        release.client_ip = all[19];
+        assert!(ask(&mut server, &release).is_none());
+        assert!(ask(&mut server, &late).is_none());
+        release.client_ip = all[20];
+        assert!(ask_from(&mut server, station(19), &release, Instant::ZERO).is_none());
+        assert!(ask(&mut server, &late).is_none());
+
+        assert!(ask(&mut server, &release).is_none());
+        // Unless the station comes back before.
+        assert_eq!(discover(&mut server, 20), all[20]);
+        assert!(ask(&mut server, &late).is_none());
+        let later = Instant::ZERO + OFFER;
+        assert!(ask_at(&mut server, &release, later).is_none());
+        assert_eq!(address(ask_at(&mut server, &late, later)), all[20]);
+    }
+
+    /// Such as after a start of the server.
+    #[test]
+    fn a_lease_that_is_not_known_goes_on_if_its_address_is_free() {
+        let mut server = Server::new(Lan::default());
+        let address = Ipv4Addr::new(10, 77, 0, 20);
+        let now = Instant::ZERO;
+        assert_eq!(renew(&mut server, 5, address, now), DhcpMessageType::Ack);
+        assert_eq!(renew(&mut server, 6, address, now), DhcpMessageType::Nak);
+        assert_eq!(discover(&mut server, 5), address);
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_uses_is_given_to_nobody_for_a_lease() {
         let mut server = Server::new(Lan::default());
         let taken = discover(&mut server, 0);
         let mut decline = request(DhcpMessageType::Decline, station(0));
@@ -394,7 +499,9 @@ mod tests {
         for n in 0..31 {
             assert_ne!(discover(&mut server, n), taken);
         }
-        assert_eq!(discover(&mut server, 31), taken);
+        let last = request(DhcpMessageType::Discover, station(31));
+        assert!(ask(&mut server, &last).is_none());
+        assert!(ask_at(&mut server, &last, Instant::ZERO + LEASE).is_some());
     }
 
     #[test]
@@ -411,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_and_relayed_requests_are_not_answered() {
+    fn replies_and_requests_for_others_are_not_answered() {
         let mut server = Server::new(Lan::default());
         assert!(ask(&mut server, &request(DhcpMessageType::Offer, A)).is_none());
         let mut relayed = request(DhcpMessageType::Discover, A);
@@ -422,6 +529,9 @@ mod tests {
             &request(DhcpMessageType::Discover, EthernetAddress::BROADCAST)
         )
         .is_none());
-        assert!(server.answer(&[1; 100]).is_none());
+        assert!(server.answer(A, &[1; 100], Instant::ZERO).is_none());
+        // In the name of another station.
+        let discover = request(DhcpMessageType::Discover, A);
+        assert!(ask_from(&mut server, station(1), &discover, Instant::ZERO).is_none());
     }
 }

@@ -193,7 +193,9 @@ impl Stack {
                 Transport::Udp { dst, .. } if dst == ports::DISCARD => {}
                 // An echo request that must not be answered.
                 Transport::Udp { dst, .. } if dst == ports::ECHO => {}
-                Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => self.lease(ip),
+                Transport::Udp { dst, .. } if dst == ports::DHCP_SERVER => {
+                    self.lease(packet.from, ip, now);
+                }
                 Transport::Udp { src, dst } if matches!(dst, ports::CHARGEN | ports::DNS) => {
                     self.answer(packet.from, ip, src, dst);
                 }
@@ -370,12 +372,13 @@ impl Stack {
         }
     }
 
-    fn lease(&mut self, ip: &Ip) {
+    fn lease(&mut self, station: EthernetAddress, ip: &Ip, now: Instant) {
         if ip.fragment.is_some() {
             return;
         }
         let message = self.inbound.get(ip.start + UDP_HEADER_LEN..ip.end);
-        if let Some(reply) = message.and_then(|message| self.dhcp.answer(message)) {
+        let reply = message.and_then(|message| self.dhcp.answer(station, message, now));
+        if let Some(reply) = reply {
             reply.emit(&mut self.outbound);
         }
     }
