@@ -73,8 +73,10 @@ pub(crate) struct Wire {
     pub(crate) broken: AtomicBool,
     /// `transmit` takes this many microseconds.
     pub(crate) slow: AtomicU64,
-    /// A `transmit` is under way.
+    /// Something that takes such time is under way.
     pub(crate) busy: AtomicBool,
+    /// How often something like that began.
+    pub(crate) began: AtomicU64,
     /// Calls of `receive`.
     pub(crate) received: AtomicU64,
     /// The descriptor stays readable whatever is done.
@@ -109,6 +111,7 @@ impl Wire {
             broken: AtomicBool::new(false),
             slow: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            began: AtomicU64::new(0),
             received: AtomicU64::new(0),
             noisy: AtomicBool::new(false),
             lingers: AtomicU64::new(0),
@@ -125,6 +128,16 @@ impl Wire {
 
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
+    }
+
+    fn take_time(&self, micros: &AtomicU64) {
+        let micros = micros.load(Ordering::SeqCst);
+        if micros > 0 {
+            self.busy.store(true, Ordering::SeqCst);
+            self.began.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_micros(micros));
+            self.busy.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Makes the descriptor readable.
@@ -161,10 +174,8 @@ impl Queue for Tap {
         let by_worker = std::thread::current().name() == Some("vnet-q3");
         wire.inline
             .fetch_add(u64::from(!by_worker), Ordering::SeqCst);
-        wire.busy.store(true, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_micros(wire.slow.load(Ordering::SeqCst)));
+        wire.take_time(&wire.slow);
         wire.sent.fetch_add(batch.len() as u64, Ordering::SeqCst);
-        wire.busy.store(false, Ordering::SeqCst);
         batch.len()
     }
 
@@ -217,12 +228,7 @@ impl Queue for Tap {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let lingers = self.0.lingers.load(Ordering::SeqCst);
-        if lingers > 0 {
-            self.0.busy.store(true, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_micros(lingers));
-            self.0.busy.store(false, Ordering::SeqCst);
-        }
+        self.0.take_time(&self.0.lingers);
         *self.0.deadline.lock().unwrap()
     }
 }

@@ -71,8 +71,7 @@ fn frames_that_the_backend_lost_are_drops_of_the_queue_that_they_were_of() {
     rig.start(Kind::Rx);
     wire.losses.lock().unwrap().missed += 1;
     wire.ready();
-    eventually("they are counted", || drops() != (0, 0, 0));
-    assert_eq!(drops(), (1, 1, 0));
+    eventually("they are counted", || drops() == (1, 1, 0));
 }
 
 #[test]
@@ -120,7 +119,9 @@ fn quiesce_waits_for_the_batch_that_runs() {
     wire.slow.store(100_000, Ordering::SeqCst);
     for head in 0..3 {
         rig.send(head, &[0; 60]);
-        eventually("the backend is at it", || wire.busy.load(Ordering::SeqCst));
+        eventually("the backend is at it", || {
+            wire.began.load(Ordering::SeqCst) > u64::from(head)
+        });
         rig.pair.quiesce();
         assert!(!wire.busy.load(Ordering::SeqCst));
         assert_eq!(rig.tx.used_idx(), head + 1);
@@ -253,11 +254,12 @@ fn a_deadline_is_kept() {
     rig.post(0);
     // Set by an inline round on this thread, for a worker that sleeps without one.
     std::thread::sleep(Duration::from_millis(10));
-    *wire.deadline.lock().unwrap() = Some(Instant::now() + Duration::from_millis(30));
+    *wire.deadline.lock().unwrap() = Some(Instant::now() + Duration::from_millis(300));
     rig.send(0, &[0; 60]);
     wire.inbox.lock().unwrap().push_back(vec![7; 60]);
     eventually("called at the deadline", || {
-        wire.deadline.lock().unwrap().is_none()
+        // The frame is the driver's a moment after the backend is done.
+        wire.deadline.lock().unwrap().is_none() && rig.rx.used_idx() == 1
     });
     assert_eq!(rig.take().map(|(_, frame)| frame), Some(vec![7; 60]));
 }
@@ -332,50 +334,58 @@ fn neither_a_noisy_descriptor_nor_an_old_deadline_makes_the_worker_spin() {
     }
 }
 
+/// Waits until of eight tries in a row most take less than 10 ms. For a worker that naps without being woken that is
+/// one in six; for one that waits for its turn on a busy machine it may be none for a while.
+fn most_are_prompt(mut tries: impl FnMut() -> [Duration; 8]) {
+    eventually("most are prompt", || {
+        let late = tries();
+        late.iter().filter(|d| d.as_millis() < 10).count() > late.len() / 2
+    });
+}
+
 /// Frames on a line with a delay: the descriptor wakes the worker, and nothing comes of it yet.
 #[test]
 fn a_worker_that_naps_keeps_a_deadline() {
-    const TIMES: usize = 8;
     let wire = Wire::new();
     let rig = Rig::running(Tap(wire.clone()), true);
     wire.noisy.store(true, Ordering::SeqCst);
     wire.ready();
-    // For want of anything to do, naps have become as long as they can.
-    std::thread::sleep(Duration::from_millis(300));
-    let mut prompt = 0;
-    for _ in 0..TIMES {
-        // A nap that began before is over by then, and another would not be.
-        let due = Instant::now() + Duration::from_millis(80);
-        *wire.deadline.lock().unwrap() = Some(due);
-        eventually("called", || wire.deadline.lock().unwrap().is_none());
-        prompt += usize::from(due.elapsed() < Duration::from_millis(10));
-    }
-    assert!(prompt > TIMES / 2, "{prompt} of {TIMES}");
+    most_are_prompt(|| {
+        // For want of anything to do, naps have become as long as they can.
+        std::thread::sleep(Duration::from_millis(300));
+        [(); 8].map(|()| {
+            // A nap that began before is over by then, and another would not be.
+            let due = Instant::now() + Duration::from_millis(80);
+            *wire.deadline.lock().unwrap() = Some(due);
+            eventually("called", || wire.deadline.lock().unwrap().is_none());
+            due.elapsed()
+        })
+    });
     drop(rig);
 }
 
 #[test]
 fn a_doorbell_wakes_a_worker_that_naps() {
-    const TIMES: usize = 8;
     let wire = Wire::new();
     let mut rig = Rig::running(Tap(wire.clone()), true);
     wire.insists.store(true, Ordering::SeqCst);
     *wire.deadline.lock().unwrap() = Some(Instant::now());
     rig.pair.wake();
-    let mut prompt = 0;
-    for head in 0..TIMES {
-        // For want of anything to do, naps have become as long as they can.
-        std::thread::sleep(Duration::from_millis(200));
-        let before = wire.received.load(Ordering::SeqCst);
-        let rung = Instant::now();
-        rig.send(head as u16, &[0; 60]);
-        // Served inline, which leaves the worker something to wait for. It has to take note.
-        eventually("the worker looks", || {
-            wire.received.load(Ordering::SeqCst) > before
-        });
-        prompt += usize::from(rung.elapsed() < Duration::from_millis(10));
-    }
-    assert!(prompt > TIMES / 2, "{prompt} of {TIMES}");
+    let mut heads = (0..SIZE).cycle();
+    most_are_prompt(|| {
+        [(); 8].map(|()| {
+            // For want of anything to do, naps have become as long as they can.
+            std::thread::sleep(Duration::from_millis(200));
+            let before = wire.received.load(Ordering::SeqCst);
+            let rung = Instant::now();
+            rig.send(heads.next().unwrap(), &[0; 60]);
+            // Served inline, which leaves the worker something to wait for. It has to take note.
+            eventually("the worker looks", || {
+                wire.received.load(Ordering::SeqCst) > before
+            });
+            rung.elapsed()
+        })
+    });
 }
 
 #[test]

@@ -226,9 +226,10 @@ fn a_pair_that_is_busy_takes_them_when_it_is_done() {
             // The worker sends, or the thread that rings: either has the lock meanwhile.
             let rig = &mut two.rigs[1];
             let wire = &two.wires[1];
+            let before = wire.began.load(Ordering::SeqCst);
             std::thread::scope(|s| {
                 s.spawn(|| rig.send(serial, &frame(0)));
-                eventually("it is busy", || wire.busy.load(Ordering::SeqCst));
+                eventually("it is busy", || wire.began.load(Ordering::SeqCst) > before);
                 two.wires[0].deliver(frame(serial as u8));
             });
             two.expect(serial as u8..serial as u8 + 1);
