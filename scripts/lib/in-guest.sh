@@ -21,7 +21,7 @@ if [ $slowness != 1 ]; then
   }
 fi
 
-# Some pings, every one answered.
+# Some pings, of which some are answered. Where none may be lost: flood_pings.
 pings() {
   ping -c 3 -i 0.2 -W 5 "$@" "$gateway"
 }
@@ -89,6 +89,18 @@ refused() {
     echo "should have been refused: $*"
     return 1
   fi
+}
+
+# iperf ARGUMENT...: iperf3. A server listens anew after each client, of which the next one might come between: it
+# tries again as long as no transfer has begun.
+iperf() {
+  for _ in $(seq 50); do
+    if iperf3 "$@" >/tmp/iperf 2>&1; then cat /tmp/iperf; return; fi
+    ! grep -q bits/sec /tmp/iperf || break
+    usleep 100000
+  done
+  cat /tmp/iperf
+  return 1
 }
 
 # fewer BYTES: of what is much, the debug kernel, which takes a second for each megabyte, gets a quarter.

@@ -38,7 +38,7 @@ guest_check "every flow comes to the pair in the table" '
   for pair in 3 1 2; do
     only $pair
     before=$(received)
-    iperf3 -c $gateway -t 1 -R -P 8
+    iperf -c $gateway -t 1 -R -P 8
     pings
     came=$(came "$before")
     echo "pair $pair: $came"
@@ -54,7 +54,7 @@ guest_check "nothing is lost or late on the way from another pair" '
 guest_check "many flows are spread over the pairs in the table" '
   ethtool -X vnet0 equal 2
   before=$(received)
-  iperf3 -c $gateway -t 1 -R -P 20
+  iperf -c $gateway -t 1 -R -P 20
   came=$(came "$before")
   echo "$came"
   set -- $came
@@ -67,10 +67,10 @@ guest_check "fewer pairs, and all of them receive" '
   for n in 1 3 4; do
     ethtool -L vnet0 combined $n
     pings
-    iperf3 -c $gateway -t 1 -R -P 4
+    iperf -c $gateway -t 1 -R -P 4
   done'
 guest_check "the table changes 40 times during a transfer" '
-  iperf3 -c $gateway -t 4 -R -P 4 >/tmp/transfer &
+  iperf -c $gateway -t 4 -R -P 4 >/tmp/transfer &
   for i in $(seq 40); do
     only $((i % 4))
     usleep 50000

@@ -15,7 +15,12 @@ host_iperf3() {
 # queue by hash. Each of the eight must carry data.
 connections() {
   local streams
-  host_iperf3 -c 10.99.0.2 -P 8 -t 2 --connect-timeout 5000 >"$GUEST_DIR/iperf3.log" 2>&1
+  # As iperf in lib/in-guest.sh.
+  for _ in {1..10}; do
+    ! host_iperf3 -c 10.99.0.2 -P 8 -t 2 --connect-timeout 5000 >"$GUEST_DIR/iperf3.log" 2>&1 || break
+    ! grep -q bits/sec "$GUEST_DIR/iperf3.log" || break
+    sleep 0.5
+  done
   cat "$GUEST_DIR/iperf3.log"
   streams=$(grep -E '^\[ +[0-9]+\].*receiver$' "$GUEST_DIR/iperf3.log" | grep -cv ' 0.00 bits/sec')
   [ "$streams" = 8 ]

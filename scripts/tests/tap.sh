@@ -51,10 +51,10 @@ guest_check "a group is joined in the middle of a reset" '
 check "the card knows of it afterwards" hears 3
 host_program /usr/bin/iperf3 -s -B "$HOST" >"$GUEST_DIR/iperf3.log" 2>&1
 host_listens 5201
-guest_check "TCP to the host" 'iperf3 -c 10.99.0.1 -t 3'
-guest_check "TCP from the host" 'iperf3 -c 10.99.0.1 -t 3 -R'
-guest_check "UDP to the host" 'iperf3 -c 10.99.0.1 -u -b 20M -t 2'
-guest_check "UDP from the host" 'iperf3 -c 10.99.0.1 -u -b 20M -t 2 -R'
+guest_check "TCP to the host" 'iperf -c 10.99.0.1 -t 3'
+guest_check "TCP from the host" 'iperf -c 10.99.0.1 -t 3 -R'
+guest_check "UDP to the host" 'iperf -c 10.99.0.1 -u -b 20M -t 2'
+guest_check "UDP from the host" 'iperf -c 10.99.0.1 -u -b 20M -t 2 -R'
 guest_check "no errors" '[ $(stat_of tx_errors) = 0 ]; [ $(stat_of rx_errors) = 0 ]'
 check "somebody deletes the interface" "$BUSYBOX" ip link del vnettest
 guest_check "the guest sees the link go for good, and is none the worse" '
