@@ -6,11 +6,12 @@
 boot
 mac=$(guest_mac 0)
 guest_check "capture of a ping" '
-  tcpdump -n -U -i vnet0 -w /tmp/ping "arp or icmp" &
-  sleep 1
+  tcpdump -n -U -i vnet0 -w /tmp/ping "arp or icmp" 2>/tmp/told &
+  within 10 grep -q listening /tmp/told
   ip neigh flush dev vnet0
   pings -p a5
-  sleep 1
+  # The kernel keeps the last ones from tcpdump for a second.
+  sleep 2
   kill $!
   wait
   tcpdump -n -e -vv -r /tmp/ping >/tmp/text
@@ -25,10 +26,10 @@ guest_check "payload arrives as it was sent" '
   tcpdump -n -x -r /tmp/ping "icmp[icmptype] = icmp-echoreply" | grep "a5a5 a5a5 a5a5"'
 guest_check "no bad checksum" 'refused grep -i "bad cksum" /tmp/text'
 guest_check "DHCP" '
-  tcpdump -n -U -i vnet0 -w /tmp/dhcp "udp port 67 or udp port 68" &
-  sleep 1
+  tcpdump -n -U -i vnet0 -w /tmp/dhcp "udp port 67 or udp port 68" 2>/tmp/told &
+  within 10 grep -q listening /tmp/told
   udhcpc -f -n -q -i vnet0 -s /usr/bin/vnet-dhcp
-  sleep 1
+  sleep 2
   kill $!
   wait
   tcpdump -n -v -r /tmp/dhcp >/tmp/text
