@@ -12,10 +12,11 @@ use std::time;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpEndpoint, TcpPacket};
+use smoltcp::wire::{EthernetAddress, IpEndpoint, TcpPacket};
 
 use crate::host::Watch;
 use crate::service::Service;
+use crate::share;
 use crate::status::Status;
 use crate::window::Window;
 
@@ -45,6 +46,7 @@ pub(crate) struct Connections {
 }
 
 struct Connection {
+    station: EthernetAddress,
     client: IpEndpoint,
     port: u16,
     window: Window,
@@ -111,17 +113,23 @@ impl Connections {
         states.find(|state| *state != State::TimeWait)
     }
 
-    /// True if there is room for one more connection, or can be.
-    pub(crate) fn has_room(&self, sockets: &SocketSet<'static>, now: Instant) -> bool {
-        self.list.len() < MAX_CONNECTIONS || self.victim(sockets, now).is_some()
+    /// True if there is room for one more connection of a station, or can be.
+    pub(crate) fn has_room(
+        &self,
+        sockets: &SocketSet<'static>,
+        station: EthernetAddress,
+        now: Instant,
+    ) -> bool {
+        self.list.len() < MAX_CONNECTIONS || self.victim(sockets, station, now).is_some()
     }
 
-    /// The guest asks by `request` for a connection from `client` to `port`, of which there is none yet: makes
+    /// A station asks by `request` for a connection from `client` to `port`, of which there is none yet: makes
     /// a socket that will take it, if there is room for one more. If there is not, the stack refuses. When the
     /// stack has seen the request, [`Self::settle`] is due.
     pub(crate) fn admit(
         &mut self,
         sockets: &mut SocketSet<'static>,
+        station: EthernetAddress,
         (client, port): (IpEndpoint, u16),
         service: Service,
         request: &TcpPacket<&[u8]>,
@@ -132,7 +140,7 @@ impl Connections {
             self.remove(sockets, ended);
         }
         if self.list.len() >= MAX_CONNECTIONS {
-            match self.victim(sockets, now) {
+            match self.victim(sockets, station, now) {
                 Some(index) => self.remove(sockets, index),
                 None => return,
             }
@@ -151,6 +159,7 @@ impl Connections {
             let left = look(&socket);
             let handle = sockets.add(socket);
             self.list.push(Connection {
+                station,
                 client,
                 port,
                 window: Window::new(request),
@@ -248,22 +257,33 @@ impl Connections {
         });
     }
 
-    /// The connection that makes room for another one, as it carries nothing: one that is over but for its
-    /// last wait, else one whose client did not complete the handshake or has not been heard of since the card
-    /// was reset, else the one that has been idle longest, and is not the host's, which may have a reason. Its
-    /// client learns it when it sends something.
-    fn victim(&self, sockets: &SocketSet<'static>, now: Instant) -> Option<usize> {
-        let in_state = |wanted: State| self.list.iter().position(|c| c.state(sockets) == wanted);
-        let idle = || {
-            let own = |c: &Connection| !matches!(c.service, Service::Host(_));
-            let own = self.list.iter().enumerate().filter(|(_, c)| own(c));
-            let (index, longest) = own.min_by_key(|(_, c)| c.active)?;
-            (longest.active + IDLE <= now).then_some(index)
+    /// The connection that makes room for another one of a station's: one that is over but for its last wait,
+    /// else one whose client did not complete the handshake or has not been heard of since the card was reset,
+    /// else the one that has been idle longest. Those whose clients may be there are of the station that has too
+    /// many; if none has, they are its own, and then none that was busy just now, or is the host's, which may have
+    /// a reason. Its client learns it when it sends something.
+    fn victim(
+        &self,
+        sockets: &SocketSet<'static>,
+        station: EthernetAddress,
+        now: Instant,
+    ) -> Option<usize> {
+        let crowd = share::crowd(self.list.iter().map(|c| c.station), station);
+        let of = crowd.unwrap_or(station);
+        let half_open = |c: &Connection| c.state(sockets) == State::SynReceived;
+        let may_end = |c: &Connection| {
+            crowd.is_some() || !matches!(c.service, Service::Host(_)) && c.active + IDLE <= now
         };
-        in_state(State::TimeWait)
-            .or_else(|| in_state(State::SynReceived))
-            .or_else(|| self.list.iter().position(|c| !c.heard_of))
-            .or_else(idle)
+        let first = |wanted: &dyn Fn(&Connection) -> bool| self.list.iter().position(wanted);
+        let longest = || {
+            let all = self.list.iter().enumerate();
+            let idle = all.filter(|(_, c)| c.station == of && may_end(c));
+            idle.min_by_key(|(_, c)| c.active).map(|(index, _)| index)
+        };
+        first(&|c| c.state(sockets) == State::TimeWait)
+            .or_else(|| first(&|c| c.station == of && half_open(c)))
+            .or_else(|| first(&|c| !c.heard_of))
+            .or_else(longest)
     }
 
     fn remove(&mut self, sockets: &mut SocketSet<'static>, index: usize) {

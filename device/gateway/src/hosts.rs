@@ -15,12 +15,13 @@ use rustix::event::{epoll, eventfd, EventfdFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::IpEndpoint;
+use smoltcp::wire::{EthernetAddress, IpEndpoint};
 use tracing::{info, warn};
 
 use crate::forward::Forward;
 use crate::forwarder::{self, Answer, Dialled, Request};
 use crate::host::{add, Host, Tally, Watch};
+use crate::share;
 
 /// Most connections that the host is asked for at a time.
 const MAX_WAITING: usize = 32;
@@ -41,6 +42,7 @@ const BELL: u64 = u64::MAX;
 
 /// What a guest asked with, for as long as nobody has answered.
 pub(crate) struct Asked {
+    pub(crate) station: EthernetAddress,
     pub(crate) client: IpEndpoint,
     pub(crate) port: u16,
     /// The frame, and where its TCP segment is.
@@ -146,20 +148,27 @@ impl Hosts {
             .position(|other| other.forward.port == port)
     }
 
-    /// Asks the host to take a connection from a guest that asks on `queue`. If too many wait, or this one
-    /// does already, it is forgotten.
+    /// Asks the host to take a connection from a guest that asks on `queue`. If this one waits already, it is
+    /// forgotten. If too many wait, it is too, or one of the station of which most do.
     pub(crate) fn ask(&mut self, queue: u16, asked: Asked, now: Instant) {
         self.waiting
             .retain(|waiting| now < waiting.since + PATIENCE);
         let same = |waiting: &Waiting| {
             (waiting.asked.client, waiting.asked.port) == (asked.client, asked.port)
         };
-        let full = self.waiting.len() == MAX_WAITING || asked.frame.len() > MAX_REQUEST;
         let Some(target) = self.target(asked.port) else {
             return;
         };
-        if full || self.waiting.iter().any(same) {
+        if asked.frame.len() > MAX_REQUEST || self.waiting.iter().any(same) {
             return;
+        }
+        if self.waiting.len() == MAX_WAITING {
+            let stations = || self.waiting.iter().map(|waiting| waiting.asked.station);
+            let crowd = share::crowd(stations(), asked.station);
+            match stations().position(|station| Some(station) == crowd) {
+                Some(index) => self.waiting.remove(index),
+                None => return,
+            };
         }
         let (id, bell) = (self.next_id, usize::from(queue));
         let request = Request { id, target, bell };

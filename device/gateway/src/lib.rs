@@ -59,6 +59,7 @@ pub mod ports;
 mod reflect;
 mod router;
 mod service;
+mod share;
 mod stack;
 mod status;
 mod steer;

@@ -206,7 +206,7 @@ impl Stack {
                     let segment = ip.start..ip.end;
                     if syn {
                         self.meet(packet.from, ip.src, now);
-                        self.request(queue, (client, dst), segment, len, now);
+                        self.request(queue, packet.from, (client, dst), segment, len, now);
                     } else {
                         let hosts = self.hosts.as_ref();
                         let at = hosts.map(|hosts| (queue, hosts.watch(queue)));
@@ -257,6 +257,7 @@ impl Stack {
     fn request(
         &mut self,
         queue: u16,
+        station: EthernetAddress,
         (client, port): (IpEndpoint, u16),
         segment: Range<usize>,
         len: usize,
@@ -270,10 +271,11 @@ impl Stack {
         let hosts = self.hosts.as_mut().filter(|hosts| hosts.leads(port));
         let Some(hosts) = hosts else {
             let service = Service::of(port);
-            return self.admit((client, port), service, segment, len, now);
+            return self.admit(station, (client, port), service, segment, len, now);
         };
-        if self.connections.has_room(&self.sockets, now) {
+        if self.connections.has_room(&self.sockets, station, now) {
             let asked = Asked {
+                station,
                 client,
                 port,
                 frame: self.inbound[..len].into(),
@@ -288,6 +290,7 @@ impl Stack {
     /// Takes the connection that the frame in `inbound` asks for, or refuses it if there is no service.
     fn admit(
         &mut self,
+        station: EthernetAddress,
         connection: (IpEndpoint, u16),
         service: Option<Service>,
         segment: Range<usize>,
@@ -296,8 +299,14 @@ impl Stack {
     ) {
         if let Some(service) = service {
             let request = TcpPacket::new_unchecked(&self.inbound[segment]);
-            self.connections
-                .admit(&mut self.sockets, connection, service, &request, now);
+            self.connections.admit(
+                &mut self.sockets,
+                station,
+                connection,
+                service,
+                &request,
+                now,
+            );
         }
         self.pass_on(len, now);
         self.connections.settle(&mut self.sockets);
@@ -318,7 +327,7 @@ impl Stack {
             self.inbound[..len].copy_from_slice(&asked.frame);
             let service = host.map(|host| Service::Host(Box::new(host)));
             let connection = (asked.client, asked.port);
-            self.admit(connection, service, asked.segment, len, now);
+            self.admit(asked.station, connection, service, asked.segment, len, now);
         }
     }
 

@@ -13,13 +13,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::frames::{introduce, ipv4};
-use common::{receive, Guest, IPV4};
+use common::{receive, still, Guest, IPV4};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::{set_socket_linger, set_socket_send_buffer_size};
 use smoltcp::iface::SocketHandle;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{
+    EthernetAddress, IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
+};
 use tempfile::TempDir;
 use vnet_backend::{mock, Endpoint, Meta, Queue};
 use vnet_gateway::{net, ports, Config, Gateway};
@@ -85,7 +87,6 @@ fn accepting_unix(listener: UnixListener) -> Receiver<UnixStream> {
     streams
 }
 
-/// Takes what there is for the guest.
 /// The guest sends this and ends; returns all that then is at the other end, from the connection's start.
 fn upload<S>(guest: &mut Guest, handle: SocketHandle, mut stream: S, data: &[u8]) -> Vec<u8>
 where
@@ -109,6 +110,7 @@ where
     reader.join().unwrap()
 }
 
+/// Takes what there is for the guest.
 fn drain(guest: &mut Guest, handle: SocketHandle) -> Vec<u8> {
     let mut all = Vec::new();
     let socket = guest.socket(handle);
@@ -400,33 +402,90 @@ fn a_connection_goes_on_over_a_reset_of_the_card_if_the_guest_knows_of_it() {
     assert_eq!(end.join().unwrap(), Err(ErrorKind::ConnectionReset));
 }
 
+/// True if the guest asks for a connection and gets it; false if it is refused.
+fn opens(guest: &mut Guest, port: u16) -> bool {
+    let handle = guest.connect(net::IPV4, port);
+    guest.until("an answer", |guest| {
+        let socket = guest.socket(handle);
+        socket.may_send() || !socket.is_open()
+    });
+    guest.socket(handle).may_send()
+}
+
+/// Two guests, as there can be behind a switch.
+fn two(mut queues: Vec<Box<dyn Queue>>) -> (Guest, Guest) {
+    let mac = EthernetAddress([0x52, 0x54, 0, 1, 2, 4]);
+    let address = Ipv4Addr::from_bits(IPV4.to_bits() + 1);
+    let other = Guest::station(queues.remove(1), 1500, mac, address);
+    (Guest::on(queues.remove(0), 1500), other)
+}
+
+#[test]
+fn a_guest_leaves_others_their_share_of_the_connections() {
+    let (_dir, listener, options) = unix();
+    let host = accepting_unix(listener);
+    let (mut guest, mut other) = two(open(2, &options));
+    let mut streams = Vec::new();
+    for _ in 0..128 {
+        assert!(opens(&mut guest, PORT));
+        streams.push(taken(&mut guest, &host));
+    }
+    assert!(!opens(&mut guest, PORT));
+    for _ in 0..64 {
+        assert!(opens(&mut other, PORT));
+    }
+    assert!(!opens(&mut other, PORT) && !opens(&mut guest, PORT));
+    // Those that had been idle longest are over.
+    for (n, mut stream) in streams.into_iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        let goes_on = stream.read(&mut [0]).map_err(|e| e.kind()) == Err(ErrorKind::WouldBlock);
+        assert_eq!(goes_on, n >= 64, "{n}");
+    }
+}
+
+#[test]
+fn a_guest_leaves_others_their_share_of_those_that_wait() {
+    let (full, options) = tcp(Ipv4Addr::LOCALHOST);
+    rustix::net::listen(&full, 0).unwrap();
+    let _before = TcpStream::connect(full.local_addr().unwrap()).unwrap();
+    let (_dir, listener, more) = unix();
+    let host = accepting_unix(listener);
+    let config: Config = format!("{options},{}", more.replace("8000", "8001"))
+        .parse()
+        .unwrap();
+    let gateway = Gateway::new(config).with_clock(still).open(2).unwrap();
+    let (mut guest, mut other) = two(gateway);
+    let all: Vec<_> = (0..40).map(|_| guest.connect(net::IPV4, PORT)).collect();
+    let start = Instant::now();
+    guest.until("all have asked", |_| {
+        start.elapsed() > Duration::from_millis(50)
+    });
+    for handle in all {
+        assert_eq!(guest.socket(handle).state(), State::SynSent);
+    }
+    assert!(opens(&mut other, 8001));
+    taken(&mut other, &host);
+}
+
 #[test]
 fn connections_that_a_guest_may_not_know_of_make_room_for_others() {
     let (_dir, listener, options) = unix();
     let host = accepting_unix(listener);
     let mut guest = guest(&options);
-    let open = |guest: &mut Guest, port| {
-        let handle = guest.connect(net::IPV4, port);
-        guest.until("an answer", |guest| {
-            let socket = guest.socket(handle);
-            socket.may_send() || !socket.is_open()
-        });
-        guest.socket(handle).may_send()
-    };
     for _ in 0..128 {
-        assert!(open(&mut guest, PORT));
+        assert!(opens(&mut guest, PORT));
     }
-    assert!(!open(&mut guest, PORT) && !open(&mut guest, ports::ECHO));
+    assert!(!opens(&mut guest, PORT) && !opens(&mut guest, ports::ECHO));
     let _streams: Vec<_> = (0..128).map(|_| taken(&mut guest, &host)).collect();
 
     guest.wire.queue.reset();
-    assert!(open(&mut guest, PORT));
+    assert!(opens(&mut guest, PORT));
     // This one has been heard of.
     let mut stream = taken(&mut guest, &host);
     for _ in 0..127 {
-        assert!(open(&mut guest, PORT));
+        assert!(opens(&mut guest, PORT));
     }
-    assert!(!open(&mut guest, PORT) && !open(&mut guest, ports::ECHO));
+    assert!(!opens(&mut guest, PORT) && !opens(&mut guest, ports::ECHO));
     stream.set_nonblocking(true).unwrap();
     let result = stream.read(&mut [0]).map_err(|e| e.kind());
     assert_eq!(result, Err(ErrorKind::WouldBlock));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::frames::{fragment_v4, ipv4};
-use common::{receive, Guest, IPV4};
+use common::{receive, still, Guest, IPV4};
 use sha2::{Digest, Sha256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
@@ -129,7 +129,9 @@ fn closed_ports_refuse() {
 
 #[test]
 fn a_hundred_connections_at_a_time_and_a_bound() {
-    let mut guest = Guest::new(1500);
+    // None becomes idle.
+    let mut gateway = Gateway::new(Config::default()).with_clock(still);
+    let mut guest = Guest::on(gateway.open(1).unwrap().remove(0), 1500);
     let all: Vec<_> = (0..200)
         .map(|_| guest.connect(net::IPV4, ports::ECHO))
         .collect();

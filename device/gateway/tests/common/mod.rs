@@ -8,6 +8,7 @@ pub mod frames;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant as StdInstant};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -27,6 +28,12 @@ pub const BUFFER: usize = 70_000;
 
 pub fn open(queues: u16) -> Vec<Box<dyn Queue>> {
     Gateway::new(Default::default()).open(queues).unwrap()
+}
+
+/// A time that does not pass.
+pub fn still() -> StdInstant {
+    static NOW: LazyLock<StdInstant> = LazyLock::new(StdInstant::now);
+    *NOW
 }
 
 /// Sends a frame and returns the answers.
@@ -123,6 +130,16 @@ impl Guest {
     }
 
     pub fn on(queue: Box<dyn Queue>, mtu: usize) -> Self {
+        Self::station(queue, mtu, MAC, IPV4)
+    }
+
+    /// One of several guests.
+    pub fn station(
+        queue: Box<dyn Queue>,
+        mtu: usize,
+        mac: EthernetAddress,
+        address: Ipv4Addr,
+    ) -> Self {
         let mut wire = Wire {
             queue,
             mtu,
@@ -130,10 +147,10 @@ impl Guest {
             longest_received: 0,
             gso: None,
         };
-        let mut interface = Interface::new(Config::new(MAC.into()), &mut wire, Instant::ZERO);
+        let mut interface = Interface::new(Config::new(mac.into()), &mut wire, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             addresses
-                .push(IpCidr::new(IpAddress::from(IPV4), 24))
+                .push(IpCidr::new(IpAddress::from(address), 24))
                 .unwrap();
             addresses
                 .push(IpCidr::new(IpAddress::from(LINK_LOCAL), 64))
