@@ -13,8 +13,6 @@ box=$ROOT/usr/bin/busybox
 kills=${VNET_LONG:+1000}
 kills=${VNET_KILLS:-${kills:-20}}
 seed=${VNET_SEED:-$RANDOM}
-# A picture of who crashes would take longer than replacing them.
-ulimit -c 0
 
 FILES=("$ROOT/usr/bin/perl" "$ROOT/usr/lib/x86_64-linux-gnu/libcrypt.so.1" "$REPO/scripts/tests/survive/numbered.pl")
 # The program is replaced by the next of these for each new version.

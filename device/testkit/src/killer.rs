@@ -6,7 +6,7 @@ use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process, prlimit, Pid, Resource, Rlimit, Signal};
+use rustix::process::{kill_process, Pid, Signal};
 
 use crate::error::timeout;
 use crate::{Error, Result, LIMIT};
@@ -30,14 +30,9 @@ pub(crate) fn child_of(holder: u32, name: &str) -> Result<Option<u32>> {
     Ok(pids.find(named))
 }
 
-/// Kills a process, which leaves no core.
+/// Kills a process.
 pub(crate) fn kill(pid: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid as i32).expect("is no zero");
-    let nothing = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    prlimit(Some(pid), Resource::Core, nothing)?;
     Ok(kill_process(pid, signal)?)
 }
 

@@ -180,6 +180,35 @@ fn a_worker_may_crash() {
     assert_eq!(said.matches("worker died (signal: 6").count(), 30, "{said}");
 }
 
+/// With one as large as the guest, its client would not wait for the next worker.
+#[test]
+fn a_crash_leaves_no_core() {
+    let read = |pid: u32, what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap();
+    // Anonymous memory of a process may be in one, what it shares with others may not: core(5).
+    let of_guests = |pid| {
+        let filter = read(pid, "coredump_filter");
+        u32::from_str_radix(filter.trim_end(), 16).unwrap() & 0b1_0100_1010
+    };
+    let alone = Server::start("loopback").unwrap();
+    assert_eq!(of_guests(alone.process.id()), 0);
+    let surviving = server("loopback");
+    until(|| surviving.standby().unwrap().is_some());
+    for pid in [surviving.worker(), surviving.standby()] {
+        let pid = pid.unwrap().unwrap();
+        assert_eq!(of_guests(pid), 0);
+        let limits = read(pid, "limits");
+        let mut core = limits
+            .lines()
+            .filter_map(|line| line.strip_prefix("Max core file size"));
+        let (soft, hard) = core.next().unwrap().trim_start().split_once(' ').unwrap();
+        // One is what a program hears that takes cores. Where none is the most there can be, it is zero.
+        assert!(
+            soft == "1" || hard.trim_start().starts_with('0'),
+            "{limits}"
+        );
+    }
+}
+
 /// A process that ends with its test.
 struct Own(Child);
 

@@ -28,6 +28,7 @@ use vnet_state::Token;
 use crate::args::Args;
 use crate::employee::{Employee, Standby, Start};
 use crate::error::Error;
+use crate::limits;
 use crate::line::{Line, Message};
 use crate::out;
 use crate::program::Program;
@@ -52,6 +53,7 @@ const LONGEST_END: Duration = Duration::from_secs(4);
 /// Starts workers until one ends of its own accord, and returns as it did.
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
     out::start()?;
+    limits::leave_no_core();
     let mut holder = Holder::new(args, Program::own().map_err(Error::Holder)?)?;
     loop {
         match holder.employ()? {

@@ -106,6 +106,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
     }
     let level = cli.log.or(file.as_ref().and_then(|file| file.log));
     log::start(level.unwrap_or(LevelFilter::WARN));
+    limits::leave_guests_out_of_cores();
     match (file, cli.card) {
         (Some(config), _) => server::run(config).map(|()| 0),
         (None, Some(card)) => match (cli.worker, cli.survive) {
