@@ -466,7 +466,7 @@ impl<'a> Holder<'a> {
             }
         };
         if let Some((program, standby)) = present {
-            self.former = Some(std::mem::replace(&mut self.program, program));
+            self.change(program);
             self.standby = Some(standby);
             worker.replaced = true;
             worker.handing_over = worker.employee.line.hand_over().is_ok();
@@ -474,6 +474,13 @@ impl<'a> Holder<'a> {
                 worker.limit(LONGEST_HAND_OVER);
             }
         }
+    }
+
+    /// Has workers run another program from now on.
+    fn change(&mut self, program: Program) {
+        let last = std::mem::replace(&mut self.program, program);
+        // One that has not proved itself either is nothing to go back to.
+        self.former.get_or_insert(last);
     }
 
     /// What the end of a worker means.
@@ -603,6 +610,12 @@ mod tests {
         holder.judge(&worker, killed);
         assert!(holder.former.is_some());
         assert_eq!(holder.program.path(), Path::new("/bin/true"));
+        worker.employee.end().unwrap();
+        // There is another new one before the first has proved itself.
+        let (mut holder, mut worker) = upgraded(&args);
+        holder.change(Program::at("/bin/sh".into()).unwrap());
+        holder.judge(&worker, failed);
+        assert_eq!(holder.program.path(), Path::new("/bin/false"));
         worker.employee.end().unwrap();
     }
 }
