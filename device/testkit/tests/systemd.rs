@@ -268,6 +268,8 @@ fn the_units_fit_the_program() {
     };
     assert_eq!(value("Type="), "notify");
     assert_eq!(value("User="), "vnetd");
+    // By default, a worker that the kernel kills takes the holder with it.
+    assert_eq!(value("OOMPolicy="), "continue");
     assert_eq!(
         value("ExecStart="),
         "/usr/bin/vnetd --config /etc/vnetd.toml"
