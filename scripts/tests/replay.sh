@@ -19,6 +19,8 @@ guest_check "a capture of what a card receives" "
   dump=\$!
   within 10 grep -q listening /tmp/dump
   pings -s 1000
+  # When this is replayed, tcpdump starts meanwhile.
+  sleep 3
   from_card 300000 7
   ip neigh flush dev vnet0
   pings
@@ -50,7 +52,8 @@ guest_check "another guest receives the $frames frames, in their order" "
   tcpdump -n -i vnet0 -Q in -w /tmp/b.pcap 2>/tmp/dump &
   dump=\$!
   within 20 sh -c '[ \$(cat /sys/class/net/vnet0/statistics/rx_packets) -ge $frames ]'
-  sleep 1
+  # The kernel keeps the last ones from tcpdump for a second.
+  sleep 2
   kill \$dump
   wait
   cat /tmp/dump

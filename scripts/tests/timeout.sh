@@ -41,13 +41,13 @@ guest_check "the sender goes on" '
   done
   tc -s qdisc show dev vnet0
   refused pidof dd
-  tc -s qdisc show dev vnet0 | grep "backlog 0b 0p"'
+  within 5 eval "tc -s qdisc show dev vnet0 | grep \"backlog 0b 0p\""'
 guest_check "traffic again" 'pings; from_card 5000000 8; to_card 5000000'
 guest_check "it took one timeout and one reset" '
   [ $(counter tx_timeouts) = 1 ]
   [ $(counter resets) = 1 ]'
 guest_check "no frame of before the reset counts as in flight" '
-  grep -x 0 /sys/class/net/vnet0/queues/tx-0/byte_queue_limits/inflight'
+  within 5 grep -x 0 /sys/class/net/vnet0/queues/tx-0/byte_queue_limits/inflight'
 # With as many bytes as a fast transfer got allowed, a single ping does not stop the stack.
 faults "stop-fetching queue=tx count=1"
 guest_check "a queue that is stuck without the stack knowing is found, too" '

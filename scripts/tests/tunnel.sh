@@ -17,14 +17,15 @@ guest_check "set up: a tunnel over the card, to a peer that is nowhere" '
   ip neigh add 198.51.100.2 lladdr 02:00:00:00:00:77 dev tunnel0
   ip route get 198.51.100.2'
 guest_check "frames of TCP and UDP in it" '
-  tcpdump -n -U -i vnet0 -Q out -w /tmp/sent "udp port 4789" &
+  tcpdump -n -U -i vnet0 -Q out -w /tmp/sent "udp port 4789" 2>/tmp/told.out &
   sender=$!
-  tcpdump -n -U -i vnet0 -Q in -w /tmp/back "udp port 4789" &
+  tcpdump -n -U -i vnet0 -Q in -w /tmp/back "udp port 4789" 2>/tmp/told.in &
   receiver=$!
-  sleep 1
+  for way in out in; do within 10 grep -q listening /tmp/told.$way; done
   timeout 3 nc 198.51.100.2 80 </dev/null || true
   for datagram in 1 2 3; do bash -c "echo datagram $datagram >/dev/udp/198.51.100.2/9"; done
-  sleep 1
+  # The kernel keeps the last ones from tcpdump for a second.
+  sleep 2
   kill $sender $receiver
   wait
   for file in sent back; do
