@@ -2,16 +2,18 @@
 //! Frames that the kernel dropped since no queue of the interface had room: its own count, which
 //! `ip -s link` shows on the host as dropped on sending.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{BufRead, BufReader, Seek};
+use std::time::{Duration, Instant};
 
 /// Opened once: the file stays that of the network namespace that the thread was in then.
 const FILE: &str = "/proc/thread-self/net/dev";
-/// Longest text that is looked at: some hundred interfaces.
-const LONGEST: usize = 64 << 10;
 /// The count of dropped frames among the numbers of an interface: eight are of what it received.
 const DROPPED: usize = 8 + 3;
+/// What is younger is told again. The kernel puts down the numbers of all interfaces, which takes it a
+/// millisecond where there are some hundred, and a guest may ask as often as it likes.
+const FRESH: Duration = Duration::from_millis(10);
 
 /// The count of one interface.
 #[derive(Debug)]
@@ -20,43 +22,44 @@ pub(crate) struct Drops {
     file: Option<File>,
     /// What it was last. An interface that is gone, or in another namespace, drops no more as far as
     /// this process can see.
-    last: AtomicU64,
+    last: Cell<u64>,
+    looked: Cell<Option<Instant>>,
 }
 
 impl Drops {
     pub(crate) fn new() -> Self {
+        Self::of(File::open(FILE).ok())
+    }
+
+    fn of(file: Option<File>) -> Self {
         Self {
-            file: File::open(FILE).ok(),
-            last: AtomicU64::new(0),
+            file,
+            last: Cell::new(0),
+            looked: Cell::new(None),
         }
     }
 
     /// Frames dropped since the interface was made, which has this name now if it is there.
-    pub(crate) fn count(&self, name: Option<&str>) -> u64 {
-        let text = self.file.as_ref().map(text).unwrap_or_default();
-        match name.and_then(|name| dropped(&text, name)) {
-            Some(count) => {
-                self.last.store(count, Ordering::Relaxed);
-                count
+    pub(crate) fn count(&self, name: Option<&str>, now: Instant) -> u64 {
+        if self.looked.get().is_none_or(|at| at + FRESH <= now) {
+            self.looked.set(Some(now));
+            if let Some(count) = name.and_then(|name| self.look(name)) {
+                self.last.set(count);
             }
-            None => self.last.load(Ordering::Relaxed),
         }
+        self.last.get()
+    }
+
+    fn look(&self, name: &str) -> Option<u64> {
+        let mut file = self.file.as_ref()?;
+        file.rewind().ok()?;
+        dropped(BufReader::new(file), name)
     }
 }
 
-/// The whole text, as it is now.
-fn text(file: &File) -> String {
-    let mut bytes = vec![0; LONGEST];
-    let mut len = 0;
-    while let Ok(n @ 1..) = file.read_at(&mut bytes[len..], len as u64) {
-        len += n;
-    }
-    bytes.truncate(len);
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn dropped(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
+fn dropped(text: impl BufRead, name: &str) -> Option<u64> {
+    text.split(b'\n').map_while(Result::ok).find_map(|line| {
+        let line = String::from_utf8_lossy(&line);
         let (left, numbers) = line.rsplit_once(':')?;
         let mut numbers = numbers.split_whitespace();
         match left.trim_start() == name {
@@ -68,6 +71,10 @@ fn dropped(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{memfd_create, MemfdFlags};
+
     use super::*;
 
     #[test]
@@ -79,11 +86,35 @@ Inter-|   Receive                                                |  Transmit
   tap0:       0       0    0    0    0     0          0         0      0        0    0   42    0     0       0          0
  tap0:1: 1 2 3 4 5 6 7 8 9 10 11 99 13 14 15 16
 ";
-        assert_eq!(dropped(text, "tap0"), Some(42));
-        assert_eq!(dropped(text, "tap0:1"), Some(99));
-        assert_eq!(dropped(text, "lo"), Some(11));
-        assert_eq!(dropped(text, "tap"), None);
-        assert_eq!(dropped("tap0: 1 2 3", "tap0"), None);
-        assert_eq!(dropped("", "tap0"), None);
+        let dropped = |name| dropped(text.as_bytes(), name);
+        assert_eq!(dropped("tap0"), Some(42));
+        assert_eq!(dropped("tap0:1"), Some(99));
+        assert_eq!(dropped("lo"), Some(11));
+        assert_eq!(dropped("tap"), None);
+        assert_eq!(super::dropped(&b"tap0: 1 2 3"[..], "tap0"), None);
+        assert_eq!(super::dropped(&b""[..], "tap0"), None);
+    }
+
+    #[test]
+    fn it_is_found_behind_thousands_of_others_and_looked_for_now_and_then() {
+        let file = File::from(memfd_create("dev", MemfdFlags::CLOEXEC).unwrap());
+        let write = |count: u64| {
+            let mut text = String::new();
+            for n in 0..2000 {
+                text += &format!("veth{n}:{}\n", " 1234567".repeat(16));
+            }
+            text += &format!("tap0:{} {count} 0 0 0 0\n", " 0".repeat(DROPPED));
+            file.write_all_at(text.as_bytes(), 0).unwrap();
+        };
+        let drops = Drops::of(Some(file.try_clone().unwrap()));
+        let start = Instant::now();
+        write(5);
+        assert_eq!(drops.count(Some("tap0"), start), 5);
+        write(7);
+        assert_eq!(drops.count(Some("tap0"), start + FRESH / 2), 5);
+        assert_eq!(drops.count(Some("tap0"), start + FRESH), 7);
+        // It is gone.
+        assert_eq!(drops.count(Some("tap1"), start + 2 * FRESH), 7);
+        assert_eq!(drops.count(None, start + 3 * FRESH), 7);
     }
 }

@@ -516,6 +516,29 @@ fn who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it() {
 }
 
 #[test]
+fn frames_that_no_queue_has_room_for_are_counted() {
+    run(
+        "frames_that_no_queue_has_room_for_are_counted",
+        EMPTY,
+        || {
+            let (tap, _ports) = network(1);
+            let (socket, _) = socket();
+            let mut before = tap.missed();
+            for _ in 0..2 {
+                let end = Instant::now() + Duration::from_secs(20);
+                while tap.missed() == before {
+                    assert!(Instant::now() < end, "{before}");
+                    for _ in 0..1000 {
+                        socket.send_to(b"x", "192.0.2.2:9").unwrap();
+                    }
+                }
+                before = tap.missed();
+            }
+        },
+    );
+}
+
+#[test]
 fn a_reset_forgets_what_the_host_sent_before() {
     run("a_reset_forgets_what_the_host_sent_before", EMPTY, || {
         let (_tap, mut ports) = network(1);
