@@ -140,7 +140,9 @@ recovered() {
 
 # row FAULT TRAFFIC COUNTERS
 row() {
-  local before begun output status times took lost sent resets
+  local before begun output status times took lost sent resets hold=$hold
+  # One round is all that this is about, and a queue that stands still for longer is stuck.
+  [[ $1 != stop-fetching* ]] || hold=$((hold < 3 ? hold : 3))
   before=$(in_guest "begin $2 '$3'")
   begun=$?
   faults "${1// + /$'\n'}"
