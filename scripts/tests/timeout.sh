@@ -21,6 +21,22 @@ guest_check "with interrupts, none is missed" '
   lost=$(counter rx0_lost_interrupts)
   pings
   [ $(counter rx0_lost_interrupts) = $lost ]'
+# Nothing answers what is sent there: what comes in would have the channel polled.
+faults "lost-interrupt queue=tx"
+guest_check "nor is it one that only the transmit queue waits for: what was sent is found" '
+  lost=$(counter rx0_lost_interrupts)
+  # Unless something comes in all the same.
+  for turn in 1 2 3; do
+    bash -c "exec 3<>/dev/udp/$gateway/9; dd if=/dev/zero bs=1400 count=1 >&3"
+    within 5 grep -x 0 /sys/class/net/vnet0/queues/tx-0/byte_queue_limits/inflight
+    [ $(counter rx0_lost_interrupts) = $lost ] || break
+  done
+  [ $(counter rx0_lost_interrupts) -gt $lost ]'
+guest_check "a sender of more than the stack lets it goes on" '
+  bash -c "exec 3<>/dev/udp/$gateway/9; dd if=/dev/zero bs=1400 count=1000 >&3"
+  [ $(counter tx_timeouts) = 0 ]
+  [ $(counter resets) = 0 ]'
+faults
 # The stack may send so few bytes that have not left that it has to stop: so it watches.
 faults "stop-fetching queue=tx count=1"
 guest_check "the watchdog finds the stuck queue, and the driver resets the card" '
