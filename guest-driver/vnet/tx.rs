@@ -581,7 +581,15 @@ impl<'a> Tx<'a> {
 
 impl Drop for Tx<'_> {
     fn drop(&mut self) {
-        // The queue was stopped or the card is gone. Buffers are unmapped before the skbs go.
+        // The queue was stopped or the card is gone. What it had sent by then is no loss.
+        while let Ok(Some(sent)) = self.ring.reclaim() {
+            self.stats.queue.packets.add(1);
+            self.stats.queue.bytes.add(u64::from(sent.bytes));
+            if let InFlight::Stack(skb) = sent.frame {
+                skb.complete().consume::<Nic<'_>>(None);
+            }
+        }
+        // Buffers are unmapped before the skbs go.
         let dropped = &self.stats.queue.dropped;
         self.ring.reset(|sent| {
             dropped.add(1);

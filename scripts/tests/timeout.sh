@@ -36,6 +36,14 @@ guest_check "a sender of more than the stack lets it goes on" '
   bash -c "exec 3<>/dev/udp/$gateway/9; dd if=/dev/zero bs=1400 count=1000 >&3"
   [ $(counter tx_timeouts) = 0 ]
   [ $(counter resets) = 0 ]'
+guest_check "what the card has sent by the time that the interface goes down is not dropped" '
+  sent=$(counter tx0_packets) shown=$(counter card_tx0_packets)
+  bash -c "exec 3<>/dev/udp/$gateway/9; for i in 1 2 3 4 5 6 7 8 9 10; do echo \$i >&3; done"
+  within 5 eval "[ \$(counter card_tx0_packets) -ge $((shown + 10)) ]"
+  ip link set vnet0 down
+  [ $(($(counter tx0_packets) - sent)) -ge 10 ]
+  [ $(stat_of tx_dropped) = 0 ]
+  readdress'
 faults
 # The stack may send so few bytes that have not left that it has to stop: so it watches.
 faults "stop-fetching queue=tx count=1"
