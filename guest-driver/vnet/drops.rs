@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// A counter of a card that is well moves by less than this while it is read three times.
+const MOST_MEANWHILE: u64 = 1 << 16;
+
 /// A counter of the card that goes on when the card begins anew. Changed under the RTNL lock.
 #[derive(Default)]
 pub(crate) struct Drops {
@@ -44,15 +47,21 @@ impl Default for Counted {
 }
 
 impl Drops {
-    /// Takes note of what the card's counter is now.
-    fn note(&self, now: u64) {
-        if now >> 32 == u64::from(u32::MAX) {
-            // The card does not answer, or no more since its low half was read.
+    /// Takes note of what the card's counter is now. Any read may be wrong, and what is added stays: so what
+    /// is new counts if it lies between two other reads. Else the next note tells.
+    fn note(&self, read: impl Fn() -> u64) {
+        let seen = self.seen.0.load(Relaxed);
+        let before = read();
+        if before == seen || !is_answer(before) {
             return;
         }
-        let seen = self.seen.0.load(Relaxed);
-        self.seen.0.store(now, Relaxed);
-        self.total.add(now.checked_sub(seen).unwrap_or(now));
+        let (now, after) = (read(), read());
+        let moves = before <= now && now <= after && after - before < MOST_MEANWHILE;
+        if moves && is_answer(now) {
+            self.seen.0.store(now, Relaxed);
+            // Less than before is what a card tells that has reset itself.
+            self.total.add(now.saturating_sub(seen));
+        }
     }
 
     /// The card begins anew.
@@ -64,6 +73,12 @@ impl Drops {
     pub(crate) fn get(&self) -> u64 {
         self.total.get()
     }
+}
+
+/// False if the card did not answer when either half was read.
+fn is_answer(counter: u64) -> bool {
+    let [low, high] = [counter as u32, (counter >> 32) as u32];
+    low != u32::MAX && high != u32::MAX
 }
 
 impl Nic<'_> {
@@ -116,7 +131,7 @@ impl Nic<'_> {
     ) {
         if let Some(stats) = self.queue_stats.get(usize::from(pair)) {
             if self.keeps_counters() && self.present() {
-                of(stats).note(self.regs.read_counter(index(pair), register));
+                of(stats).note(|| self.regs.read_counter(index(pair), register));
             }
         }
     }

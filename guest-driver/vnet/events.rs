@@ -55,7 +55,7 @@ pub(crate) const WORK_RESET: usize = 1 << 1;
 /// Work: start the pairs anew of which a queue has failed.
 pub(crate) const WORK_RESTART: usize = 1 << 2;
 
-/// Ticks from one check to the next. A check reads two registers, and two of each pair.
+/// Ticks from one check to the next. A check reads five registers, and two of each pair.
 pub(crate) const TICKS_PER_CHECK: u32 = 4;
 
 /// Checks after which a transmit queue that has done nothing is stuck: a little later than the stack
@@ -152,16 +152,19 @@ impl<'a> Nic<'a> {
             self.card_gone(dev);
             return;
         }
-        // Cleared before the state is read: what changes later raises the interrupt again.
-        self.regs.write(regs::EVENT_CAUSE, cause & regs::EVENT_MASK);
-        if self.wants(netdev::MSG_INTR) {
-            netdev::debug!(dev, "control interrupt, cause {cause:#x}\n");
+        if cause != 0 {
+            // Cleared before the state is read: what changes later raises the interrupt again.
+            self.regs.write(regs::EVENT_CAUSE, cause & regs::EVENT_MASK);
+            if self.wants(netdev::MSG_INTR) {
+                netdev::debug!(dev, "control interrupt, cause {cause:#x}\n");
+            }
         }
         self.refresh_link(dev, &mut control);
         if cause & regs::EVENT_QUEUE_ERROR != 0 {
             self.report_errors(dev, &mut control);
         }
-        if cause & regs::EVENT_FAILED != 0 {
+        // A reset loses all that is in the rings: so two registers have to say it.
+        if cause & regs::EVENT_FAILED != 0 && !self.is_set_up() {
             if !core::mem::replace(&mut control.failed, true) {
                 netdev::err!(dev, "card failed\n");
             }
@@ -174,12 +177,17 @@ impl<'a> Nic<'a> {
     }
 
     fn refresh_link(&self, dev: &NetDevice<Self>, control: &mut Control) {
-        let (link, speed) = (self.regs.read(regs::LINK), self.regs.read(regs::LINK_SPEED));
+        let link = self.regs.read(regs::LINK);
         if link == u32::MAX && !self.regs.alive() {
             self.card_gone(dev);
             return;
         }
-        self.link_speed.store(speed, Relaxed);
+        if link == u32::MAX || link != self.regs.read(regs::LINK) {
+            // Chance, or it is changing: the next check tells.
+            return;
+        }
+        self.link_speed
+            .store(self.regs.read(regs::LINK_SPEED), Relaxed);
         let was = self.link.xchg(link, Relaxed);
         let up = link & regs::LINK_UP != 0;
         if up != (was & regs::LINK_UP != 0) {
@@ -328,11 +336,8 @@ impl<'a> Nic<'a> {
         }
         self.leave_program(dev);
         self.note_missed(dev.active_channels());
-        let cause = self.regs.read(regs::EVENT_CAUSE);
-        if cause & regs::EVENT_MASK != 0 {
-            // If its interrupt is on its way, that finds nothing to do.
-            self.handle_events(dev);
-        }
+        // As if the card had interrupted: that may have got lost, or what was read then was wrong.
+        self.handle_events(dev);
         false
     }
 

@@ -158,12 +158,14 @@ impl<'a> Registers<'a> {
     }
 
     /// Looks at a register until it shows that the card has come to rest, and gives what it showed.
-    /// All ones show nothing: the card may still be at work. May sleep.
+    /// All ones show nothing: the card may still be at work. And memory is freed on its word, so it has to
+    /// say so twice. May sleep.
     fn at_rest(&self, register: u32, rests: impl Fn(u32) -> bool) -> Option<u32> {
+        let shows = |status| status != u32::MAX && rests(status);
         for _ in 0..LOOKS {
             match self.read(register) {
                 u32::MAX if !self.alive() => return None,
-                status if status != u32::MAX && rests(status) => return Some(status),
+                status if shows(status) && shows(self.read(register)) => return Some(status),
                 _ => fsleep(NEXT_LOOK),
             }
         }

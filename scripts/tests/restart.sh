@@ -79,5 +79,24 @@ guest_check "if the card says that all pairs failed, those that run are started 
   sleep 1
   [ $(counter resets) = $(cat /tmp/resets) ]
   flood_pings 50'
+# Of what is read wrong nothing stays. The card is asked every second.
+guest_check "frames that were missed so far" 'stat_of rx_missed_errors >/tmp/missed'
+faults "register-flip register=S_MISSED rate=1/3" "register-ones register=EVENT_CAUSE" seed=1
+sleep 4
 faults
+check "the card tells wrong numbers of them, and that it failed" faults_came
+guest_check "neither is believed" '
+  [ $(stat_of rx_missed_errors) = $(cat /tmp/missed) ]
+  sleep 2
+  [ $(stat_of rx_missed_errors) = $(cat /tmp/missed) ]
+  [ $(counter resets) = $(cat /tmp/resets) ]
+  pings'
+faults link-down "register-ones register=LINK"
+sleep 2
+guest_check "that there is no link cannot be seen" 'grep -x 1 /sys/class/net/vnet0/carrier'
+faults link-down
+check "... as there was none" faults_came
+guest_check "it is seen as soon as that can be" 'within 5 grep -x 0 /sys/class/net/vnet0/carrier'
+faults
+guest_check "... and so is the link when it is back" 'within 5 grep -x 1 /sys/class/net/vnet0/carrier; pings'
 finish
