@@ -117,6 +117,21 @@ from_card() {
   [ "$got" = "$want" ]
 }
 
+# transfers: from_card in the background, once more until end_transfers: how long one takes is the machine's affair.
+# Data arrive when it returns.
+transfers() {
+  rm -f /tmp/stop /tmp/done
+  received=$(stat_of rx_bytes)
+  ( until [ -e /tmp/stop ]; do from_card 60000000 4 || exit; done; touch /tmp/done ) &
+  within 20 eval "[ \$((\$(stat_of rx_bytes) - $received)) -gt 1000000 ]"
+}
+# Succeeds if what arrived was what was sent, each time.
+end_transfers() {
+  touch /tmp/stop
+  wait
+  [ -e /tmp/done ]
+}
+
 # to_card BYTES [ADDRESS]: sends random data over TCP, compares the receiver's digest.
 to_card() {
   amount=$(fewer "$1")

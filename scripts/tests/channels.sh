@@ -120,14 +120,12 @@ guest_check "the CPU that the user chose for an interrupt stays chosen" '
   ethtool -L vnet0 combined 2
   [ $(cat /proc/irq/$(irq_of 0)/smp_affinity_list) = 1 ]'
 guest_check "the number changes during a transfer, which loses nothing" '
-  rm -f /tmp/done
-  ( from_card 60000000 5 && touch /tmp/done ) &
+  transfers
   for n in 4 1 2 3 1 4 2; do
     ethtool -L vnet0 combined $n
     usleep 200000
   done
-  wait
-  [ -e /tmp/done ]' 120
+  end_transfers' 120
 guest_check "the number changes 30 times under traffic" '
   traffic
   for i in $(seq 30); do
