@@ -124,7 +124,8 @@ impl Groups {
                 true => Place::Router(vid, query.v6),
                 false => Place::Asker(vid, query.v6),
             };
-            return self.sit(place, port, now + presence, now);
+            self.sit(place, port, now + presence, now);
+            return;
         };
         if query.decides {
             let until = now + (query.respond * query.robustness).clamp(LAST_CALL, MEMBERSHIP);
@@ -135,8 +136,12 @@ impl Groups {
         }
     }
 
-    /// A report came in at a port; returns how many groups were in it. Leaving is left to the querier,
-    /// who asks if there are others.
+    /// A report came in at a port; returns how many of its groups were looked at. Leaving is left to the
+    /// querier, who asks if there are others.
+    ///
+    /// The table is locked meanwhile, for all ports, and a report can have thousands of groups. A port
+    /// that has more than there is room for gets everything until the last of them would end, so all others
+    /// in the report make no difference.
     pub(crate) fn report(
         &mut self,
         vid: u16,
@@ -145,11 +150,17 @@ impl Groups {
         now: Instant,
     ) -> usize {
         let asked = self.asked.get(&(vid, report.v6));
-        let lasts = asked.map_or(MEMBERSHIP, |asked| asked.membership);
+        let until = now + asked.map_or(MEMBERSHIP, |asked| asked.membership);
         let mut count = 0;
         for group in report.groups() {
-            self.sit(Place::Member(vid, group), port, now + lasts, now);
+            if count == MAX_PER_PORT {
+                self.doubt(port, until);
+                break;
+            }
             count += 1;
+            if !self.sit(Place::Member(vid, group), port, until, now) {
+                break;
+            }
         }
         count
     }
@@ -186,24 +197,31 @@ impl Groups {
             .count()
     }
 
-    fn sit(&mut self, place: Place, port: u32, until: Instant, now: Instant) {
+    /// Without room for that the port gets everything for as long, and this is false.
+    fn sit(&mut self, place: Place, port: u32, until: Instant, now: Instant) -> bool {
         let seats = self.seats.get_mut(&place).into_iter().flatten();
         if let Some(seat) = seats.into_iter().find(|seat| seat.port == port) {
             seat.until = seat.until.max(until);
-            return;
+            return true;
         }
         if self.is_full(port) {
             self.sweep(now);
             if self.is_full(port) {
-                let unsure = self.unsure.entry(port).or_insert(until);
-                *unsure = until.max(*unsure);
-                return;
+                self.doubt(port, until);
+                return false;
             }
         }
         *self.by_port.entry(port).or_default() += 1;
         self.total += 1;
         let seats = self.seats.entry(place).or_default();
         seats.push(Seat { port, until });
+        true
+    }
+
+    /// Has the port get everything.
+    fn doubt(&mut self, port: u32, until: Instant) {
+        let unsure = self.unsure.entry(port).or_insert(until);
+        *unsure = until.max(*unsure);
     }
 
     fn is_full(&self, port: u32) -> bool {
@@ -382,6 +400,26 @@ mod tests {
             groups.of(1, 1, now + MEMBERSHIP - after(10.0)),
             Some(vec![5000, 9999])
         );
+    }
+
+    #[test]
+    fn a_report_is_read_as_far_as_it_matters() {
+        let now = Instant::now();
+        let later = now + after(2.0);
+        let any = |n: usize| [239, 1, (n >> 8) as u8, n as u8];
+        let same = |_| any(0);
+        let reported = |count, group: &dyn Fn(usize) -> [u8; 4]| {
+            let mut groups = Groups::default();
+            groups.query(1, 3, &query(None), now);
+            groups.join(1, 8, 1, later);
+            let read = groups.report(1, 7, &Report::of(&mut Vec::new(), count, group), later);
+            // A group that nobody has said anything of.
+            (read, groups.of(1, 60_000, later).unwrap())
+        };
+        // As many as a frame can have.
+        assert_eq!(reported(8_187, &any), (MAX_PER_PORT, vec![3, 7]));
+        assert_eq!(reported(8_187, &same), (MAX_PER_PORT, vec![3, 7]));
+        assert_eq!(reported(MAX_PER_PORT, &any), (MAX_PER_PORT, vec![3]));
     }
 
     #[test]

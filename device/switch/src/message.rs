@@ -371,6 +371,22 @@ impl<'p> Report<'p> {
         Packet::Report(Report { v6, one, records })
     }
 
+    /// One that joins this many IPv4 groups by records in `bytes`, of which `group` tells the n-th.
+    #[cfg(test)]
+    pub(crate) fn of(
+        bytes: &'p mut Vec<u8>,
+        count: usize,
+        group: impl Fn(usize) -> [u8; 4],
+    ) -> Self {
+        bytes.extend((0..count).flat_map(|n| [[4, 0, 0, 0], group(n)]).flatten());
+        let records = bytes;
+        Self {
+            v6: false,
+            one: None,
+            records,
+        }
+    }
+
     /// The groups that it has a member for.
     pub(crate) fn groups(&self) -> impl Iterator<Item = IpAddr> + 'p {
         let (v6, mut records) = (self.v6, self.records);
