@@ -89,7 +89,7 @@ impl Files {
         let file = Arc::new(Open {
             file: Arc::new(file),
             page: page(meta.blksize()),
-            _taken: FILES.take(1, most_of_all()).ok_or(Refusal::TooMany)?,
+            _taken: Budget::take(&FILES, 1, most_of_all()).ok_or(Refusal::TooMany)?,
         });
         self.open.insert(key, Arc::downgrade(&file));
         Ok((file, meta.len()))

@@ -15,8 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::fs::{fallocate, ftruncate, memfd_create, FallocateFlags, MemfdFlags};
 use vm_memory::{FileOffset, MmapRegion};
 
-use crate::area::{self, Memory, Refusal};
-use crate::budget::Taken;
+use crate::area::{self, Memory, Part, Refusal, Share};
 
 /// Memory that the mirrors of a card may take for longer than a batch. More than the rings and
 /// posted buffers of a driver in a bad mood; a guest's whole memory would be too much.
@@ -35,7 +34,7 @@ struct Shared {
 }
 
 impl Mirrors {
-    fn map(&self, size: u64) -> io::Result<Memory> {
+    fn map(&self, size: u64, share: &Share) -> io::Result<Memory> {
         let mut store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.is_none() {
             let file = memfd_create("vnet-mirrors", MemfdFlags::CLOEXEC)?;
@@ -51,7 +50,7 @@ impl Mirrors {
             .ok_or(io::ErrorKind::OutOfMemory)?;
         ftruncate(&**file, end)?;
         let place = FileOffset::from_arc(Arc::clone(file), *next);
-        let memory = area::map(place, length, true).map_err(|e| match e {
+        let memory = area::map(place, length, true, share).map_err(|e| match e {
             Refusal::System(source) => source,
             Refusal::TooMany | Refusal::File => io::ErrorKind::OutOfMemory.into(),
         })?;
@@ -83,26 +82,30 @@ fn punch(file: &File, offset: u64, len: u64) -> bool {
 #[derive(Debug)]
 pub(crate) struct Mirror {
     mirrors: Mirrors,
+    share: Share,
     size: u64,
     memory: OnceLock<Option<Memory>>,
     /// Its share of the areas, from the beginning: who looks into it can refuse the client nothing any more.
-    _taken: Taken,
+    _taken: Part,
 }
 
 impl Mirror {
     /// `None`: there are too many areas already.
-    pub(crate) fn new(mirrors: &Mirrors, size: u64) -> Option<Self> {
+    pub(crate) fn new(mirrors: &Mirrors, share: &Share, size: u64) -> Option<Self> {
         Some(Self {
             mirrors: mirrors.clone(),
+            share: share.clone(),
             size,
             memory: OnceLock::new(),
-            _taken: area::take()?,
+            _taken: share.take()?,
         })
     }
 
     /// `None`: it is more than what can be mapped. Then the range stays out of reach.
     pub(crate) fn region(&self) -> Option<&MmapRegion<()>> {
-        let memory = self.memory.get_or_init(|| self.mirrors.map(self.size).ok());
+        let memory = self
+            .memory
+            .get_or_init(|| self.mirrors.map(self.size, &self.share).ok());
         memory.as_ref().map(|memory| &memory.region)
     }
 }
@@ -131,8 +134,8 @@ mod tests {
     fn a_mirror_takes_memory_where_it_is_touched_and_gives_it_back() {
         let mirrors = Mirrors::default();
         // Far more than there is.
-        let large = Mirror::new(&mirrors, 1 << 40).unwrap();
-        let small = Mirror::new(&mirrors, 4096).unwrap();
+        let large = Mirror::new(&mirrors, &Share::default(), 1 << 40).unwrap();
+        let small = Mirror::new(&mirrors, &Share::default(), 4096).unwrap();
         assert!(
             mirrors.0.store.lock().unwrap().is_none(),
             "made when needed"
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn what_is_much_is_forgotten() {
         let mirrors = Mirrors::default();
-        let mirror = Mirror::new(&mirrors, LIMIT + (1 << 20)).unwrap();
+        let mirror = Mirror::new(&mirrors, &Share::default(), LIMIT + (1 << 20)).unwrap();
         let region = mirror.region().unwrap();
         let touch = |pages: u64| {
             for page in 0..pages {
@@ -171,7 +174,13 @@ mod tests {
     #[test]
     fn what_cannot_be_mapped_stays_out_of_reach() {
         let mirrors = Mirrors::default();
-        assert!(Mirror::new(&mirrors, 1 << 62).unwrap().region().is_none());
-        assert!(Mirror::new(&mirrors, 4096).unwrap().region().is_some());
+        assert!(Mirror::new(&mirrors, &Share::default(), 1 << 62)
+            .unwrap()
+            .region()
+            .is_none());
+        assert!(Mirror::new(&mirrors, &Share::default(), 4096)
+            .unwrap()
+            .region()
+            .is_some());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vm_memory::bitmap::BS;
 use vm_memory::{Permissions, VolatileMemory, VolatileSlice};
 
-use crate::area::{self, Area};
+use crate::area::{self, Area, Share};
 use crate::files::{Files, Open, Refusal};
 use crate::mirror::{Mirror, Mirrors};
 
@@ -56,8 +56,8 @@ pub enum MapError {
     /// Part of the range is mapped already.
     #[error("range at {0:#x} overlaps a mapped one")]
     Overlap(u64),
-    /// There are [`crate::MAX_MAPPINGS`] ranges already, or the cards of the process have too many, or
-    /// too large ones.
+    /// There are [`crate::MAX_MAPPINGS`] ranges already, or the card or all of the process have too many,
+    /// or too large ones.
     #[error("too many mapped ranges, or too large ones")]
     TooMany,
     /// The ranges are in too many files, of this card or of all.
@@ -120,7 +120,12 @@ enum Memory {
 
 impl Range {
     /// Checks the description and maps the memory.
-    pub(crate) fn new(m: Mapping, files: &mut Files, mirrors: &Mirrors) -> Result<Self, MapError> {
+    pub(crate) fn new(
+        m: Mapping,
+        files: &mut Files,
+        mirrors: &Mirrors,
+        share: &Share,
+    ) -> Result<Self, MapError> {
         let Mapping { address, size, .. } = m;
         if size == 0 {
             return Err(MapError::Empty(address));
@@ -139,14 +144,14 @@ impl Range {
         };
         let memory = match m.file {
             _ if access == Permissions::No => Memory::None,
-            None => Memory::Unshared(Mirror::new(mirrors, size).ok_or(MapError::TooMany)?),
+            None => Memory::Unshared(Mirror::new(mirrors, share, size).ok_or(MapError::TooMany)?),
             Some(file) => {
                 let (file, len) = files.share(file).map_err(|e| match e {
                     Refusal::NotAFile => MapError::File(address),
                     Refusal::TooMany => MapError::TooManyFiles(address),
                     Refusal::System(source) => MapError::System { address, source },
                 })?;
-                let area = map_file(&file, len, m.offset, address, size, m.write)?;
+                let area = map_file(&file, len, m.offset, address, size, m.write, share)?;
                 Memory::Shared { area, file }
             }
         };
@@ -207,6 +212,7 @@ fn map_file(
     address: u64,
     size: u64,
     write: bool,
+    share: &Share,
 ) -> Result<Area, MapError> {
     if offset & (PAGE_SIZE - 1) != 0 {
         return Err(MapError::Alignment(address));
@@ -219,7 +225,7 @@ fn map_file(
     if file_len < end {
         return Err(MapError::File(address));
     }
-    Area::map(file, offset..end, write).map_err(|e| match e {
+    Area::map(file, offset..end, write, share).map_err(|e| match e {
         area::Refusal::TooMany => MapError::TooMany,
         area::Refusal::System(source) => MapError::System { address, source },
         area::Refusal::File => MapError::File(address),

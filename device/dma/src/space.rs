@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
 
+use crate::area::Share;
 use crate::files::Files;
 use crate::map::DmaMap;
 use crate::mirror::Mirrors;
@@ -45,6 +46,7 @@ struct Shared {
     /// What workers see: the map of `control` while bus mastering is on.
     visible: ArcSwapOption<Views>,
     mirrors: Mirrors,
+    share: Share,
     relay: OnceLock<Option<Arc<Relay>>>,
 }
 
@@ -85,10 +87,11 @@ impl AddressSpace {
     pub fn map_all(&self, mappings: impl IntoIterator<Item = Mapping>) -> Vec<(u64, MapError)> {
         self.change(|control| {
             let (mut ranges, mut refused) = (Vec::new(), Vec::new());
+            let Shared { mirrors, share, .. } = &*self.shared;
             for mapping in mappings {
                 let address = mapping.address;
                 let range = match control.map.len() + ranges.len() < MAX_MAPPINGS {
-                    true => Range::new(mapping, &mut control.files, &self.shared.mirrors),
+                    true => Range::new(mapping, &mut control.files, mirrors, share),
                     false => Err(MapError::TooMany),
                 };
                 match range {

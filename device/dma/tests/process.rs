@@ -61,26 +61,42 @@ fn clients_cannot_use_up_what_is_the_process_s() {
     assert_eq!(fill(&first, &file), MAX_MAPPINGS);
     first.clear();
 
+    // What somebody still looks at is the card's, as before.
+    assert_eq!(fill(&first, &file), MAX_MAPPINGS);
+    let old = first.all();
+    first.clear();
+    assert_eq!(fill(&first, &file), 0);
+    drop(old);
+    assert_eq!(fill(&first, &file), MAX_MAPPINGS);
+    first.clear();
+
     // Nor the addresses: all that a card can get, in halves, down to a page.
     let large = memfd(1 << 34);
-    let mut address = 0;
-    for size in (12..47).rev().map(|n| 1 << n) {
-        let range = |address| Mapping {
-            size,
-            ..page(address, &large, 0)
-        };
-        let refused = loop {
-            match first.map(range(address)) {
-                Ok(()) => address += size,
-                Err(e) => break e,
-            }
-        };
-        assert!(matches!(refused, MapError::TooMany), "{refused}");
-    }
+    let fill = |space: &AddressSpace| {
+        let mut address = 0;
+        for size in (12..47).rev().map(|n| 1 << n) {
+            let range = |address| Mapping {
+                size,
+                ..page(address, &large, 0)
+            };
+            let refused = loop {
+                match space.map(range(address)) {
+                    Ok(()) => address += size,
+                    Err(e) => break e,
+                }
+            };
+            assert!(matches!(refused, MapError::TooMany), "{refused}");
+        }
+        address
+    };
+    let cards = [(); 4].map(|()| AddressSpace::new());
+    assert_eq!(cards.each_ref().map(fill), [1 << 44; 4]);
+    assert_eq!(fill(&first), 0);
     std::thread::spawn(|| ()).join().unwrap();
-    first.clear();
+    cards[0].clear();
     first.map(page(0, &large, 0)).unwrap();
     first.clear();
+    drop(cards);
 
     let before = getrlimit(Resource::Nofile);
     let few = Rlimit {
