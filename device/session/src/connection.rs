@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{epoll, poll, PollFd, PollFlags, Timespec};
 use rustix::io::{retry_on_intr, Errno};
+use rustix::net::sockopt::set_socket_oobinline;
 use rustix::net::{
     recvmsg, send, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
 };
@@ -62,6 +63,9 @@ pub(crate) enum Woken {
 impl<'a> Connection<'a> {
     /// A client at the other end of a stream socket, in a session that may outlive the process.
     pub(crate) fn new(socket: OwnedFd, lifeline: Option<&'a Lifeline>) -> Self {
+        // An urgent byte is one like others. Else a look would pass over one, for which poll(2) says
+        // that there is something to look at, and a read would drop it.
+        let _ = set_socket_oobinline(&socket, true);
         Self {
             socket,
             lifeline,

@@ -2,6 +2,7 @@
 //! Clients that come and go.
 
 use super::*;
+use rustix::net::{send, SendFlags};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -279,6 +280,34 @@ fn one_who_waits_for_the_rest_of_a_message_sleeps_and_not_for_ever() {
         gone(kept, Duration::from_secs(8));
     });
     assert!(spent < Duration::from_millis(100), "{spent:?}");
+}
+
+/// It is neither passed over, again and again, nor lost.
+#[test]
+fn an_urgent_byte_is_one_like_others() {
+    let mut kept = Kept::new();
+    let spent = serving(&mut kept, |kept| {
+        let message = message(1, 64);
+        // A kernel may have been built without.
+        if send(&kept.client, &message[..1], SendFlags::OOB) == Err(Errno::OPNOTSUPP) {
+            kept.client.write_all(&message[..1]).unwrap();
+        }
+        thread::sleep(Duration::from_millis(500));
+        kept.client.write_all(&message[1..]).unwrap();
+        refused(kept, 1);
+    });
+    assert!(spent < Duration::from_millis(100), "{spent:?}");
+
+    with_session(|path, _| {
+        let mut client = connect(path);
+        if send(&client, &message(2, 64)[..1], SendFlags::OOB) == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        client.write_all(&message(2, 64)[1..]).unwrap();
+        let mut answer = [0; 16];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[..2], 2u16.to_ne_bytes());
+    });
 }
 
 /// Stopped in an orderly way, in the middle of a message, as often as it likes.
