@@ -5,7 +5,7 @@ use std::fs::File;
 
 use arbitrary::{Result, Unstructured};
 use vfio_user::ServerBackend;
-use vnet_protocol::{Inbox, Layout, Protocol, CAPACITY, HEADER_SIZE, MAX_FDS};
+use vnet_protocol::{Inbox, Layout, Lost, Protocol, CAPACITY, HEADER_SIZE, MAX_FDS};
 
 use crate::input::{bytes, mostly, rarely};
 
@@ -196,7 +196,7 @@ impl<D: ServerBackend> Server<D> {
             assert!(!space.is_empty() && space.len() <= CAPACITY);
             let count = bytes.len().min(space.len());
             space[..count].copy_from_slice(&bytes[..count]);
-            let lost = fds.len() > MAX_FDS;
+            let lost = (fds.len() > MAX_FDS).then_some(Lost::TooMany);
             fds.truncate(MAX_FDS);
             self.inbox.received(count, std::mem::take(&mut fds), lost);
             bytes = &bytes[count..];

@@ -165,7 +165,7 @@ fn put(inbox: &mut Inbox, mut bytes: &[u8]) {
         let space = inbox.space();
         let count = bytes.len().min(space.len());
         space[..count].copy_from_slice(&bytes[..count]);
-        inbox.received(count, Vec::new(), false);
+        inbox.received(count, Vec::new(), None);
         bytes = &bytes[count..];
     }
 }

@@ -21,9 +21,7 @@ impl EventFd {
     /// Anything else is refused: what a write does to a pipe or a file, and how long it takes, is
     /// up to whoever sent it.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        // There is no other way to ask what an anonymous inode is.
-        let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
-        if name.to_bytes() != b"anon_inode:[eventfd]" {
+        if !Self::is_one(fd.as_fd()) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // This changes it for the client as well, whose reads then fail instead of waiting. The
@@ -31,6 +29,13 @@ impl EventFd {
         let flags = fcntl_getfl(&fd)?;
         fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         Ok(Self(fd))
+    }
+
+    /// Says whether a descriptor is an eventfd.
+    pub fn is_one(fd: BorrowedFd<'_>) -> bool {
+        // There is no other way to ask what an anonymous inode is.
+        let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        name.is_ok_and(|name| name.to_bytes() == b"anon_inode:[eventfd]")
     }
 
     /// Adds one to the counter, unless it is full: then its reader has been woken anyway.

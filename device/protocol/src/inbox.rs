@@ -26,8 +26,17 @@ pub struct Message<'a> {
     pub payload: Option<&'a [u8]>,
     /// The descriptors that came with it.
     pub fds: Vec<File>,
-    /// There were more.
-    pub fds_lost: bool,
+    /// There were others.
+    pub lost: Option<Lost>,
+}
+
+/// Why descriptors are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// There were too many, for a message or for this process.
+    TooMany,
+    /// They were neither files nor eventfds, which no command takes.
+    Foreign,
 }
 
 /// What came from a client and was not looked at yet.
@@ -48,7 +57,7 @@ pub struct Inbox {
     /// Descriptors, each with the place in the stream of a byte of its message.
     fds: VecDeque<(u64, File)>,
     /// The same for descriptors that were lost.
-    lost: Option<u64>,
+    lost: Option<(u64, Lost)>,
     /// A message that is read over, and what is still to come of it.
     skipping: Option<(Header, usize)>,
 }
@@ -80,8 +89,13 @@ impl Inbox {
     }
 
     /// Takes note of `count` bytes that were put into [`Self::space`] by one read, and of the
-    /// descriptors that came with them. `lost`: there were more of these.
-    pub fn received(&mut self, count: usize, fds: impl IntoIterator<Item = File>, lost: bool) {
+    /// descriptors that came with them. `lost`: there were others.
+    pub fn received(
+        &mut self,
+        count: usize,
+        fds: impl IntoIterator<Item = File>,
+        lost: Option<Lost>,
+    ) {
         self.end = self.buffer.len().min(self.end + count);
         let last = self.position + (self.end - self.start).saturating_sub(1) as u64;
         let mut lost = lost;
@@ -90,11 +104,11 @@ impl Inbox {
             if self.fds.len() < 2 * MAX_FDS {
                 self.fds.push_back((last, fd));
             } else {
-                lost = true;
+                lost = Some(Lost::TooMany);
             }
         }
-        if lost {
-            self.lost = Some(last);
+        if let Some(lost) = lost {
+            self.lost = Some((last, lost));
         }
     }
 
@@ -136,12 +150,12 @@ impl Inbox {
         } else {
             self.advance(header.size as usize);
         }
-        let (fds, fds_lost) = self.take_fds();
+        let (fds, lost) = self.take_fds();
         Ok(Some(Message {
             header,
             payload: kept.map(|range| &self.buffer[range]),
             fds,
-            fds_lost,
+            lost,
         }))
     }
 
@@ -187,13 +201,14 @@ impl Inbox {
     }
 
     /// Takes the descriptors of what lies behind.
-    fn take_fds(&mut self) -> (Vec<File>, bool) {
+    fn take_fds(&mut self) -> (Vec<File>, Option<Lost>) {
         let position = self.position;
         let count = self.fds.iter().take_while(|(at, _)| *at < position).count();
         // Without any, as usual, nothing is allocated.
         let fds = self.fds.drain(..count).map(|(_, fd)| fd).collect();
-        let lost = self.lost.take_if(|at| *at < position).is_some();
-        (fds, lost || count > MAX_FDS)
+        let lost = self.lost.take_if(|(at, _)| *at < position);
+        let too_many = (count > MAX_FDS).then_some(Lost::TooMany);
+        (fds, lost.map(|(_, lost)| lost).or(too_many))
     }
 }
 

@@ -38,7 +38,7 @@ mod version;
 
 pub use command::Command;
 pub use header::{Header, HEADER_SIZE};
-pub use inbox::{Inbox, Message, CAPACITY, MAX_FDS, MAX_MESSAGE};
+pub use inbox::{Inbox, Lost, Message, CAPACITY, MAX_FDS, MAX_MESSAGE};
 pub use protocol::{Layout, Protocol};
 pub use refusal::Refusal;
 pub use requests::{Answer, Requests, MAX_REQUESTS};

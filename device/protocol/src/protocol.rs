@@ -112,8 +112,8 @@ impl Protocol {
             Kind::Unknown(other) => return Err(Refusal::Type(other)),
         }
         let payload = message.payload.ok_or(Refusal::TooLong)?;
-        if message.fds_lost {
-            return Err(Refusal::DescriptorsLost);
+        if let Some(lost) = message.lost {
+            return Err(Refusal::Lost(lost));
         }
         let command = Command::from(message.header.command);
         let negotiated = match (self.negotiated, command) {

@@ -5,6 +5,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::inbox::Lost;
+
 /// Why a message is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -43,9 +45,12 @@ pub enum Refusal {
     /// The reply would be longer than the client allows.
     #[error("reply would be too long")]
     ReplyTooLong,
-    /// Some of the descriptors are lost: there were too many, for a message or for this process.
-    #[error("descriptors were lost on the way")]
-    DescriptorsLost,
+    /// Some of the descriptors are missing.
+    #[error("{}", match .0 {
+        Lost::TooMany => "descriptors were lost on the way",
+        Lost::Foreign => "descriptor of neither a file nor an eventfd",
+    })]
+    Lost(Lost),
     /// Not as many descriptors as the command takes.
     #[error("{0} descriptors")]
     Descriptors(usize),
@@ -103,8 +108,9 @@ impl Refusal {
             Refusal::Version { .. } => Errno::PROTONOSUPPORT,
             Refusal::Type(_) | Refusal::Reply | Refusal::Order => Errno::PROTO,
             Refusal::TooLong | Refusal::ReplyTooLong => Errno::MSGSIZE,
-            Refusal::DescriptorsLost => Errno::MFILE,
-            Refusal::Size(_)
+            Refusal::Lost(Lost::TooMany) => Errno::MFILE,
+            Refusal::Lost(Lost::Foreign)
+            | Refusal::Size(_)
             | Refusal::VersionData(_)
             | Refusal::Length
             | Refusal::Descriptors(_)

@@ -36,7 +36,7 @@ fn answer(requests: &mut Requests, bytes: &[u8]) -> Result<(u16, Vec<u8>), Optio
         let space = inbox.space();
         let count = left.len().min(space.len());
         space[..count].copy_from_slice(&left[..count]);
-        inbox.received(count, [], false);
+        inbox.received(count, [], None);
         left = &left[count..];
         if let Some(message) = inbox.next().unwrap() {
             assert!(message.header.is_reply());

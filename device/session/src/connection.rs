@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! The socket of one client.
 
-use std::fs::File;
-use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
@@ -11,12 +9,11 @@ use std::time::Duration;
 use rustix::event::{epoll, poll, PollFd, PollFlags, Timespec};
 use rustix::io::{retry_on_intr, Errno};
 use rustix::net::sockopt::set_socket_oobinline;
-use rustix::net::{
-    recvmsg, send, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-};
+use rustix::net::{send, RecvFlags, SendFlags};
 use vnet_dma::Relay;
-use vnet_protocol::{Header, Inbox, Negotiated, MAX_FDS};
+use vnet_protocol::{Header, Inbox, Negotiated};
 
+use crate::closer::Closer;
 use crate::control::Control;
 use crate::lifeline::{Lifeline, Recovered};
 
@@ -29,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Connection<'a> {
     socket: OwnedFd,
     lifeline: Option<&'a Lifeline>,
+    closer: Closer,
     /// Tells when something comes behind what was looked at; see [`Self::wait_for_more`].
     arrivals: OnceLock<OwnedFd>,
     #[cfg(test)]
@@ -61,14 +59,24 @@ pub(crate) enum Woken {
 }
 
 impl<'a> Connection<'a> {
-    /// A client at the other end of a stream socket, in a session that may outlive the process.
-    pub(crate) fn new(socket: OwnedFd, lifeline: Option<&'a Lifeline>) -> Self {
+    /// A client at the other end of a stream socket.
+    pub(crate) fn new(socket: OwnedFd, closer: &Closer) -> Self {
+        Self::with(socket, closer, None)
+    }
+
+    /// The same in a session that may outlive the process.
+    pub(crate) fn kept(socket: OwnedFd, lifeline: &'a Lifeline) -> Self {
+        Self::with(socket, lifeline.closer(), Some(lifeline))
+    }
+
+    fn with(socket: OwnedFd, closer: &Closer, lifeline: Option<&'a Lifeline>) -> Self {
         // An urgent byte is one like others. Else a look would pass over one, for which poll(2) says
         // that there is something to look at, and a read would drop it.
         let _ = set_socket_oobinline(&socket, true);
         Self {
             socket,
             lifeline,
+            closer: closer.clone(),
             arrivals: OnceLock::new(),
             #[cfg(test)]
             reads: Default::default(),
@@ -91,9 +99,7 @@ impl<'a> Connection<'a> {
     /// Reads what there is, as far as there is space for it. If the session may outlive the process,
     /// it stays in the socket until it was handled, and is looked at once.
     pub(crate) fn receive(&self, inbox: &mut Inbox) -> Result<Received, Errno> {
-        let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut control = RecvAncillaryBuffer::new(&mut control);
-        let mut flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut flags = RecvFlags::empty();
         let most = match (self.lifeline, inbox.skipping()) {
             (None, _) => usize::MAX,
             // It is not kept, and nothing behind it is to be taken.
@@ -105,29 +111,31 @@ impl<'a> Connection<'a> {
         };
         let space = inbox.space();
         let most = most.min(space.len());
-        let mut space = [IoSliceMut::new(&mut space[..most])];
         #[cfg(test)]
         self.reads
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let message = match retry_on_intr(|| recvmsg(&self.socket, &mut space, &mut control, flags))
-        {
-            Ok(message) if message.bytes == 0 => return Ok(Received::End),
-            Ok(message) => message,
+        let read = match self.closer.read(&self.socket, &mut space[..most], flags) {
+            Ok(read) if read.bytes == 0 => return Ok(Received::End),
+            Ok(read) => read,
             Err(Errno::AGAIN) => return Ok(Received::Nothing),
             // It left without reading all that it was sent.
             Err(Errno::CONNRESET) => return Ok(Received::End),
             Err(e) => return Err(e),
         };
-        let lost = message.flags.contains(ReturnFlags::CTRUNC);
         // Linux ends a read behind a write that had descriptors, whatever there is.
-        let mut more = lost || message.bytes == most;
-        let rights = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        let fds = rights.flatten().inspect(|_| more = true);
-        inbox.received(message.bytes, fds.map(File::from), lost);
+        let more = read.bytes == most || !read.fds.is_empty() || read.lost.is_some();
+        inbox.received(read.bytes, read.fds, read.lost);
         Ok(Received::Data { more })
+    }
+
+    /// True if clients have left more than can be closed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.closer.is_full()
+    }
+
+    /// Hangs up on a client that is gone, or is to go.
+    pub(crate) fn hang_up(self) {
+        self.closer.hang_up(self.socket);
     }
 
     /// A message is going to be handled.

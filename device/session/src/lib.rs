@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 
 mod asking;
+mod closer;
 mod connection;
 mod control;
 mod device;

@@ -34,6 +34,7 @@ use rustix::pipe::{fcntl_setpipe_size, pipe_with, splice, PipeFlags, SpliceFlags
 use vnet_protocol::{Header, Negotiated, CAPACITY, HEADER_SIZE};
 use vnet_state::{Block, Cell, Held, Keeper, Memory, Token, SESSION};
 
+use crate::closer::Closer;
 use crate::sys::{peek_offset, set_peek_offset};
 
 /// Room in the pipe: an answer of any length, however the kernel divides it into pages.
@@ -53,6 +54,7 @@ const TELLS: u64 = 1 << 2;
 /// What outlives the process of a session.
 pub struct Lifeline {
     keeper: Arc<dyn Keeper>,
+    closer: Closer,
     read: OwnedFd,
     write: OwnedFd,
     /// What was agreed on; see [`pack`].
@@ -133,6 +135,7 @@ impl Lifeline {
         };
         Ok(Self {
             keeper,
+            closer: Closer::default(),
             read,
             write,
             negotiated: block.cell(0),
@@ -143,6 +146,11 @@ impl Lifeline {
         })
     }
 
+    /// Has closed what its clients leave.
+    pub(crate) fn closer(&self) -> &Closer {
+        &self.closer
+    }
+
     /// Does what is left to do for the last message that another process handled. `None`: the
     /// stream is lost. What is in the pipe is still to be sent.
     pub(crate) fn recover(&self, socket: &OwnedFd) -> Result<Option<Recovered>, Errno> {
@@ -151,7 +159,7 @@ impl Lifeline {
             Taking::Lost => return Ok(None),
             Taking::Message { rest } => {
                 let there = peek_offset(socket)?.unwrap_or(0);
-                discard(socket, there.saturating_sub(rest))?;
+                self.discard(socket, there.saturating_sub(rest))?;
                 self.taken();
             }
             Taking::Long if answered => self.taken(),
@@ -230,7 +238,7 @@ impl Lifeline {
     pub(crate) fn take(&self, socket: &OwnedFd, size: usize, rest: usize) -> Result<(), Errno> {
         if !self.is_skipping() {
             self.taking.set(Taking::Message { rest }.pack());
-            discard(socket, size)?;
+            self.discard(socket, size)?;
         }
         self.taken();
         Ok(())
@@ -241,6 +249,30 @@ impl Lifeline {
     fn taken(&self) {
         self.begun.set(0);
         self.taking.set(Taking::Nothing.pack());
+    }
+
+    /// Takes bytes out of the socket that were seen there, and closes the descriptors with them.
+    fn discard(&self, socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
+        let mut short = [0; SHORT];
+        let mut long = Vec::new();
+        let bytes = match count {
+            0..=SHORT => &mut short[..],
+            _ => {
+                long.resize(count.min(CAPACITY), 0);
+                &mut long[..]
+            }
+        };
+        while count > 0 {
+            let most = count.min(bytes.len());
+            let flags = RecvFlags::empty();
+            match self.closer.read(socket, &mut bytes[..most], flags) {
+                Ok(read) if read.bytes == 0 => return Ok(()),
+                Err(Errno::CONNRESET) => return Ok(()),
+                Ok(read) => count -= read.bytes,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Step 4, as far as the client takes it. True if nothing is left.
@@ -269,7 +301,7 @@ impl Lifeline {
         set_peek_offset(socket, Some(header.size as usize))?;
         self.long.set(brief(header));
         self.taking.set(Taking::Long.pack());
-        discard(socket, looked_at)
+        self.discard(socket, looked_at)
     }
 
     /// True from there on until the end of that message.
@@ -310,28 +342,6 @@ fn peek(socket: &OwnedFd) -> Result<Option<Header>, Errno> {
         }
     }
     Ok(Some(Header::parse(&bytes)))
-}
-
-/// Takes bytes out of the socket that were seen there, and closes the descriptors with them.
-fn discard(socket: &OwnedFd, mut count: usize) -> Result<(), Errno> {
-    let mut short = [0; SHORT];
-    let mut long = Vec::new();
-    let bytes = match count {
-        0..=SHORT => &mut short[..],
-        _ => {
-            long.resize(count.min(CAPACITY), 0);
-            &mut long[..]
-        }
-    };
-    while count > 0 {
-        let most = count.min(bytes.len());
-        match retry_on_intr(|| recv(socket, &mut bytes[..most], RecvFlags::DONTWAIT)) {
-            Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(()),
-            Ok((_, n)) => count -= n,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 /// What of a header is needed to answer the message.

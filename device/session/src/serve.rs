@@ -16,6 +16,7 @@ use vnet_dma::Relay;
 use vnet_protocol::{Inbox, Layout, Protocol, Refusal};
 
 use crate::asking::Asking;
+use crate::closer::Closer;
 use crate::connection::{Connection, Received, Woken};
 use crate::control::{ClientId, Control, Request};
 use crate::device::Device;
@@ -38,6 +39,8 @@ pub struct Session {
     device: Device,
     layout: Layout,
     control: Control,
+    /// Of clients that do not outlive the process; a lifeline has its own.
+    closer: Closer,
     /// On what clients can have written to the log.
     limit: Limit,
 }
@@ -53,6 +56,8 @@ enum End {
     Refused(Refusal),
     /// It sent the start of a message, and no more.
     Late,
+    /// It left more than can be closed.
+    Unclosed,
     /// Its socket failed.
     Failed(io::Error),
 }
@@ -102,6 +107,7 @@ impl Session {
             device: Device::new(card, on_fatal),
             layout: layout::layout(vectors),
             control,
+            closer: Closer::default(),
             limit: Limit::new(Instant::now()),
         })
     }
@@ -118,14 +124,16 @@ impl Session {
             return Ok(());
         };
         while self.control.request() != Some(Request::Stop) {
+            self.wait_for(&self.closer.clone());
             match self.accept(&listener) {
                 Ok(Some(socket)) => {
                     self.control.client_here(&socket);
                     let relay = self.device.connect(true);
                     let asking = relay.map(|relay| Asking::new(relay, self.device.address_space()));
-                    let client = Connection::new(socket, None);
+                    let client = Connection::new(socket, &self.closer);
                     let end = self.serve(&client, Recovered::default(), asking);
                     self.device.disconnect();
+                    client.hang_up();
                     self.control.client_gone();
                     self.report(&end);
                 }
@@ -143,8 +151,9 @@ impl Session {
     /// Serves a client that outlives the process, which another process may have served before,
     /// until it is gone. If the session is told to stop, the client stays for the next process.
     pub fn serve_kept(&mut self, socket: OwnedFd, lifeline: &Lifeline) {
+        self.wait_for(lifeline.closer());
         self.control.client_here(&socket);
-        let client = Connection::new(socket, Some(lifeline));
+        let client = Connection::kept(socket, lifeline);
         let end = match client.recover(&self.control) {
             Ok(Some(recovered)) => {
                 self.device.recovered();
@@ -165,9 +174,24 @@ impl Session {
             return;
         }
         self.device.disconnect();
+        client.hang_up();
         self.control.client_gone();
         lifeline.end();
         self.report(&end);
+    }
+
+    /// Waits while former clients have left more than can be closed, of which the next one might leave
+    /// yet more.
+    fn wait_for(&mut self, closer: &Closer) {
+        if !closer.is_full() {
+            return;
+        }
+        self.log(|| {
+            warn!("descriptors of clients do not close: no other is served before some do")
+        });
+        while closer.is_full() && self.control.request() != Some(Request::Stop) {
+            sleep(OUT_OF_RESOURCES);
+        }
     }
 
     /// Waits for a client. `None`: there is none, or there was something else to look at.
@@ -280,6 +304,9 @@ impl Session {
     ) -> Result<bool, End> {
         // Looked at each time: a client that never stops sending is never waited for.
         while self.control.request().is_none() {
+            if client.is_full() {
+                return Err(End::Unclosed);
+            }
             if more {
                 match client.receive(inbox).map_err(End::failed)? {
                     Received::Data { more } => return Ok(more),
@@ -322,6 +349,7 @@ impl Session {
             End::HungUp => info!("client: hung up on"),
             End::Refused(refusal) => warn!("client: hung up on: {refusal}"),
             End::Late => warn!("client: hung up on: the rest of a message did not come"),
+            End::Unclosed => warn!("client: hung up on: its descriptors do not close"),
             End::Failed(e) => warn!("client: {e}"),
         });
     }

@@ -7,10 +7,15 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::{options, round_trip};
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size,
+};
 use vnet_testkit::{command, irq, region, Card, GuestRam, Server, Wire, NO_REPLY};
 
 /// A message of a hostile client.
@@ -326,6 +331,67 @@ fn files_that_are_no_memory() {
         }
         let mut nic = server.nic_with(options()).unwrap();
         round_trip(&mut nic, 0, 1);
+    }
+}
+
+/// A connection of which one end is full and lingers, and the other end, which does not read: who
+/// closes the first one last waits for that.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    set_socket_send_buffer_size(&sender, 4096).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.write(&[0; 1 << 16]).is_ok() {}
+    set_socket_linger(&sender, Some(Duration::from_secs(3600))).unwrap();
+    (sender, other)
+}
+
+/// Has a client leave messages with descriptors that do not close, of which the server has the last
+/// ones. Returns what lets them close.
+fn leave(server: &Server, messages: &[&Message]) -> Vec<TcpStream> {
+    // Served meanwhile, so that nothing is read yet, and no descriptor here is the last.
+    let first = server.card().unwrap();
+    let mut wire = Wire::connect(server.socket()).unwrap();
+    wire.send_raw(&version(b"{}\0").bytes, &[]).unwrap();
+    let mut others = Vec::new();
+    for message in messages {
+        let (fds, more): (Vec<_>, Vec<_>) = (0..message.fds).map(|_| lingering()).unzip();
+        let fds: Vec<_> = fds.into_iter().map(OwnedFd::from).collect();
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        wire.send_raw(&message.bytes, &borrowed).unwrap();
+        others.extend(more);
+    }
+    drop((wire, first));
+    others
+}
+
+#[test]
+fn descriptors_that_do_not_close_hold_up_nobody() {
+    let eventfd = irq::DATA_EVENTFD | irq::ACTION_TRIGGER;
+    let hung_up_before = [sized(0, 0, &[]).bytes, message(0, &[]).bytes].concat();
+    let messages = [
+        map(3, 0, 0, 0x1000),
+        with_fds(version(b"{}\0"), 1),
+        with_fds(set_irqs(eventfd, irq::MSIX, 0, 1), 1),
+        with_fds(message(command::GET_INFO, &words(&[16, 0, 0, 0])), 17),
+        with_fds(raw(hung_up_before), 1),
+    ];
+    for mut server in servers() {
+        let mut others = Vec::new();
+        for (n, message) in (0..).zip(&messages) {
+            others.extend(leave(&server, &[message]));
+            round_trip(&mut server.nic_with(options()).unwrap(), 0, n);
+        }
+        drop(others);
+        // More than a card goes on with.
+        let many = with_fds(message(command::GET_INFO, &words(&[16, 0, 0, 0])), 32);
+        drop(leave(&server, &[&many, &many, &many]));
+        round_trip(&mut server.nic_with(options()).unwrap(), 0, 9);
+        let others = leave(&server, &[&messages[0]]);
+        assert_eq!(server.finish().unwrap().0, Some(0));
+        drop(others);
     }
 }
 

@@ -15,7 +15,7 @@ fn message(id: u16, payload: &[u8]) -> Vec<u8> {
 
 fn put(inbox: &mut Inbox, bytes: &[u8], fds: Vec<File>) {
     inbox.space()[..bytes.len()].copy_from_slice(bytes);
-    inbox.received(bytes.len(), fds, false);
+    inbox.received(bytes.len(), fds, None);
 }
 
 fn files(count: usize) -> Vec<File> {
@@ -28,7 +28,7 @@ fn files(count: usize) -> Vec<File> {
 fn take(inbox: &mut Inbox) -> Vec<(u16, Option<usize>, usize)> {
     let mut list = Vec::new();
     while let Some(m) = inbox.next().unwrap() {
-        assert!(!m.fds_lost);
+        assert_eq!(m.lost, None);
         list.push((m.header.id, m.payload.map(<[u8]>::len), m.fds.len()));
     }
     list
@@ -151,7 +151,7 @@ fn too_many_descriptors_are_noticed_and_not_kept() {
         }
         let message = inbox.next().unwrap().unwrap();
         assert!(message.fds.len() <= 2 * MAX_FDS);
-        message.fds_lost
+        message.lost.is_some()
     };
     assert!(!lost(&[16]));
     assert!(lost(&[16, 1]));
@@ -160,11 +160,11 @@ fn too_many_descriptors_are_noticed_and_not_kept() {
 
     // The kernel says so, and only of this message.
     inbox.space()[..HEADER_SIZE].copy_from_slice(&message(2, &[]));
-    inbox.received(HEADER_SIZE, files(16), true);
+    inbox.received(HEADER_SIZE, files(16), Some(Lost::TooMany));
     put(&mut inbox, &message(3, &[]), files(16));
     let first = inbox.next().unwrap().unwrap();
-    assert!(first.fds_lost);
+    assert_eq!(first.lost, Some(Lost::TooMany));
     let second = inbox.next().unwrap().unwrap();
-    assert!(!second.fds_lost);
+    assert_eq!(second.lost, None);
     assert_eq!(second.fds.len(), 16);
 }

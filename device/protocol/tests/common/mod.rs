@@ -221,7 +221,7 @@ impl Peer {
             assert!(!space.is_empty());
             let count = bytes.len().min(space.len());
             space[..count].copy_from_slice(&bytes[..count]);
-            self.inbox.received(count, std::mem::take(&mut fds), false);
+            self.inbox.received(count, std::mem::take(&mut fds), None);
             bytes = &bytes[count..];
             self.serve();
         }
@@ -231,7 +231,7 @@ impl Peer {
     /// that remembers nothing.
     pub(crate) fn receive_quietly(&mut self, bytes: &[u8]) {
         self.inbox.space()[..bytes.len()].copy_from_slice(bytes);
-        self.inbox.received(bytes.len(), [], false);
+        self.inbox.received(bytes.len(), [], None);
         let message = self.inbox.next().unwrap().unwrap();
         self.protocol
             .handle(message, &mut Forgetful, &mut self.reply)

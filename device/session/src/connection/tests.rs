@@ -2,6 +2,7 @@
 //! What the kernel makes of writes and reads.
 
 use super::*;
+use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,7 +19,7 @@ fn message(id: u16, size: u32) -> Vec<u8> {
 }
 
 fn send_with(client: &UnixStream, bytes: &[u8], count: usize) {
-    let file = File::open("/dev/zero").unwrap();
+    let file = File::open("/proc/self/stat").unwrap();
     let fds = vec![file.as_fd(); count];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -36,7 +37,7 @@ fn receive(connection: &Connection) -> Vec<(u16, usize, bool)> {
             for fd in &message.fds {
                 assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
             }
-            list.push((message.header.id, message.fds.len(), message.fds_lost));
+            list.push((message.header.id, message.fds.len(), message.lost.is_some()));
         }
     }
     list
@@ -44,7 +45,7 @@ fn receive(connection: &Connection) -> Vec<(u16, usize, bool)> {
 
 fn pair() -> (UnixStream, Connection<'static>) {
     let (client, server) = UnixStream::pair().unwrap();
-    (client, Connection::new(server.into(), None))
+    (client, Connection::new(server.into(), &Closer::default()))
 }
 
 #[test]

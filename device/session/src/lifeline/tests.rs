@@ -73,7 +73,7 @@ impl Kept {
 
     /// Sends bytes with so many descriptors.
     pub(crate) fn send(&self, bytes: &[u8], count: usize) {
-        let file = File::open("/dev/zero").unwrap();
+        let file = File::open("/proc/self/stat").unwrap();
         let fds = vec![file.as_fd(); count];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -141,7 +141,7 @@ const ANSWER: &[u8; 24] = b"what a client waits for.";
 fn handle_first(kept: &Kept, last: Step) {
     let lifeline = kept.lifeline();
     let socket = kept.socket();
-    let client = Connection::new(kept.socket(), Some(&lifeline));
+    let client = Connection::kept(kept.socket(), &lifeline);
     assert!(lifeline.recover(&socket).unwrap().is_some());
     let mut inbox = Inbox::default();
     while let Received::Data { .. } = client.receive(&mut inbox).unwrap() {}
@@ -156,7 +156,7 @@ fn handle_first(kept: &Kept, last: Step) {
     let (size, rest) = (header.size as usize, inbox.unread());
     if last == Step::TakePart {
         lifeline.taking.set(Taking::Message { rest }.pack());
-        discard(&socket, 16).unwrap();
+        lifeline.discard(&socket, 16).unwrap();
     }
     if last >= Step::Take {
         lifeline.take(&socket, size, rest).unwrap();
@@ -192,7 +192,7 @@ fn a_message_is_answered_once_wherever_a_process_stops() {
             let recovered = lifeline.recover(&socket).unwrap().unwrap();
             assert_eq!(recovered.again, last == Step::Begin, "{what}");
             assert!(lifeline.push(&socket).unwrap());
-            let left = messages(&Connection::new(socket, Some(&lifeline)));
+            let left = messages(&Connection::kept(socket, &lifeline));
             let answered = last >= Step::Put;
             match answered {
                 false => assert_eq!(left, [(1, 1), (2, 2), (3, 0)], "{what}"),
@@ -214,7 +214,7 @@ fn a_message_without_an_answer_is_not_begun_in_its_middle() {
         kept.send(&message(2, 16), 0);
         let (lifeline, socket) = (kept.lifeline(), kept.socket());
         lifeline.recover(&socket).unwrap();
-        let client = Connection::new(kept.socket(), Some(&lifeline));
+        let client = Connection::kept(kept.socket(), &lifeline);
         let mut inbox = Inbox::default();
         client.receive(&mut inbox).unwrap();
         inbox.next().unwrap().unwrap();
@@ -224,14 +224,14 @@ fn a_message_without_an_answer_is_not_begun_in_its_middle() {
         if last == Step::TakePart {
             let rest = inbox.unread();
             lifeline.taking.set(Taking::Message { rest }.pack());
-            discard(&socket, 20).unwrap();
+            lifeline.discard(&socket, 20).unwrap();
         } else if last == Step::Take {
             lifeline.take(&socket, 48, inbox.unread()).unwrap();
         }
         let next = kept.lifeline();
         let recovered = next.recover(&socket).unwrap().unwrap();
         assert_eq!(recovered.again, last == Step::Begin, "{last:?}");
-        let left = messages(&Connection::new(socket, Some(&next)));
+        let left = messages(&Connection::kept(socket, &next));
         match last {
             Step::Look | Step::Begin => assert_eq!(left, [(1, 0), (2, 0)]),
             _ => assert_eq!(left, [(2, 0)], "{last:?}"),
@@ -253,7 +253,7 @@ fn what_is_left_of_a_long_message_is_known() {
             Some((header, left)) => Inbox::resume(header, left),
             None => Inbox::default(),
         };
-        let client = Connection::new(kept.socket(), Some(&lifeline));
+        let client = Connection::kept(kept.socket(), &lifeline);
         if sent < long.len() {
             let end = long.len().min(sent + 50_000);
             kept.client.write_all(&long[sent..end]).unwrap();
@@ -283,7 +283,7 @@ fn what_is_left_of_a_long_message_is_known() {
     assert_eq!(recovered, Some(Recovered::default()));
     assert!(lifeline.push(&socket).unwrap());
     assert_eq!(kept.answers(), ANSWER);
-    let left = messages(&Connection::new(socket, Some(&lifeline)));
+    let left = messages(&Connection::kept(socket, &lifeline));
     assert_eq!(left, [(2, 0)]);
 }
 
@@ -356,7 +356,7 @@ fn the_cells_of_every_version_are_gone_on_with() {
             long: None,
             again,
         });
-        let ids = messages(&Connection::new(socket, Some(&lifeline)));
+        let ids = messages(&Connection::kept(socket, &lifeline));
         match what {
             "nothing" => assert_eq!((recovered, ids.len()), (left, 2)),
             "a message" => assert_eq!((recovered, ids.len()), (left, 1)),
@@ -416,7 +416,7 @@ fn a_socket_is_left_as_it_was() {
     let socket = kept.socket();
     lifeline.recover(&socket).unwrap();
     kept.send(&message(1, 48)[..20], 0);
-    let client = Connection::new(kept.socket(), Some(&lifeline));
+    let client = Connection::kept(kept.socket(), &lifeline);
     client.receive(&mut Inbox::default()).unwrap();
     assert_eq!(peek_offset(&socket), Ok(Some(20)));
     client.leave().unwrap();

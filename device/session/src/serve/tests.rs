@@ -245,7 +245,7 @@ fn descriptors_come_once_wherever_a_read_ends() {
     let kept = Kept::new();
     let lifeline = kept.lifeline();
     lifeline.recover(&kept.socket()).unwrap();
-    let client = Connection::new(kept.socket(), Some(&lifeline));
+    let client = Connection::kept(kept.socket(), &lifeline);
     let many = message(1, vnet_protocol::CAPACITY - 40);
     kept.send(&many, 0);
     kept.send(&message(2, 64), 1);
@@ -434,7 +434,10 @@ fn a_message_that_comes_alone_takes_one_read() {
         ("with descriptors", None, 1, 200),
     ] {
         let kept = Kept::new();
-        let client = Connection::new(kept.socket(), lifeline);
+        let client = match lifeline {
+            Some(lifeline) => Connection::kept(kept.socket(), lifeline),
+            None => Connection::new(kept.socket(), &session.closer),
+        };
         client.recover(&session.control).unwrap();
         let mut inbox = Inbox::default();
         let mut more = true;
