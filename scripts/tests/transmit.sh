@@ -44,13 +44,17 @@ guest_check "the generator is not kept waiting for its frames" '
   echo "$taken us"
   [ $taken -lt $((1000000 * slowness)) ]'
 
-# What a socket has sent counts against its send buffer until the driver has freed it.
+# What a socket has sent counts against its send buffer until the driver has freed it. A busy machine may take longer
+# now and then; a driver that keeps frames does so each time.
 guest_check "nothing that was sent stays with the driver" '
   bash -ec "exec 3<>/dev/udp/$gateway/9
   for burst in 1 2 15 16 17 40; do
-    for i in \$(seq \$burst); do echo \$i >&3; done
-    usleep 50000
-    ss -Huan dst $gateway | tee /dev/stderr | grep \"^ESTAB *0 *0 \"
+    for try in 1 2 3; do
+      for i in \$(seq \$burst); do echo \$i >&3; done
+      usleep 50000
+      if ss -Huan dst $gateway | tee /dev/stderr | grep \"^ESTAB *0 *0 \"; then continue 2; fi
+    done
+    exit 1
   done"'
 guest_check "nor behind a burst of TCP" '
   to_card 3000000
