@@ -64,10 +64,10 @@ transfers="
   [ \"\$(cat /tmp/up)\" = \"\$(sha256sum </tmp/file)\" ]"
 guest_check "a web page and files in both directions, over TCP" "$transfers"
 guest_check "streams over TCP in both directions at once" "
-  iperf3 -c $peer -t 2 --bidir"
+  iperf -c $peer -t 2 --bidir"
 guest_check "UDP in both directions" "
-  iperf3 -c $peer -u -b 20M -t 1
-  iperf3 -c $peer -u -b 20M -t 1 -R"
+  iperf -c $peer -u -b 20M -t 1
+  iperf -c $peer -u -b 20M -t 1 -R"
 guest_check "a server in the guest listens" "
   (while :; do echo 'from the guest' | nc -l -p $inside; done) >/dev/null 2>&1 &
   within 10 sh -c 'netstat -ltn | grep -q :$inside'"
