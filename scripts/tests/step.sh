@@ -26,18 +26,18 @@ is_paused() {
   ctl show nic0 | grep -x 'paused    rx0, tx0'
 }
 check "and vnetctl says so" is_paused
-guest 'ping -c 1 -W 60 10.77.0.1 >/tmp/ping 2>&1 &'
 
-# walk: steps until the answer to the ping is with the guest. The file `way` says what was done, with queue and
-# name.
+# walk: pings, and steps until the answer is with the guest. The file `way` says what was done, with queue and name.
 # Interrupts are raised with "signal" and at no other time, the used index moves with "use", and each
 # step was announced by the one before. Only a driver that loses patience and resets the card has it begin
 # anew, with "fetch".
 walk() {
-  local told queue name before after entries
+  local told queue name before after entries came=no
   local -A announced=() used=()
+  : >"$GUEST_DIR/way"
+  guest 'ping -c 1 -W 60 10.77.0.1 >/tmp/ping 2>&1 &'
   before=$(sum_of 9)
-  for _ in $(seq 60); do
+  for _ in $(seq 200); do
     told=$(ctl --json step nic0) || return
     printf '%s\n' "$told"
     queue=$(part "$told" '"queue":"([a-z]+[0-9]+)"\}$')
@@ -58,13 +58,23 @@ walk() {
       entries=$(part "$told" '"new":([0-9]+)')
       [ "$entries" = $((($(part "$told" '"old":([0-9]+)') + 1) % 65536)) ] || return
     fi
-    if [ "$queue-$name" = rx0-signal ] && guest 'grep -q "1 received" /tmp/ping || { usleep 200000; grep -q "1 received" /tmp/ping; }'; then
+    # Once the card is through with the answer ping has it, or will.
+    [ "$queue-$name" != rx0-use ] || came=yes
+    if [ $came = yes ] && [ "${announced[rx0]}" = fetch ] && guest 'grep -q "1 received" /tmp/ping'; then
       return
     fi
   done
   return 1
 }
-check "a ping is sent and answered step by step, and each does what it says" walk
+# The driver looks at its rings now and then without an interrupt: what it finds before the card decides needs none.
+walk_to_signal() {
+  for _ in 1 2 3 4 5; do
+    walk || return
+    ! grep -q rx0-signal "$GUEST_DIR/way" || return 0
+  done
+  return 1
+}
+check "a ping is sent and answered step by step, and each does what it says" walk_to_signal
 in_order() {
   cat "$GUEST_DIR/way"
   grep -E "tx0-fetch .*tx0-read .*tx0-hand .*tx0-use .*tx0-decide .*rx0-use .*rx0-decide .*rx0-signal" "$GUEST_DIR/way"
@@ -86,9 +96,16 @@ guest_check "and all that it did is counted" '
 
 # held STEPS: the card is paused, and has a frame of the guest in hand, so far.
 held() {
+  local told n=0
   ctl pause nic0 >/dev/null || return
   guest 'ping -c 1 -W 1 10.77.0.1 >/dev/null 2>&1 &'
-  ctl step nic0:tx0 -n "$1"
+  # Until the guest has sent it, there is nothing to read.
+  until told=$(ctl --json step nic0:tx0) && [ "$(part "$told" '"did":\{"section":"[^"]*","step":"([a-z]+)"')" = read ]; do
+    printf '%s\n' "$told"
+    [ $((n += 1)) -le 200 ] || return
+    sleep 0.02
+  done
+  [ "$1" = 2 ] || ctl step nic0:tx0 -n $(($1 - 2))
 }
 check "a frame is fetched and read" held 2
 guest_check "the interface goes down at once, and comes up" '
