@@ -226,10 +226,11 @@ after=$(holdings)
 touch "$GUEST_DIR/stop"
 guest_check "all that was transferred arrived as it was sent" '
   touch /tmp/stop
+  within 60 sh -c "! pidof nc"
   for way in down up; do
     sort /tmp/$way.done | uniq -c
     refused grep -v "^0$" /tmp/$way.done
-  done'
+  done' 120
 wait "$numbers"
 status=$?
 check "none of the guest's frames was sent twice, none came late: $(cat "$GUEST_DIR/numbers.receive")" test $status = 0
