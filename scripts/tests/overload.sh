@@ -20,7 +20,7 @@ reader() {
 }
 '
 guest_check "a program gets a good part of what the driver takes" '
-  set -- $(reader 3) $(counter channel0_turns)
+  set -- $(reader $((3 * slowness))) $(counter channel0_turns)
   echo "read: $1, received: $2, turns: $3"
   [ $1 -ge 1000 ]
   [ $(($1 * 2)) -ge $2 ]
@@ -35,7 +35,7 @@ guest_check "the interface goes down and up, and its rings change" '
   done'
 guest_check "NAPI in a thread of its own takes frames, too" '
   echo 1 >/sys/class/net/vnet0/threaded
-  set -- $(reader 2)
+  set -- $(reader $((2 * slowness)))
   echo "read: $1, received: $2"
   [ $1 -ge 1000 ]
   echo 0 >/sys/class/net/vnet0/threaded'
