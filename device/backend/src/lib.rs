@@ -195,6 +195,11 @@ pub trait Queue: Send {
 /// Used by the worker thread of that queue alone, without any lock: a change may wait for the
 /// system.
 pub trait Attachment: Send {
+    /// Whether the queue was attached when it was opened: another process may have detached it.
+    fn was_attached(&self) -> bool {
+        true
+    }
+
     /// Attaches or detaches the queue. Frames that it holds when it is detached are lost.
     fn set_attached(&mut self, attached: bool);
 }

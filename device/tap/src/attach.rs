@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{open, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,6 +13,7 @@ use vnet_contract::hdr;
 use crate::interface::Interface;
 use crate::name::Name;
 use crate::sys;
+use crate::tun::Tun;
 
 // linux/if_tun.h
 const IFF_TAP: u16 = 0x0002;
@@ -22,16 +24,14 @@ const IFF_VNET_HDR: u16 = 0x4000;
 /// An interface that was attached to.
 pub(crate) struct Attached {
     pub(crate) interface: Interface,
-    pub(crate) queues: Vec<OwnedFd>,
-    /// It was made for several queues, which can be detached one by one.
-    pub(crate) multi_queue: bool,
+    pub(crate) queues: Vec<Tun>,
 }
 
 /// Opens `queues` queues of the interface `name`.
 pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
     let checked = Name::new(name)?;
     let mut mode = if queues > 1 { IFF_MULTI_QUEUE } else { 0 };
-    let mut fds = Vec::with_capacity(queues.into());
+    let mut tuns = Vec::with_capacity(queues.into());
     for _ in 0..queues {
         let tun = open_tun()?;
         let mut attached = sys::attach(tun.as_fd(), &checked, flags(mode));
@@ -48,7 +48,11 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
                 what: format!("cannot set up the packet header of TAP interface {name}"),
                 source,
             })?;
-        fds.push(tun);
+        tuns.push(Tun {
+            fd: Arc::new(tun),
+            detachable: mode == IFF_MULTI_QUEUE,
+            attached: true,
+        });
     }
     let interface = Interface::new(&checked).map_err(|source| Error::Io {
         what: format!("cannot watch TAP interface {name}"),
@@ -56,8 +60,7 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
     })?;
     Ok(Attached {
         interface,
-        queues: fds,
-        multi_queue: mode == IFF_MULTI_QUEUE,
+        queues: tuns,
     })
 }
 
@@ -65,29 +68,34 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
 ///
 /// The interface may have another name since, or be in another network namespace, or deleted. The last two are a link
 /// that is down, as they are for who has seen it happen.
+///
+/// Queues that are detached stay so: frames would come to them which nobody reads, and there is a lock of
+/// all network configuration to wait for.
 pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error> {
     let failed = |source| Error::Io {
         what: format!("cannot go on with TAP interface {name}"),
         source,
     };
     let mut now = None;
-    let mut multi_queue = false;
-    for tun in &queues {
-        let (found, flags) = match sys::attached_to(tun.as_fd()) {
-            Err(error) if is(&error, Errno::BADFD) => continue,
-            attached => attached.map_err(failed)?,
+    let mut tuns = Vec::with_capacity(queues.len());
+    for fd in queues {
+        let flags = match sys::attached_to(fd.as_fd()) {
+            Err(error) if is(&error, Errno::BADFD) => 0,
+            attached => {
+                let (found, flags) = attached.map_err(failed)?;
+                if *now.get_or_insert(found) != found {
+                    return Err(Error::Unsupported(format!(
+                        "the descriptors of TAP interface {name} that were kept are of several interfaces"
+                    )));
+                }
+                flags
+            }
         };
-        if *now.get_or_insert(found) != found {
-            return Err(Error::Unsupported(format!(
-                "the descriptors of TAP interface {name} that were kept are of several interfaces"
-            )));
-        }
-        multi_queue = flags & IFF_MULTI_QUEUE != 0;
-        // Others are not touched: this waits for the lock of all network configuration.
-        if flags & sys::IFF_DETACH_QUEUE != 0 {
-            // Queues that do not receive will be detached again, once the card gets at memory.
-            let _ = sys::set_attached(tun.as_fd(), true);
-        }
+        tuns.push(Tun {
+            fd: Arc::new(fd),
+            detachable: flags & IFF_MULTI_QUEUE != 0,
+            attached: flags & sys::IFF_DETACH_QUEUE == 0,
+        });
     }
     let interface = match now.map(|name| Interface::new(&name)) {
         None => Interface::gone(),
@@ -96,8 +104,7 @@ pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error>
     };
     Ok(Attached {
         interface: interface.map_err(failed)?,
-        queues,
-        multi_queue,
+        queues: tuns,
     })
 }
 

@@ -51,8 +51,7 @@ pub struct Config {
 /// The endpoint.
 #[derive(Debug)]
 pub struct Tap {
-    queues: Vec<Arc<OwnedFd>>,
-    multi_queue: bool,
+    queues: Vec<Tun>,
     /// Most queues, also when the queues were opened.
     max_queues: u16,
     /// Controls the interface.
@@ -113,7 +112,7 @@ impl Tap {
     /// The descriptors of the queues, before [`Endpoint::open`] hands them out. The interface
     /// lives for as long as somebody has one of them.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.queues.iter().map(|fd| fd.as_fd())
+        self.queues.iter().map(|tun| tun.as_fd())
     }
 
     /// Has the frames counted that are read from the queues, with one of these for each.
@@ -124,18 +123,15 @@ impl Tap {
     fn new(name: &str, queues: u16, attached: Attached) -> Result<Self, Error> {
         let Attached {
             interface,
-            queues: fds,
-            multi_queue,
+            queues: tuns,
         } = attached;
-        let fds: Vec<_> = fds.into_iter().map(Arc::new).collect();
-        let control = fds[0].clone();
+        let control = Arc::clone(&tuns[0].fd);
         let offloads = probe(&control).map_err(|source| Error::Io {
             what: format!("cannot set the offloads of TAP interface {name}"),
             source,
         })?;
         Ok(Self {
-            queues: fds,
-            multi_queue,
+            queues: tuns,
             max_queues: queues,
             control,
             intakes: Vec::new(),
@@ -232,16 +228,12 @@ impl Endpoint for Tap {
         self.teller = Some(teller?);
         self.look_at_mtu();
         // Queues that are not wanted are closed, so that no frames are sent to them.
-        let fds = std::mem::take(&mut self.queues);
+        let tuns = std::mem::take(&mut self.queues);
         let mut intakes = std::mem::take(&mut self.intakes).into_iter();
-        Ok(fds
+        Ok(tuns
             .into_iter()
             .take(queues.into())
             .map(|tun| {
-                let tun = Tun {
-                    fd: tun,
-                    detachable: self.multi_queue,
-                };
                 let mut port = Port::new(tun, self.shared.clone(), self.offloads);
                 if let Some(intake) = intakes.next() {
                     port.count(intake);

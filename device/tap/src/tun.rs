@@ -13,10 +13,13 @@ use crate::port::{Received, Wire};
 use crate::sys;
 
 /// One queue.
+#[derive(Debug)]
 pub(crate) struct Tun {
     pub(crate) fd: Arc<OwnedFd>,
     /// The queue can be detached.
     pub(crate) detachable: bool,
+    /// It is not, now that it is opened.
+    pub(crate) attached: bool,
 }
 
 impl AsFd for Tun {
@@ -44,17 +47,27 @@ impl Wire for Tun {
     }
 
     fn attachment(&self) -> Option<Box<dyn Attachment>> {
-        self.detachable
-            .then(|| Box::new(TapQueue(Arc::clone(&self.fd))) as _)
+        let queue = || TapQueue {
+            fd: Arc::clone(&self.fd),
+            attached: self.attached,
+        };
+        self.detachable.then(|| Box::new(queue()) as _)
     }
 }
 
 /// A queue of an interface that has several.
-struct TapQueue(Arc<OwnedFd>);
+struct TapQueue {
+    fd: Arc<OwnedFd>,
+    attached: bool,
+}
 
 impl Attachment for TapQueue {
+    fn was_attached(&self) -> bool {
+        self.attached
+    }
+
     fn set_attached(&mut self, attached: bool) {
         // Fails only if it is so already, or if the interface is gone.
-        let _ = sys::set_attached(self.0.as_fd(), attached);
+        let _ = sys::set_attached(self.fd.as_fd(), attached);
     }
 }

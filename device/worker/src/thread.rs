@@ -41,10 +41,11 @@ pub(crate) struct Wiring {
 impl Wiring {
     pub(crate) fn new(backend: &dyn Queue) -> io::Result<Self> {
         let readiness = backend.readiness().map(|fd| fd.try_clone_to_owned());
+        let attachment = backend.attachment();
         Ok(Self {
             readiness: readiness.transpose()?,
-            attachment: backend.attachment(),
-            attached: true,
+            attached: attachment.as_ref().is_none_or(|a| a.was_attached()),
+            attachment,
         })
     }
 

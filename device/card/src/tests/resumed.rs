@@ -132,6 +132,12 @@ impl Queue for Plug {
 }
 
 impl Attachment for Plug {
+    fn was_attached(&self) -> bool {
+        let told = self.told.lock().unwrap();
+        let mut own = told.iter().filter(|(queue, _)| *queue == self.queue);
+        own.next_back().is_none_or(|(_, attached)| *attached)
+    }
+
     fn set_attached(&mut self, attached: bool) {
         self.told.lock().unwrap().push((self.queue, attached));
     }
@@ -171,6 +177,14 @@ fn a_queue_that_goes_on_is_not_detached() {
     b.map();
     b.wait(|_| told.lock().unwrap().contains(&(1, false)));
     assert_eq!(*told.lock().unwrap(), [(1, false)]);
+
+    // One that is detached already is left alone until its pair receives.
+    b.exchange(card(&told));
+    thread::sleep(Duration::from_millis(2));
+    // Its receive queue.
+    b.start(2);
+    b.wait(|_| told.lock().unwrap().contains(&(1, true)));
+    assert_eq!(*told.lock().unwrap(), [(1, false), (1, true)]);
 }
 
 /// Until its first driver comes, a switch would bring frames to a card that it is not told of.
