@@ -66,12 +66,12 @@ pub(crate) fn attach(name: &str, queues: u16) -> Result<Attached, Error> {
 
 /// Takes over descriptors that [`attach`] made, in this process or in another.
 ///
-/// The interface may have another name since, or be in another network namespace, or deleted. The last two are a link
-/// that is down, as they are for who has seen it happen.
+/// The interface may have another name since, or be `gone`: deleted, or in another network namespace. That is a link that
+/// is down, as it is for who has seen it happen.
 ///
 /// Queues that are detached stay so: frames would come to them which nobody reads, and there is a lock of
 /// all network configuration to wait for.
-pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error> {
+pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>, gone: bool) -> Result<Attached, Error> {
     let failed = |source| Error::Io {
         what: format!("cannot go on with TAP interface {name}"),
         source,
@@ -97,7 +97,7 @@ pub(crate) fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<Attached, Error>
             attached: flags & sys::IFF_DETACH_QUEUE == 0,
         });
     }
-    let interface = match now.map(|name| Interface::new(&name)) {
+    let interface = match now.filter(|_| !gone).map(|name| Interface::new(&name)) {
         None => Interface::gone(),
         Some(Err(error)) if is(&error, Errno::NODEV) => Interface::gone(),
         Some(found) => found,

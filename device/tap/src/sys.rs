@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_ulong};
 use vm_memory::VolatileSlice;
@@ -21,8 +21,10 @@ const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
 const TUNSETQUEUE: c_ulong = 0x4004_54d9;
 const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
 const TUNSETVNETLE: c_ulong = 0x4004_54dc;
+const TUNGETDEVNETNS: c_ulong = 0x54e3;
 
 // linux/sockios.h
+const SIOCGSKNS: c_ulong = 0x894c;
 const SIOCBRADDIF: c_ulong = 0x89a2;
 const SIOCDEVPRIVATE: c_ulong = 0x89f0;
 
@@ -104,6 +106,23 @@ fn set_int(tun: BorrowedFd<'_>, request: c_ulong, value: c_int) -> io::Result<()
 pub(crate) fn set_offload(tun: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETOFFLOAD, c_ulong::from(flags)) }).map(drop)
+}
+
+/// The network namespace in which a descriptor was opened. It takes CAP_NET_ADMIN there.
+pub(crate) fn opened_in(tun: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    namespace(tun, SIOCGSKNS)
+}
+
+/// The network namespace in which the interface of a descriptor is now. It takes CAP_NET_ADMIN there.
+pub(crate) fn is_in(tun: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    namespace(tun, TUNGETDEVNETNS)
+}
+
+fn namespace(tun: BorrowedFd<'_>, which: c_ulong) -> io::Result<OwnedFd> {
+    // SAFETY: both requests that this is called with have no argument.
+    let fd = check(unsafe { libc::ioctl(tun.as_raw_fd(), which) })?;
+    // SAFETY: they make a descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Flags (`IFF_*`) of an interface; `socket` is any socket of its network namespace.

@@ -15,7 +15,7 @@ use crate::attach::{adopt, attach, is, Attached};
 use crate::bridge;
 use crate::drops::Drops;
 use crate::interface::Interface;
-use crate::netns::inside;
+use crate::netns::{enter, inside, Place};
 use crate::port::{Port, Shared};
 use crate::sys;
 use crate::teller::Teller;
@@ -104,9 +104,20 @@ impl Tap {
                 queues.len()
             )));
         }
-        inside(netns.as_deref(), || {
-            Self::new(&name, many, adopt(&name, queues)?)
-        })
+        let place = Place::of(queues[0].as_fd());
+        let adopt = |gone| Self::new(&name, many, adopt(&name, queues, gone)?);
+        match place {
+            Ok(Place::Here) => adopt(false),
+            Ok(Place::There(namespace)) => {
+                let failed = |source| Error::Io {
+                    what: format!("cannot enter the network namespace of TAP interface {name}"),
+                    source,
+                };
+                enter(namespace.as_fd(), failed, || adopt(false))
+            }
+            Ok(Place::Gone) => adopt(true),
+            Err(_) => inside(netns.as_deref(), || adopt(false)),
+        }
     }
 
     /// The descriptors of the queues, before [`Endpoint::open`] hands them out. The interface

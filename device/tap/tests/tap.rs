@@ -6,6 +6,7 @@ mod namespace;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -472,6 +473,15 @@ impl Elsewhere {
     }
 }
 
+impl Elsewhere {
+    fn ip(&self, arguments: &str) {
+        let net = format!("--net=/proc/{}/ns/net", self.0.id());
+        let mut command = Command::new("nsenter");
+        command.args([&net, "ip"]).args(arguments.split(' '));
+        assert!(command.status().unwrap().success(), "{arguments}");
+    }
+}
+
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -514,12 +524,52 @@ fn who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it() {
         ip(&format!("link set tap0 netns {}", elsewhere.0.id()));
         assert!(!first.link().up);
         assert!(!next(&first).link().up);
+        // Nor is another one taken for it that has its name.
+        let _other = open("tap0", 2);
+        ip("link set tap0 up");
+        assert!(!next(&first).link().up);
+        ip("link set tap0 down");
 
         // Descriptors of another one are not taken for a part of it.
         let [one, two] = ["one", "two"].map(|name| open(name, 1));
         let both = kept(&one).into_iter().chain(kept(&two)).collect();
         let error = Tap::adopt(config("one", 2), both).unwrap_err().to_string();
         assert!(error.contains("are of several interfaces"), "{error}");
+    });
+}
+
+/// The path by which it was found may lead nowhere by then, or elsewhere.
+#[test]
+fn who_takes_over_goes_on_in_the_namespace_of_the_interface() {
+    let name = "who_takes_over_goes_on_in_the_namespace_of_the_interface";
+    run(name, EMPTY, || {
+        let dir = std::env::temp_dir().join(format!("vnet-tap-netns-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join("blue");
+        let name = |there: &Elsewhere| {
+            let _ = fs::remove_file(&path);
+            symlink(format!("/proc/{}/ns/net", there.0.id()), &path).unwrap();
+        };
+        let blue = Elsewhere::new();
+        name(&blue);
+        let config = || Config {
+            netns: Some(path.clone()),
+            ..config("tap0", 1)
+        };
+        let first = Tap::open(config()).unwrap();
+        blue.ip("link set tap0 up");
+        assert!(first.link().up);
+        let next = || Tap::adopt(config(), kept(&first)).map(|tap| tap.link().up);
+        assert!(next().unwrap());
+        // The namespace is there for as long as somebody has the descriptors.
+        drop(blue);
+        assert!(next().unwrap());
+        let other = Elsewhere::new();
+        name(&other);
+        assert!(next().unwrap());
+        other.ip("tuntap add tap0 mode tap");
+        assert!(next().unwrap());
+        fs::remove_dir_all(&dir).unwrap();
     });
 }
 
