@@ -42,6 +42,14 @@ impl Missed {
         self.before.wrapping_add(more)
     }
 
+    /// The same, for the driver. The next process may not see what the endpoint has counted, and is not to
+    /// tell less.
+    pub(crate) fn tell(&mut self, counted: u64) -> u64 {
+        self.before = self.count(counted);
+        self.since = self.since.map(|since| since.max(counted));
+        self.before
+    }
+
     pub(crate) fn save(&self, to: &mut Writer) {
         to.u64(self.before)
             .bool(self.since.is_some())

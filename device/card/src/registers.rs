@@ -375,7 +375,10 @@ impl Card {
         // Which the endpoint as a whole lost.
         let unseen = match (queue, reg) {
             (MISSED_BY, regs::S_DROPS | regs::S_MISSED) => {
-                self.missed.count(lock(&self.endpoint).missed())
+                let before = self.missed;
+                let missed = self.missed.tell(lock(&self.endpoint).missed());
+                self.changed |= self.missed != before;
+                missed
             }
             _ => 0,
         };

@@ -420,6 +420,10 @@ impl Card {
         queues
             .clone()
             .for_each(|queue| self.apply_moderation(queue));
+        if !self.is_running(MISSED_BY) {
+            // It has failed, and is written down as stopped.
+            self.missed.stop(lock(&self.endpoint).missed());
+        }
         let started = queues.filter(|queue| self.is_running(*queue)).collect();
         if let Some(ledger) = &mut self.ledger {
             ledger.waiting = started;

@@ -47,7 +47,7 @@ impl Endpoint for Small {
 }
 
 /// A backend that counts what its queues never saw.
-struct Full(Arc<AtomicU64>);
+pub(super) struct Full(pub(super) Arc<AtomicU64>);
 
 impl Endpoint for Full {
     fn capabilities(&self) -> Capabilities {

@@ -2,6 +2,7 @@
 //! Queues with which the next process of a card goes on, or not.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use vnet_irq::EventFd;
 use vnet_loopback::Null;
 
 use super::bench::{self, new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
+use super::operator::Full;
 use super::shelter::Shelter;
 use crate::Card;
 
@@ -266,4 +268,37 @@ fn a_queue_whose_memory_is_away_for_a_moment_goes_on() {
     assert_eq!(error, Some(Broken::RingFault));
     b.map();
     assert!(!b.is_running(1));
+}
+
+/// What the endpoint drops counts while the queue runs, whoever serves it, and what the driver has read stays.
+#[test]
+fn what_was_missed_is_told_on() {
+    let shelter = Shelter::new();
+    let counted = Arc::new(AtomicU64::new(9));
+    let card = || {
+        let mut card = new_card(Box::new(Full(Arc::clone(&counted))));
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let missed = |b: &mut Bench| b.read(stats_reg(0, regs::S_MISSED));
+    let mut b = Bench::prepare(card());
+    b.accept(QUEUE_STATS);
+    b.start(0);
+    // The second of these processes sees nothing of the interface.
+    for (count, told) in [(12, 3), (0, 3), (13, 4)] {
+        b.exchange(card());
+        counted.store(count, Ordering::Relaxed);
+        assert_eq!(missed(&mut b), told);
+    }
+
+    // A queue that has failed is found stopped by the process that comes next.
+    b.unmap();
+    b.exchange(card());
+    assert!(b.error(0).is_some());
+    b.map();
+    b.exchange(card());
+    counted.store(1000, Ordering::Relaxed);
+    b.write(queue_reg(0, regs::Q_CTRL), 0);
+    b.start(0);
+    assert_eq!(missed(&mut b), 4);
 }
