@@ -169,8 +169,10 @@ impl Net {
         let config = tap.config(args.queues);
         let tokens = (0..args.queues).map(Token::Backend);
         let kept: Vec<_> = tokens.clone().filter_map(|t| held.remove(&t)).collect();
-        // The memory has a place for every queue that a card can have.
-        let intakes = (0..args.queues).filter_map(|pair| {
+        // The memory has a place for every queue that a card can have. What a line loses on purpose, or has
+        // under way, would be missing from what the queues deliver.
+        let counted = if args.shape.is_some() { 0 } else { args.queues };
+        let intakes = (0..counted).filter_map(|pair| {
             let queue = usize::from(rx_index(pair));
             Intake::new(memory, queue)
         });
