@@ -100,7 +100,7 @@ impl Tx {
         if in_doubt {
             dropped();
         }
-        // No longer in doubt, and counted only once if this process dies, too.
+        // No longer in doubt. One that dies between the two is counted twice, and never not at all.
         progress.done(tx.ring.used_after(shown), 0);
         tx.ring.publish(&view, shown)?;
         tx.track(progress);
