@@ -70,10 +70,12 @@ impl State {
         if round.rx_fault.is_some() || !inbox.has_frames() {
             return;
         }
+        let lax = self.mischief.as_ref().and_then(|m| m.filter(&self.filter));
+        let filter = lax.as_ref().unwrap_or(&self.filter);
         match &mut self.rx {
             Slot::Running(rx, _) => {
                 let begun = tally.begin();
-                let outcome = rx.take_over(mem, inbox, &self.filter, Budget::default());
+                let outcome = rx.take_over(mem, inbox, filter, Budget::default());
                 self.own_first |= moved(&outcome);
                 self.received(mem, tally, (&outcome, Reason::Refused, begun), arm, round);
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use vnet_contract::features::MRG_RXBUF;
 use vnet_contract::queue::Kind;
+use vnet_faults::Faults;
 use vnet_rss::{Rss, RssConfig, Toeplitz, TABLE_SIZE};
 use vnet_worker::{Moderation, Options, RxFilter, Steering};
 
@@ -105,6 +106,28 @@ fn frames_cross_and_interrupt_their_own_pair() {
         two.wires[0].deliver(frame(3));
         eventually("the frame stays", || two.rigs[0].take().is_some());
         assert_eq!(two.rigs[1].take(), None);
+    });
+}
+
+#[test]
+fn frames_that_are_to_be_too_long_are_so_for_any_pair() {
+    both_ways(|mut two| {
+        two.post(0..2);
+        let long = [frame(1), vec![1; 1800]].concat();
+        two.wires[0].deliver(long.clone());
+        eventually("it is dropped", || two.drops() == [0, 1]);
+        let faults = Arc::new(Faults::default());
+        faults.load(&"frame-oversized".parse().unwrap());
+        for rig in &two.rigs {
+            rig.pair.set_faults(&faults);
+        }
+        two.wires[0].deliver(long.clone());
+        let mut got = None;
+        eventually("it arrives", || {
+            got = two.rigs[1].take();
+            got.is_some()
+        });
+        assert_eq!(got.unwrap().1, long);
     });
 }
 
