@@ -231,11 +231,10 @@ run_page() {
     if [ "$kind" = changed ]; then
       command="cd /root/experiments/${name%%-*}-$experiment && $command"
     fi
-    if [ "$FLAVOUR" = debug ]; then
-      # It says of each of its objects when that is released, a while after.
-      [ "$where" != guest ] || command="dmesg() { command dmesg | grep -v ' kobject: '; }$NEWLINE$command"
-      [ "$numbers" != quick ] || output=...$NEWLINE
-    fi
+    # What a slow kernel says of its own, and the debug kernel of each of its objects, when that is released.
+    [ "$where" != guest ] ||
+      command="dmesg() { command dmesg | grep -vE ' (kobject|hrtimer|sched|clocksource): '; }$NEWLINE$command"
+    [ "$FLAVOUR" != debug ] || [ "$numbers" != quick ] || output=...$NEWLINE
     placed "$output" "$run" && output=$PLACED
     if [ "$where" = guest ]; then
       check "$title" shows "$numbers" "$output" guest "$command"
