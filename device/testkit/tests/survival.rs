@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{options, own, round_trip};
 use rustix::net::{shutdown, Shutdown};
-use rustix::pipe::{fcntl_setpipe_size, pipe};
+use rustix::pipe::{fcntl_setpipe_size, pipe_with, PipeFlags};
 use rustix::process::{
     getpgid, kill_process, pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags, Signal,
 };
@@ -51,7 +51,7 @@ fn no_frame_comes_twice_or_out_of_order_and_none_is_stuck() {
     let killer = server.kill_workers(7, Duration::from_millis(80));
     let (mut sent, mut got) = (0, Vec::new());
     let end = Instant::now() + Duration::from_secs(if common::rounds(1) > 1 { 60 } else { 5 });
-    while Instant::now() < end {
+    while killer.goes_on(end, 20) {
         for _ in 0..16 {
             let frame = numbered(&nic, sent);
             nic.send(0, &frame).unwrap();
@@ -62,9 +62,12 @@ fn no_frame_comes_twice_or_out_of_order_and_none_is_stuck() {
         }
     }
     let kills = killer.stop().unwrap();
+    // Nothing is lost any more: this one comes last.
     nic.drain(0).unwrap();
-    while let Some(back) = nic.receive(0, Duration::from_millis(50)).unwrap() {
-        got.push(back.frame);
+    let last = numbered(&nic, sent);
+    nic.send(0, &last).unwrap();
+    while got.last() != Some(&last) {
+        got.push(nic.expect(0).unwrap().frame);
     }
     let numbers: Vec<_> = got
         .iter()
@@ -89,7 +92,7 @@ fn every_request_is_answered_once() {
     let killer = server.kill_workers(11, Duration::from_millis(30));
     let end = Instant::now() + Duration::from_secs(if common::rounds(1) > 1 { 60 } else { 4 });
     let mut n = 0;
-    while Instant::now() < end || n < 1000 {
+    while killer.goes_on(end, 20) || n < 1000 {
         // The client checks the id of each answer.
         let mtu = 1400 + n % 100;
         card.set_reg(regs::MTU, mtu).unwrap();
@@ -98,6 +101,18 @@ fn every_request_is_answered_once() {
         n += 1;
     }
     assert!(killer.stop().unwrap() > 20);
+}
+
+/// The holder goes on while some of them serve.
+#[test]
+fn workers_may_be_killed_before_they_serve() {
+    let server = server("null");
+    let mut card = server.card().unwrap();
+    let killer = server.kill_workers(19, Duration::from_micros(100));
+    while killer.goes_on(Instant::now(), 40) {
+        assert_eq!(card.reg(regs::ID).unwrap(), regs::ID_VALUE);
+    }
+    assert!(killer.stop().unwrap() > 40);
 }
 
 #[test]
@@ -110,7 +125,7 @@ fn so_is_every_long_one() {
     // which would be read as messages if only some were taken out of the socket.
     let mut bytes = vec![0; pci::BAR_REGS_SIZE as usize];
     let mut n = 0;
-    while Instant::now() < end || n < 1000 {
+    while killer.goes_on(end, 20) || n < 1000 {
         card.write(region::BAR0, 0, &bytes).unwrap();
         card.post(region::BAR0, 0, &bytes).unwrap();
         card.read(region::BAR0, 0, &mut bytes).unwrap();
@@ -138,7 +153,7 @@ fn the_holder_does_not_grow() {
     let server = server("loopback");
     let mut nic = server.nic_with(options()).unwrap();
     let holder = server.process.id();
-    let mut before = None;
+    let (mut fds, mut memory) = (0, 0);
     for n in 0..30 {
         round_trip(&mut nic, 0, n);
         nic.renew_vectors().unwrap();
@@ -146,13 +161,13 @@ fn the_holder_does_not_grow() {
         round_trip(&mut nic, 0, n);
         // With nobody who is just being started.
         until(|| server.standby().unwrap().is_some());
-        let now = (descriptors(holder), pages(holder));
-        if n == 5 {
-            before = Some(now);
+        // The most of some: the holder may not have seen to the one that stands by.
+        if (5..10).contains(&n) {
+            fds = fds.max(descriptors(holder));
+            memory = memory.max(pages(holder));
         }
     }
-    let (fds, memory) = before.unwrap();
-    until(|| descriptors(holder) == fds);
+    until(|| descriptors(holder) <= fds);
     assert!(pages(holder) <= memory + 64, "{} {memory}", pages(holder));
     // The next client begins anew, whoever serves it.
     drop(nic);
@@ -248,7 +263,8 @@ fn a_card_whose_log_nobody_reads_goes_on() {
 
 /// A server whose log is full from the start: to write one line more is to wait. And what reads the log.
 fn unread(args: &[&str], socket: &Path) -> (Own, fs::File) {
-    let (reader, writer) = pipe().unwrap();
+    // Not for the servers that other tests start meanwhile.
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut writer = fs::File::from(writer);
     let room = fcntl_setpipe_size(&writer, 4096).unwrap();
     writer.write_all(&vec![b'.'; room]).unwrap();
