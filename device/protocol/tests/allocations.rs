@@ -22,7 +22,8 @@ fn message(command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
     [&head[..], &words, payload].concat()
 }
 
-// The only test of this program: the allocator counts for all threads.
+// The only test of this program: the allocator counts for all threads. That of the harness may allocate yet, so the
+// least of some series counts.
 #[test]
 fn neither_a_doorbell_nor_a_register_allocates() {
     let mut peer = Peer::negotiated();
@@ -36,17 +37,16 @@ fn neither_a_doorbell_nor_a_register_allocates() {
         }
     };
     run(&mut peer);
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..1000 {
-        run(&mut peer);
-    }
-    let stats = region.change();
-    assert_eq!(
-        (stats.allocations, stats.reallocations),
-        (0, 0),
-        "{stats:?}"
-    );
+    let mut series = || {
+        let region = Region::new(ALLOCATOR);
+        (0..1000).for_each(|_| run(&mut peer));
+        let stats = region.change();
+        stats.allocations + stats.reallocations
+    };
+    let least = (0..10).map(|_| series()).min();
+    assert_eq!(least, Some(0));
     // And that the counting counts.
+    let region = Region::new(ALLOCATOR);
     drop(std::hint::black_box(vec![1u8; 100]));
-    assert_eq!(region.change().allocations, 1);
+    assert!(region.change().allocations > 0);
 }

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::c_long;
 use rustix::thread::{capabilities, CapabilitySet};
@@ -259,7 +260,16 @@ fn a_port_that_is_named_can_be_listened_on() {
     drop(world);
     let ports = vec![address.port()];
     as_process(&Process { ports, ..process }, || {
-        TcpListener::bind(address).unwrap();
+        // Somebody else may have it meanwhile, and the first one until a child has let go of it.
+        let end = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = TcpListener::bind(address) {
+            let kind = error.kind();
+            assert!(
+                kind == io::ErrorKind::AddrInUse && Instant::now() < end,
+                "{error}"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
     });
 }
 

@@ -30,7 +30,8 @@ fn doorbell(queue: u16) -> Vec<u8> {
     [&header[..], &payload].concat()
 }
 
-// The only test of this program: the allocator counts for all threads.
+// The only test of this program: the allocator counts for all threads. That of the harness may allocate yet, so the
+// least of some series counts.
 #[test]
 fn a_doorbell_does_not_allocate() {
     let dir = tempfile::tempdir().unwrap();
@@ -46,7 +47,7 @@ fn a_doorbell_does_not_allocate() {
     let mut nic = Nic::connect(&path).unwrap();
 
     let bells = [queue::rx_index(0), queue::tx_index(0)].map(doorbell);
-    let mut count = |rings: usize| {
+    let mut series = |rings: usize| {
         let region = Region::new(ALLOCATOR);
         for _ in 0..rings {
             for bell in &bells {
@@ -58,9 +59,10 @@ fn a_doorbell_does_not_allocate() {
         let stats = region.change();
         stats.allocations + stats.reallocations
     };
-    count(1000);
+    series(1000);
+    let mut count = |rings| (0..5).map(|_| series(rings)).min();
     let without = count(0);
-    assert!(without > 0, "the counting counts");
+    assert!(without > Some(0), "the counting counts");
     assert_eq!(count(1000), without);
 
     drop(nic);

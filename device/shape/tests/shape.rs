@@ -146,10 +146,10 @@ fn a_backend_that_never_runs_out_is_asked_for_a_batch_at_a_time() {
 /// The worker does not take a deadline that has passed for a reason to come back at once.
 #[test]
 fn a_frame_that_has_arrived_at_the_backend_is_work() {
-    let (_shaped, mut queue) = shaped("send.delay=5ms");
+    let (_shaped, mut queue) = shaped("send.delay=300ms");
     assert!(mock::transmit(queue.as_mut(), &frame(1), Meta::default()));
     assert!(!queue.has_work());
-    std::thread::sleep(Duration::from_millis(6));
+    std::thread::sleep(Duration::from_millis(301));
     assert!(queue.has_work());
     assert_eq!(drain(queue.as_mut()), [1]);
     assert!(!queue.has_work());
@@ -158,7 +158,7 @@ fn a_frame_that_has_arrived_at_the_backend_is_work() {
 /// Nobody receives: a batch without frames brings to the backend what has arrived there.
 #[test]
 fn frames_on_their_way_to_the_backend_are_owed() {
-    let (_shaped, mut queue) = shaped("send.delay=5ms,receive.delay=1ms");
+    let (_shaped, mut queue) = shaped("send.delay=300ms,receive.delay=1ms");
     assert_eq!(queue.owes(), None);
     assert!(mock::transmit(queue.as_mut(), &frame(1), Meta::default()));
     let due = queue.owes().unwrap();

@@ -274,19 +274,28 @@ fn told(path: &Path) -> (u64, Vec<[u64; 2]>) {
 /// Nobody lets go of the card then.
 #[test]
 fn a_record_is_finished_when_vnetd_ends() {
-    for survive in [&[][..], &["--survive"]] {
+    // vnetd gives the disk half a second for it, and an end that takes so long says nothing.
+    let in_time = |survive: &[&str]| {
         let dir = tempfile::tempdir().unwrap();
         let record = format!("file={}", dir.path().join("a.pcapng").display());
         let args = [&["--log", "info", "--record", &record], survive].concat();
         let mut server = Server::start_with("loopback", &args).unwrap();
         let mut nic = server.nic_with(options()).unwrap();
         burst(&mut nic, 1000, 10, 1000);
+        let begun = Instant::now();
         let log = server.end().unwrap();
+        if begun.elapsed() >= Duration::from_millis(400) {
+            return false;
+        }
         assert!(
             log.contains("2000 frames were written, 0 were not"),
             "{log}"
         );
         let (packets, statistics) = told(&dir.path().join("a-000000.pcapng"));
         assert_eq!((packets, statistics), (2000, vec![[1000, 0]; 2]));
+        true
+    };
+    for survive in [&[][..], &["--survive"]] {
+        assert!((0..10).any(|_| in_time(survive)));
     }
 }

@@ -144,6 +144,7 @@ fn a_cable_is_pulled_and_the_card_knows() {
     let (frames, drops) = sent(&mut client, "a");
     let frame = own(&nic, 100, 5);
     nic.send(0, &frame).unwrap();
+    nic.drain(0).unwrap();
     silence(&mut nic, 0);
     assert_eq!(sent(&mut client, "a"), (frames, drops + 1));
 
@@ -174,6 +175,7 @@ fn a_backend_is_changed_under_a_driver() {
     );
     let frame = own(&nic, 100, 5);
     nic.send(0, &frame).unwrap();
+    nic.drain(0).unwrap();
     silence(&mut nic, 0);
     call(&mut client, "backend-set", set("loopback"));
     round_trip(&mut nic, 0, 2);
@@ -329,6 +331,7 @@ fn faults_come_and_go() {
         );
         let frame = own(&nic, 100, 5);
         nic.send(0, &frame).unwrap();
+        nic.drain(0).unwrap();
         silence(&mut nic, 0);
         let told = call(&mut client, "faults-show", json!({"card": "a"}));
         assert_eq!(

@@ -163,8 +163,11 @@ fn memory_that_is_not_shared_makes_no_difference() {
         vector.take();
     }
     send(&mut nic, 1);
+    let end = Instant::now() + LIMIT;
+    while nic.try_receive(0).unwrap().is_none() {
+        assert!(Instant::now() < end);
+    }
     assert!(!nic.vectors[0].wait(QUIET).unwrap());
-    assert!(nic.try_receive(0).unwrap().is_some());
 
     reload(&mut server, &file, "");
     round_trip(&mut nic, 0, 4);
@@ -204,9 +207,9 @@ fn course(plan: &str, window: u64) -> Course {
             frames.push(back.frame);
         }
     }
-    // A worker may have to wait for its turn.
+    // A worker may have to wait for its turn, and what comes last is not known.
     nic.drain(0).unwrap();
-    while let Some(back) = nic.receive(0, QUIET).unwrap() {
+    while let Some(back) = nic.receive(0, 5 * QUIET).unwrap() {
         frames.push(back.frame);
     }
     let log = server.end().unwrap();

@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -303,6 +304,10 @@ fn the_units_fit_the_program() {
             let complaints: Vec<_> = text.lines().filter(about).collect();
             assert!(complaints.is_empty(), "{text}");
         }
-        Err(_) => eprintln!("there is no systemd-analyze here"),
+        // Past the harness, which keeps what the macros write.
+        Err(e) => {
+            let line = "SKIPPED the_units_fit_the_program: no systemd-analyze";
+            let _ = writeln!(std::io::stderr(), "{line}: {e}");
+        }
     }
 }

@@ -83,7 +83,10 @@ fn every_pair_has_its_own_queues_and_vector() {
     // An interrupt of one pair does not reach another.
     for pair in 0..4 {
         assert!(nic.arm(pair).unwrap());
-        nic.vectors[usize::from(pair)].take();
+    }
+    // What the last frames raised may have come after them.
+    for vector in &nic.vectors {
+        vector.take();
     }
     let frame = own(&nic, 60, 1);
     nic.send(2, &frame).unwrap();

@@ -391,12 +391,11 @@ fn whoever_does_not_read_holds_nobody_up() {
     let mut reader = page.events("a");
     let end = Instant::now() + Duration::from_secs(2);
     let mut pictures = 0;
-    while Instant::now() < end {
+    while Instant::now() < end || pictures < 2 {
         burst(&mut nic, 500, 32, 1000);
         reader.next();
         pictures += 1;
     }
-    assert!(pictures > 1);
     let used = nic.used_index(1);
     reader.until("the latest", |picture| {
         queue(picture, 1)["ring"]["used"] == used
@@ -432,8 +431,9 @@ fn hostile_requests_are_refused_and_the_cards_go_on() {
         let _ = stream.write_all(request.as_bytes());
         let status = answer(stream).map(|(status, ..)| status);
         let request: String = request.chars().take(60).collect();
-        // What was told may be lost when it hangs up on what was still on its way.
-        assert!(status == due || status.is_none(), "{request}: {status:?}");
+        // What was told may be lost when it hangs up on what was still on its way, as of a long one.
+        let lost = status.is_none() && request.len() == 60;
+        assert!(status == due || lost, "{request}: {status:?}");
         round_trip(&mut nic, 0, 7);
     }
     // More than are served at a time, and none says a word.

@@ -368,7 +368,7 @@ fn the_buffers_of_a_frame_become_visible_together() {
     }
     let done = AtomicBool::new(false);
     std::thread::scope(|s| {
-        s.spawn(|| {
+        let thread = s.spawn(|| {
             let device = mem.device();
             let mut backend = Backend::default();
             let mut frames = 0;
@@ -389,7 +389,9 @@ fn the_buffers_of_a_frame_become_visible_together() {
             let mut first = driver.take_used();
             while first.is_none() {
                 std::thread::yield_now();
+                let ended = thread.is_finished();
                 first = driver.take_used();
+                assert!(first.is_some() || !ended, "a frame is missing");
             }
             let head = first.map_or(0, |(head, _)| head as u16);
             let header = mem.read(at(head), hdr::SIZE);
