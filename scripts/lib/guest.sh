@@ -119,12 +119,18 @@ vnetd_start() {
     </dev/null >>"$GUEST_DIR/vnetd$n.log" 2>&1
   VNETD_PIDS[n]=$!
   until [ -S "$GUEST_DIR/nic$n.sock" ]; do
-    if ! kill -0 "${VNETD_PIDS[n]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
+    if ! kill -0 "${VNETD_PIDS[n]}" 2>/dev/null || [ $((tries += 1)) -gt 600 ]; then
       cat "$GUEST_DIR/vnetd$n.log" >&2
       guest_failed "the device server did not start"
     fi
     sleep 0.05
   done
+}
+
+# there SOCKET...: all of them are.
+there() {
+  local socket
+  for socket; do [ -S "$socket" ] || return; done
 }
 
 # vnetd_config: a configuration with the cards of the guest, made of qemu-config/vnetd.toml.
@@ -149,15 +155,17 @@ vnetd_config() {
 
 # vnetd_start_all: starts one device server for all cards, and waits until it listens.
 vnetd_start_all() {
-  local tries=0
+  local n tries=0 sockets=("$GUEST_DIR/control.sock")
+  for ((n = 0; n < NICS; n++)); do
+    [ "$(guest_nic "$n")" != vnet ] || sockets+=("$GUEST_DIR/nic$n.sock")
+  done
   [ "$FAULTS" = no ] || touch "$GUEST_DIR/faults"
   vnetd_config >"$GUEST_DIR/vnetd.toml"
   child "$REPO/scripts/vnetd" --config "$GUEST_DIR/vnetd.toml" "${VNETD_ARGS[@]}" \
     </dev/null >>"$GUEST_DIR/vnetd0.log" 2>&1
   VNETD_PIDS[0]=$!
-  # The last thing that it does before it is ready.
-  until [ -S "$GUEST_DIR/control.sock" ]; do
-    if ! kill -0 "${VNETD_PIDS[0]}" 2>/dev/null || [ $((tries += 1)) -gt 100 ]; then
+  until there "${sockets[@]}"; do
+    if ! kill -0 "${VNETD_PIDS[0]}" 2>/dev/null || [ $((tries += 1)) -gt 600 ]; then
       cat "$GUEST_DIR/vnetd0.log" >&2
       guest_failed "the device server did not start"
     fi
@@ -444,7 +452,7 @@ end_servers() {
   SERVERS_UNHAPPY=()
   for n in "${!VNETD_PIDS[@]}"; do
     kill "${VNETD_PIDS[n]}" 2>/dev/null
-    end_process "${VNETD_PIDS[n]}" 3 || SERVERS_UNHAPPY[n]=$?
+    end_process "${VNETD_PIDS[n]}" 20 || SERVERS_UNHAPPY[n]=$?
     unset "VNETD_PIDS[n]"
   done
 }
