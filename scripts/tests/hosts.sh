@@ -74,8 +74,8 @@ on a guest_check "a file arrives as it was sent" '
   head -c 20000000 /dev/urandom >/tmp/file
   [ "$(nc 10.8.0.2 7001 </tmp/file)" = "$(sha256sum </tmp/file)" ]'
 on a guest_check "TCP in both directions" '
-  iperf3 -c 10.8.0.2 -t 2
-  iperf3 -c 10.8.0.2 -t 2 -R'
+  iperf -c 10.8.0.2 -t 2
+  iperf -c 10.8.0.2 -t 2 -R'
 tunnelled() {
   local bytes
   bytes=$(at "$A" cat /proc/net/dev | sed -n 's/^ *vxlan42: *//p' | awk '{ print $1 + $9 }')
