@@ -194,6 +194,10 @@ guest_initrd() {
   rm -rf "$extra"
 }
 
+# The kernel stops if its timer does not tick while it counts ten ticks by the TSC, which goes on when an emulated CPU
+# waits for its turn on a busy host.
+KERNEL_ARGS="console=ttyS0 no_timer_check"
+
 # boot_initramfs: what QEMU boots, a file system in memory.
 boot_initramfs() {
   local quiet=''
@@ -203,7 +207,7 @@ boot_initramfs() {
   guest_initrd >"$GUEST_DIR/initrd"
   QEMU_ARGS+=(
     -kernel "$CACHE/linux-$FLAVOUR/vmlinuz" -initrd "$GUEST_DIR/initrd"
-    -append "console=ttyS0 panic=-1 $quiet ${APPEND:-}"
+    -append "$KERNEL_ARGS panic=-1 $quiet ${APPEND:-}"
   )
 }
 
@@ -223,7 +227,7 @@ boot_debian() {
     )
   fi
   QEMU_ARGS+=(
-    -kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "root=/dev/vda rw console=ttyS0 ${APPEND:-}"
+    -kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "$KERNEL_ARGS root=/dev/vda rw ${APPEND:-}"
   )
 }
 
