@@ -141,6 +141,8 @@ fn sockets_are_recognized_by_their_paths() {
     let manager = Manager::new();
     let control = UnixListener::bind(manager.path("control")).unwrap();
     let card = UnixListener::bind(manager.path("a.sock")).unwrap();
+    // Which may have to be built first, for longer than a client waits.
+    let mut command = manager.command();
     // Who connects before the service runs is served when it does.
     let early = std::thread::spawn({
         let path = manager.path("control");
@@ -161,7 +163,6 @@ fn sockets_are_recognized_by_their_paths() {
     "#;
     let place = manager.dir.path().to_str().unwrap();
     std::fs::write(&config, text.replace('@', place)).unwrap();
-    let mut command = manager.command();
     command.arg("--config").arg(&config);
     let mut command = with_sockets(&command, control.into(), card.into());
     let mut service = Service(command.spawn().unwrap());
