@@ -10,6 +10,7 @@ mod args;
 mod capture;
 mod card;
 mod cards;
+mod clients;
 mod config;
 mod control;
 mod decode;

@@ -4,9 +4,11 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
@@ -23,18 +25,18 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vnet_session::Socket;
 
+use crate::clients::Clients;
 use crate::error::Error;
 use crate::metrics::registry;
 use crate::sandbox::serve_here;
 use crate::systemd;
 use crate::views::Views;
 
-/// Clients at a time; more wait.
+/// Clients at a time. For one more, the oldest goes.
 const MAX_CLIENTS: usize = 8;
 /// How long one may take, from its first byte to its last.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -128,28 +130,28 @@ pub(crate) fn start(place: &Place, views: Views) -> Result<Option<Socket>, Error
     Ok(socket)
 }
 
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 async fn serve(listener: Listener, registry: Arc<Registry>) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    // The semaphore is never closed.
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+    let mut clients = Clients::new(MAX_CLIENTS);
+    loop {
         let registry = Arc::clone(&registry);
-        let accepted: io::Result<()> = match &listener {
-            Listener::Port(listener) => listener.accept().await.map(|(client, _)| {
-                tokio::spawn(async move {
-                    client_of(client, registry).await;
-                    drop(slot);
-                });
-            }),
-            Listener::Path(listener) => listener.accept().await.map(|(client, _)| {
-                tokio::spawn(async move {
-                    client_of(client, registry).await;
-                    drop(slot);
-                });
-            }),
+        let accepted: io::Result<Serving> = match &listener {
+            Listener::Port(listener) => listener
+                .accept()
+                .await
+                .map(|(client, _)| Box::pin(client_of(client, registry)) as _),
+            Listener::Path(listener) => listener
+                .accept()
+                .await
+                .map(|(client, _)| Box::pin(client_of(client, registry)) as _),
         };
-        if let Err(e) = accepted {
-            warn!("metrics: accepting a client: {e}");
-            sleep(OUT_OF_RESOURCES).await;
+        match accepted {
+            Ok(serving) => clients.serve(|_| serving).await,
+            Err(e) => {
+                warn!("metrics: accepting a client: {e}");
+                sleep(OUT_OF_RESOURCES).await;
+            }
         }
     }
 }
@@ -201,6 +203,9 @@ fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Byt
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -211,5 +216,32 @@ mod tests {
         for bad in ["", "9468", "0.0.0.0:9468", "[::]:1", "unix:", "localhost:1"] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn those_who_say_nothing_keep_nobody_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let silent = || -> Vec<_> { (0..40).map(|_| TcpStream::connect(at).unwrap()).collect() };
+        let before = silent();
+        let mut client = TcpStream::connect(at).unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+            .unwrap();
+        let after = silent();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                listener.set_nonblocking(true).unwrap();
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                serve(Listener::Port(listener), Arc::default()).await;
+            });
+        });
+        // Those before it could have stayed for longer, one after the other.
+        client.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        drop((before, after));
     }
 }

@@ -39,6 +39,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 use vnet_control::{Answer, Class, Command, Error as Refusal, Request as Call, MAX_REQUEST};
 
+use crate::clients::Clients;
 use crate::error::Error;
 use crate::live::Live;
 use crate::sandbox::serve_here;
@@ -54,7 +55,7 @@ const STYLE: &str = include_str!("../web/style.css");
 
 /// Time between two pictures.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Connections at a time; more wait.
+/// Connections at a time. For one more, the oldest goes that has not shown the token.
 const MAX_CLIENTS: usize = 32;
 /// Those of them that look.
 const MAX_VIEWERS: usize = 8;
@@ -166,16 +167,13 @@ pub(crate) fn start(web: &Web, cards: &SharedCards, views: Views) -> Result<(), 
 }
 
 async fn serve(listener: tokio::net::TcpListener, site: Arc<Site>) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    // The semaphore is never closed.
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+    let mut clients = Clients::new(MAX_CLIENTS);
+    loop {
         match listener.accept().await {
             Ok((client, _)) => {
                 let site = Arc::clone(&site);
-                tokio::spawn(async move {
-                    client_of(client, site).await;
-                    drop(slot);
-                });
+                let serve = |known| client_of(client, site, known);
+                clients.serve(serve).await;
             }
             Err(e) => {
                 warn!("web: accepting a client: {e}");
@@ -186,8 +184,9 @@ async fn serve(listener: tokio::net::TcpListener, site: Arc<Site>) {
 }
 
 /// How long a connection may last.
-#[derive(Default)]
 struct Lease {
+    /// They have the token.
+    known: Arc<AtomicBool>,
     /// Somebody looks on: as long as they like.
     viewer: AtomicBool,
     /// They do not take what they are sent.
@@ -195,8 +194,12 @@ struct Lease {
 }
 
 /// Answers one request.
-async fn client_of(client: TcpStream, site: Arc<Site>) {
-    let lease = Arc::new(Lease::default());
+async fn client_of(client: TcpStream, site: Arc<Site>, known: Arc<AtomicBool>) {
+    let lease = Arc::new(Lease {
+        known,
+        viewer: AtomicBool::new(false),
+        stalled: Notify::new(),
+    });
     let inner = Arc::clone(&lease);
     let service = service_fn(move |request| {
         let (site, lease) = (Arc::clone(&site), Arc::clone(&inner));
@@ -243,6 +246,7 @@ async fn answer(request: Request<Incoming>, site: &Arc<Site>, lease: Arc<Lease>)
     let Some(page) = page else {
         return refuse(StatusCode::NOT_FOUND);
     };
+    lease.known.store(true, Ordering::Relaxed);
     let (get, post) = (
         request.method() == Method::GET,
         request.method() == Method::POST,
