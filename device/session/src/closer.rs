@@ -158,4 +158,4 @@ impl Waste {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

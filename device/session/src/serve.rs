@@ -204,7 +204,9 @@ impl Session {
         if !fds[1].revents().is_empty() {
             self.control.clear();
         }
-        if fds[0].revents().is_empty() {
+        // From then on there may be nobody to accept any more.
+        let stopped = self.control.request() == Some(Request::Stop);
+        if stopped || fds[0].revents().is_empty() {
             return Ok(None);
         }
         match accept_with(listener, SocketFlags::CLOEXEC) {

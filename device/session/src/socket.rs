@@ -12,8 +12,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::net::{connect, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{
+    accept_with, connect, shutdown, socket_with, AddressFamily, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
 
+use crate::closer::Closer;
 use crate::error::Error;
 use crate::lock::Lock;
 
@@ -80,6 +84,20 @@ impl Socket {
     pub fn listener(&self) -> io::Result<OwnedFd> {
         self.listener.set_nonblocking(true)?;
         self.listener.try_clone().map(OwnedFd::from)
+    }
+
+    /// Lets nobody connect any more, and lets go of those who wait to be served: whoever closes
+    /// the last descriptor of the listener closes what they have sent, which may take its time. Says
+    /// nothing to a listener that somebody else sees to.
+    pub fn close(&self) {
+        if self.identity.is_none() {
+            return;
+        }
+        let closer = Closer::default();
+        let _ = shutdown(&self.listener, Shutdown::Both);
+        while let Ok(client) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            closer.hang_up(client);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod common;
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use common::{options, round_trip};
@@ -348,21 +348,23 @@ fn lingering() -> (TcpStream, TcpStream) {
     (sender, other)
 }
 
-/// Has a client leave messages with descriptors that do not close, of which the server has the last
-/// ones. Returns what lets them close.
+/// Sends a message with so many of them, of which none is here any more. Returns what lets them close.
+fn send_lingering(wire: &mut Wire, message: &Message) -> Vec<TcpStream> {
+    let (fds, others): (Vec<_>, Vec<_>) = (0..message.fds).map(|_| lingering()).unzip();
+    let fds: Vec<_> = fds.iter().map(TcpStream::as_fd).collect();
+    wire.send_raw(&message.bytes, &fds).unwrap();
+    others
+}
+
+/// Has a client send such messages and leave.
 fn leave(server: &Server, messages: &[&Message]) -> Vec<TcpStream> {
     // Served meanwhile, so that nothing is read yet, and no descriptor here is the last.
     let first = server.card().unwrap();
     let mut wire = Wire::connect(server.socket()).unwrap();
     wire.send_raw(&version(b"{}\0").bytes, &[]).unwrap();
-    let mut others = Vec::new();
-    for message in messages {
-        let (fds, more): (Vec<_>, Vec<_>) = (0..message.fds).map(|_| lingering()).unzip();
-        let fds: Vec<_> = fds.into_iter().map(OwnedFd::from).collect();
-        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        wire.send_raw(&message.bytes, &borrowed).unwrap();
-        others.extend(more);
-    }
+    let messages = messages.iter();
+    let others = messages.flat_map(|message| send_lingering(&mut wire, message));
+    let others = others.collect();
     drop((wire, first));
     others
 }
@@ -389,7 +391,11 @@ fn descriptors_that_do_not_close_hold_up_nobody() {
         let many = with_fds(message(command::GET_INFO, &words(&[16, 0, 0, 0])), 32);
         drop(leave(&server, &[&many, &many, &many]));
         round_trip(&mut server.nic_with(options()).unwrap(), 0, 9);
-        let others = leave(&server, &[&messages[0]]);
+        let mut others = leave(&server, &[&messages[0]]);
+        // And one that is never served.
+        let _served = server.card().unwrap();
+        let mut waiting = Wire::connect(server.socket()).unwrap();
+        others.extend(send_lingering(&mut waiting, &messages[0]));
         assert_eq!(server.finish().unwrap().0, Some(0));
         drop(others);
     }

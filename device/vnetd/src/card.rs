@@ -159,7 +159,9 @@ impl Served {
     /// Lets nobody connect any more, and has the message thread and the capture end. Returns the card.
     pub(crate) fn stop(&mut self) -> SharedCard {
         self.control.stop();
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            socket.close();
+        }
         if let Some(capture) = self.capture.get() {
             capture.stop(Duration::ZERO);
         }

@@ -110,7 +110,7 @@ struct Holder<'a> {
 /// Where clients come in.
 struct Door {
     /// Removes its path at the end.
-    _socket: Socket,
+    socket: Socket,
     listener: OwnedFd,
 }
 
@@ -119,10 +119,13 @@ impl Door {
         let socket = systemd::socket(path, Socket::bind)?;
         let listener = socket.listener().map_err(Error::Holder)?;
         info!("listening on {}", path.display());
-        Ok(Self {
-            _socket: socket,
-            listener,
-        })
+        Ok(Self { socket, listener })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.socket.close();
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::net::sockopt::{
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 /// A connection of which one end is full and lingers, and the other end, which does not read.
-fn lingering() -> (OwnedFd, TcpStream) {
+pub(crate) fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     set_socket_recv_buffer_size(&listener, 4096).unwrap();
     let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -32,7 +32,7 @@ fn lingering() -> (OwnedFd, TcpStream) {
     (sender.into(), other)
 }
 
-fn send(client: &UnixStream, fds: &[OwnedFd]) {
+pub(crate) fn send(client: &UnixStream, fds: &[OwnedFd]) {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SENT))];
     let mut control = SendAncillaryBuffer::new(&mut space);

@@ -13,6 +13,7 @@ use vnet_card::Config;
 use vnet_contract::regs::{self, ID_VALUE};
 use vnet_loopback::Null;
 
+use crate::closer::tests::{lingering, send as send_with};
 use crate::lifeline::tests::{message, Kept};
 
 fn card() -> SharedCard {
@@ -218,6 +219,26 @@ fn a_client_that_leaves_in_the_middle_of_a_message_is_let_go() {
             });
         }
     }
+}
+
+#[test]
+fn who_is_never_served_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let socket = Socket::bind(&path).unwrap();
+    let session = Session::new(&socket, card(), |_, e| panic!("{e}")).unwrap();
+    let client = connect(&path);
+    let (fd, _other) = lingering();
+    send_with(&client, &[fd]);
+    let (ended, end) = channel();
+    thread::spawn(move || {
+        socket.close();
+        drop((socket, session));
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(UnixStream::connect(&path).is_err());
+    hung_up(client);
 }
 
 #[test]
