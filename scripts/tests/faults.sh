@@ -73,14 +73,14 @@ load() {
   while [ ! -e /tmp/stop ]; do
     case $1 in
       ping) timeout 2 /usr/bin/ping -f -w 1 -s 1400 $gateway && echo pings >>/tmp/flows ;;
-      tcp-in | xdp) echo "8000000 9" | timeout $slowness nc $gateway 5002 | arriving ;;
-      tcp-out) leaving 4000000 | timeout $slowness nc $gateway 5001 ;;
+      tcp-in | xdp) echo "8000000 9" | timeout $((3 * slowness)) nc $gateway 5002 | arriving ;;
+      tcp-out) leaving 4000000 | timeout $((3 * slowness)) nc $gateway 5001 ;;
       udp)
         timeout 1 bash -c "exec 3<>/dev/udp/$gateway/7
           dd if=/dev/zero bs=1200 count=500 >&3 & exec cat <&3" | arriving ;;
       gso)
-        echo "8000000 9" | timeout $slowness nc $gateway 5002 | arriving &
-        leaving 4000000 | timeout $slowness nc $gateway 5001
+        echo "8000000 9" | timeout $((3 * slowness)) nc $gateway 5002 | arriving &
+        leaving 4000000 | timeout $((3 * slowness)) nc $gateway 5001
         wait $! ;;
     esac || usleep 10000
   done

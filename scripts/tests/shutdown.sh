@@ -9,12 +9,12 @@ powers_off() {
   local n=0
   guest_send off ''
   while kill -0 "$QEMU_PID" 2>/dev/null; do
-    [ $((n += 1)) -le 100 ] || return 1
+    [ $((n += 1)) -le 300 ] || return 1
     sleep 0.1
   done
   grep -a "reboot: Power down" "$GUEST_DIR/console.log"
 }
-check "power off within 10 seconds" powers_off
+check "power off within 30 seconds" powers_off
 check "device server is alive, no panic" devices_fine
 check "kernel log has no WARN, BUG or Oops" kernel_log_clean "reboot: Power down"
 end_servers
