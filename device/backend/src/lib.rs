@@ -105,7 +105,7 @@ pub trait Endpoint: Send {
     fn set_offloads(&mut self, receive: Offloads);
 
     /// Frames for the card that were lost before any queue saw them, since none took them in time: a
-    /// count that only grows, from wherever it begins.
+    /// count that only grows, from wherever it begins. It is what is so now, not what was a while ago.
     fn missed(&self) -> u64 {
         0
     }

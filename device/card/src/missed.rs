@@ -2,11 +2,18 @@
 //! Frames that were lost behind the card while its queues ran, since none of them took the frames in
 //! time, and of which only the endpoint as a whole knows. They count for the first pair.
 
+use std::time::{Duration, Instant};
+
 use vnet_contract::queue::rx_index;
 use vnet_state::records::{Fields, Writer};
 
 /// The queue that they count for.
 pub(crate) const MISSED_BY: u16 = rx_index(0);
+
+/// What was told so lately is told again. To look can take an endpoint a millisecond, and a driver may ask as
+/// often as it likes. Where a queue starts or stops, the endpoint is looked at in any case: what it
+/// counted before the one and after the other is not the driver's.
+pub(crate) const FRESH: Duration = Duration::from_millis(10);
 
 /// The part of the endpoint's count that is the driver's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +22,8 @@ pub(crate) struct Missed {
     before: u64,
     /// What the endpoint had counted then; `None` while the queue does not run.
     since: Option<u64>,
+    /// When the endpoint was last looked at for the driver.
+    looked: Option<Instant>,
 }
 
 impl Missed {
@@ -42,12 +51,17 @@ impl Missed {
         self.before.wrapping_add(more)
     }
 
-    /// The same, for the driver. The next process may not see what the endpoint has counted, and is not to
-    /// tell less.
-    pub(crate) fn tell(&mut self, counted: u64) -> u64 {
-        self.before = self.count(counted);
-        self.since = self.since.map(|since| since.max(counted));
-        self.before
+    /// The same, for the driver, which asks now; true if that is more than was known. The next process may not
+    /// see what the endpoint has counted, and is not to tell less.
+    pub(crate) fn tell(&mut self, now: Instant, look: impl FnOnce() -> u64) -> (u64, bool) {
+        let known = self.before;
+        if self.looked.is_none_or(|at| at + FRESH <= now) {
+            self.looked = Some(now);
+            let counted = look();
+            self.before = self.count(counted);
+            self.since = self.since.map(|since| since.max(counted));
+        }
+        (self.before, self.before != known)
     }
 
     pub(crate) fn save(&self, to: &mut Writer) {
@@ -61,6 +75,7 @@ impl Missed {
         Self {
             before,
             since: running.then_some(since),
+            looked: None,
         }
     }
 }
@@ -84,6 +99,23 @@ mod tests {
         missed.start(100);
         assert_eq!(missed.count(103), 9);
         assert_eq!(missed.count(0), 6);
+    }
+
+    #[test]
+    fn the_endpoint_is_looked_at_now_and_then_and_where_the_queue_starts_and_stops() {
+        let mut missed = Missed::default();
+        let now = Instant::now();
+        missed.start(10);
+        assert_eq!(missed.tell(now, || 15), (5, true));
+        assert_eq!(missed.tell(now + FRESH / 2, || unreachable!()), (5, false));
+        missed.stop(17);
+        missed.start(1000);
+        assert_eq!(missed.tell(now + FRESH / 2, || unreachable!()), (7, false));
+        assert_eq!(missed.tell(now + FRESH, || 1000), (7, false));
+        assert_eq!(missed.tell(now + 2 * FRESH, || 1001), (8, true));
+        // The next process sees nothing.
+        assert_eq!(missed.tell(now + 3 * FRESH, || 0), (8, false));
+        assert_eq!(missed.tell(now + 4 * FRESH, || 1003), (10, true));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Reads and writes of single registers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::debug;
 use vnet_backend::Link;
@@ -375,9 +376,9 @@ impl Card {
         // Which the endpoint as a whole lost.
         let unseen = match (queue, reg) {
             (MISSED_BY, regs::S_DROPS | regs::S_MISSED) => {
-                let before = self.missed;
-                let missed = self.missed.tell(lock(&self.endpoint).missed());
-                self.changed |= self.missed != before;
+                let look = || lock(&self.endpoint).missed();
+                let (missed, more) = self.missed.tell(Instant::now(), look);
+                self.changed |= more;
                 missed
             }
             _ => 0,

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustix::io::Errno;
 use vnet_backend::{Capabilities, Endpoint, Error, Link, Offloads, Queue};
@@ -264,6 +263,6 @@ impl Endpoint for Tap {
     fn missed(&self) -> u64 {
         let name = self.interface.name().ok();
         let name = name.as_ref().map(|name| name.as_str());
-        self.drops.count(name, Instant::now())
+        self.drops.count(name)
     }
 }

@@ -18,6 +18,7 @@ use vnet_loopback::Null;
 use super::bench::{self, new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
 use super::operator::Full;
 use super::shelter::Shelter;
+use crate::missed::FRESH;
 use crate::Card;
 
 #[test]
@@ -280,7 +281,10 @@ fn what_was_missed_is_told_on() {
         shelter.survive(&mut card).unwrap();
         card
     };
-    let missed = |b: &mut Bench| b.read(stats_reg(0, regs::S_MISSED));
+    let missed = |b: &mut Bench| {
+        thread::sleep(FRESH);
+        b.read(stats_reg(0, regs::S_MISSED))
+    };
     let mut b = Bench::prepare(card());
     b.accept(QUEUE_STATS);
     b.start(0);
