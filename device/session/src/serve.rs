@@ -241,6 +241,8 @@ impl Session {
                 None => Ok(true),
             };
             let relay = asking.as_ref().map(Asking::relay);
+            // A look ends before an urgent byte, too, and what tells of more tells of both at once.
+            more |= inbox.unread() > 0;
             let received = self
                 .ended(received)
                 .and_then(|()| self.receive(client, &mut inbox, relay, more));

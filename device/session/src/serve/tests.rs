@@ -317,6 +317,13 @@ fn an_urgent_byte_is_one_like_others() {
         thread::sleep(Duration::from_millis(500));
         kept.client.write_all(&message[1..]).unwrap();
         refused(kept, 1);
+        // The last one, which comes with those before.
+        kept.client.write_all(&message[..20]).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        if send(&kept.client, &message[20..], SendFlags::OOB) == Err(Errno::OPNOTSUPP) {
+            kept.client.write_all(&message[20..]).unwrap();
+        }
+        refused(kept, 1);
     });
     assert!(spent < Duration::from_millis(100), "{spent:?}");
 
