@@ -123,6 +123,11 @@ impl Closer {
     }
 }
 
+/// Lets go of a client that nobody serves any more, without waiting for what it has sent to be closed.
+pub fn hang_up(client: OwnedFd) {
+    Closer::default().hang_up(client);
+}
+
 /// A file or an eventfd.
 fn is_of_use(fd: &OwnedFd) -> bool {
     let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;

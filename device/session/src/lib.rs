@@ -27,6 +27,7 @@ mod serve;
 mod socket;
 mod sys;
 
+pub use closer::hang_up;
 pub use control::{ClientId, Control, Peer};
 pub use error::Error;
 pub use lifeline::Lifeline;

@@ -392,8 +392,11 @@ fn descriptors_that_do_not_close_hold_up_nobody() {
         drop(leave(&server, &[&many, &many, &many]));
         round_trip(&mut server.nic_with(options()).unwrap(), 0, 9);
         let mut others = leave(&server, &[&messages[0]]);
-        // And one that is never served.
-        let _served = server.card().unwrap();
+        // And one in the middle of a message, and one that is never served.
+        let mut served = Wire::connect(server.socket()).unwrap();
+        served.version().unwrap();
+        let start = with_fds(raw([0; 8]), 1);
+        others.extend(send_lingering(&mut served, &start));
         let mut waiting = Wire::connect(server.socket()).unwrap();
         others.extend(send_lingering(&mut waiting, &messages[0]));
         assert_eq!(server.finish().unwrap().0, Some(0));

@@ -3,8 +3,9 @@
 //!
 //! It keeps descriptors and starts a worker, which serves the card, and has another one stand by for
 //! when that dies. It accepts clients, since a connection would be lost with a worker that dies while
-//! it accepts, and never reads or writes what they send. It has one thread, parses nothing that a
-//! client or a guest has a part in, and does nothing at all while the worker is well.
+//! it accepts, and never reads or writes what they send, but throws away what is left of that at its
+//! end. Until then it has one thread. It parses nothing that a client or a guest has a part in, and
+//! does nothing at all while the worker is well.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR2};
 use signal_hook::low_level::pipe;
 use tracing::{info, warn};
-use vnet_session::Socket;
+use vnet_session::{hang_up, Socket};
 use vnet_state::Token;
 
 use crate::args::Args;
@@ -112,6 +113,17 @@ struct Door {
     /// Removes its path at the end.
     socket: Socket,
     listener: OwnedFd,
+}
+
+/// After the last worker the client's socket, too, is the holder's to close.
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        // A client that comes back is to find nobody.
+        self.door = None;
+        if let Some(client) = self.held.remove(&Token::Client.to_bits()) {
+            hang_up(client);
+        }
+    }
 }
 
 impl Door {
