@@ -1,134 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! TAP interfaces, between a guest made by hand and the kernel's own network.
 
+mod host;
 mod namespace;
 
-use std::fs;
-use std::net::UdpSocket;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Child, Command};
+use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use host::*;
 use namespace::{ip, run, say};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use vm_memory::VolatileSlice;
-use vnet_backend::{
-    checksum, mock, Checksum, Endpoint, Frame, Gso, GsoKind, Meta, Offloads, Queue,
-};
+use vnet_backend::{checksum, mock, Checksum, Endpoint, Frame, Gso, GsoKind, Meta, Offloads};
 use vnet_tap::{Config, Tap};
 
-/// A namespace with nothing in it.
-const EMPTY: &str = "-Urn";
 /// The privileges of a user of a new user namespace, on the network of the machine: none.
 const POWERLESS: &str = "-Ur";
-
-const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/tap0/disable_ipv6";
-
-const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const GUEST: [u8; 4] = [192, 0, 2, 2];
-const HOST: [u8; 4] = [192, 0, 2, 1];
-
-fn open(name: &str, queues: u16) -> Tap {
-    Tap::open(config(name, queues)).unwrap()
-}
-
-fn config(name: &str, queues: u16) -> Config {
-    Config {
-        name: name.into(),
-        queues,
-        netns: None,
-        bridge: None,
-    }
-}
-
-/// A TAP whose host side has an address and knows the guest's.
-fn network(queues: u16) -> (Tap, Vec<Box<dyn Queue>>) {
-    let mut tap = open("tap0", queues);
-    host_side();
-    let ports = tap.open(queues).unwrap();
-    (tap, ports)
-}
-
-/// Gives the interface an address, and the guest as a neighbour.
-fn host_side() {
-    // Without IPv6 the host sends only what it is asked to send.
-    if Path::new(NO_IPV6).exists() {
-        fs::write(NO_IPV6, "1").unwrap();
-    }
-    ip("link set tap0 address 02:00:00:00:00:01 mtu 1500 up");
-    ip("addr add 192.0.2.1/24 dev tap0");
-    ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev tap0");
-}
-
-/// Receives `count` frames.
-fn receive(queue: &mut dyn Queue, count: usize, size: usize) -> Vec<(Vec<u8>, Meta)> {
-    let end = Instant::now() + Duration::from_secs(10);
-    let mut frames = Vec::new();
-    while frames.len() < count {
-        assert!(Instant::now() < end, "frames: {frames:?}");
-        wait(queue);
-        frames.extend(mock::receive(queue, count - frames.len(), size));
-    }
-    frames
-}
-
-fn wait(queue: &dyn Queue) {
-    let fd = queue.readiness().unwrap();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: 100_000_000,
-    };
-    poll(&mut fds, Some(&timeout)).unwrap();
-}
-
-/// Sum of the pseudo header of a UDP datagram of `len` bytes between guest and host.
-fn pseudo(len: usize) -> u16 {
-    [checksum::sum(&GUEST), checksum::sum(&HOST), 17, len as u16]
-        .into_iter()
-        .fold(0, checksum::add)
-}
-
-/// A UDP datagram from the guest to `port` of the host. Its checksum is left to be completed.
-fn datagram(port: u16, data: &[u8]) -> Vec<u8> {
-    let len = 8 + data.len();
-    let mut frame = Vec::new();
-    frame.extend_from_slice(&HOST_MAC);
-    frame.extend_from_slice(&GUEST_MAC);
-    frame.extend_from_slice(&[8, 0]);
-    let mut header = [
-        0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1,
-    ];
-    header[2..4].copy_from_slice(&((20 + len) as u16).to_be_bytes());
-    let sum = !checksum::sum(&header);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    frame.extend_from_slice(&header);
-    for field in [1000, port, len as u16, pseudo(len)] {
-        frame.extend_from_slice(&field.to_be_bytes());
-    }
-    frame.extend_from_slice(data);
-    frame
-}
-
-const PARTIAL: Meta = Meta {
-    checksum: Checksum::Partial {
-        start: 34,
-        offset: 6,
-    },
-    gso: None,
-};
-
-fn socket() -> (UdpSocket, u16) {
-    let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
-}
 
 #[test]
 fn frames_of_the_guest_reach_the_host() {
@@ -332,20 +220,6 @@ fn all_queues_carry_frames() {
     });
 }
 
-/// Sends from so many ports of the host that no queue is left out, and returns how many frames
-/// each queue gets.
-fn spread(ports: &mut [Box<dyn Queue>]) -> Vec<usize> {
-    const FLOWS: usize = 64;
-    for _ in 0..FLOWS {
-        let (socket, _) = socket();
-        socket.send_to(b"hello", "192.0.2.2:7").unwrap();
-    }
-    ports
-        .iter_mut()
-        .map(|port| mock::receive(port.as_mut(), FLOWS, 2048).len())
-        .collect()
-}
-
 #[test]
 fn frames_go_to_the_queues_that_are_attached() {
     run("frames_go_to_the_queues_that_are_attached", EMPTY, || {
@@ -423,153 +297,6 @@ fn the_link_follows_the_interface_and_an_interface_that_is_down_loses_frames() {
         assert!(mock::transmit(&mut *ports[0], &datagram(1, b"x"), PARTIAL));
         assert!(mock::receive(&mut *ports[0], 1, 2000).is_empty());
         assert_eq!(ports[0].losses().sent, 2);
-    });
-}
-
-/// The descriptors as a process gets them that takes over.
-fn kept(tap: &Tap) -> Vec<OwnedFd> {
-    let owned = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-    tap.descriptors().map(owned).collect()
-}
-
-/// Nobody would read what came to one before its worker detached it, and that would be lost uncounted.
-#[test]
-fn who_takes_over_leaves_queues_detached() {
-    run("who_takes_over_leaves_queues_detached", EMPTY, || {
-        let mut tap = open("tap0", 3);
-        host_side();
-        let kept = kept(&tap);
-        let ports = tap.open(3).unwrap();
-        ports[1].attachment().unwrap().set_attached(false);
-        let mut tap = Tap::adopt(config("tap0", 3), kept).unwrap();
-        let mut ports = tap.open(3).unwrap();
-        let mut attachments: Vec<_> = ports.iter().map(|p| p.attachment().unwrap()).collect();
-        let attached: Vec<_> = attachments.iter().map(|a| a.was_attached()).collect();
-        assert_eq!(attached, [true, false, true]);
-        let counts = spread(&mut ports);
-        assert_eq!((counts[1], counts[0] + counts[2]), (0, 64), "{counts:?}");
-        attachments[1].set_attached(true);
-        let counts = spread(&mut ports);
-        assert_eq!(counts.iter().sum::<usize>(), 64);
-        assert!(counts.iter().all(|&n| n > 0), "{counts:?}");
-    });
-}
-
-/// A network namespace with nobody in it but a program that sleeps.
-struct Elsewhere(Child);
-
-impl Elsewhere {
-    fn new() -> Self {
-        let sleep = ["--net", "sleep", "600"];
-        let child = Command::new("unshare").args(sleep).spawn().unwrap();
-        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
-        let end = Instant::now() + Duration::from_secs(10);
-        let there = child.id().to_string();
-        while namespace(&there).unwrap() == namespace("self").unwrap() {
-            assert!(Instant::now() < end);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self(child)
-    }
-}
-
-impl Elsewhere {
-    fn ip(&self, arguments: &str) {
-        let net = format!("--net=/proc/{}/ns/net", self.0.id());
-        let mut command = Command::new("nsenter");
-        command.args([&net, "ip"]).args(arguments.split(' '));
-        assert!(command.status().unwrap().success(), "{arguments}");
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it() {
-    let name = "who_takes_over_goes_on_with_an_interface_whatever_has_become_of_it";
-    run(name, EMPTY, || {
-        let next = |tap: &Tap| Tap::adopt(config("tap0", 2), kept(tap)).unwrap();
-
-        // It has another name, by which it was made.
-        let first = open("tap0", 2);
-        ip("link set tap0 name lan0");
-        ip("link set lan0 mtu 1500 up");
-        ip("link add tap0 type veth peer name veth0");
-        let mut tap = next(&first);
-        assert!(tap.link().up);
-        let mut ports = tap.open(2).unwrap();
-        assert!(mock::transmit(&mut *ports[1], &datagram(1, b"x"), PARTIAL));
-        assert_eq!(ports[1].losses().sent, 0);
-
-        // It is deleted.
-        ip("link delete lan0");
-        assert!(!tap.link().up);
-        let mut tap = next(&first);
-        assert!(!tap.link().up);
-        let mut ports = tap.open(2).unwrap();
-        assert!(mock::transmit(&mut *ports[1], &datagram(1, b"x"), PARTIAL));
-        assert_eq!(ports[1].losses().sent, 1);
-        assert!(mock::receive(&mut *ports[1], 1, 2000).is_empty());
-
-        // It is in another namespace: up there, which is not seen here.
-        ip("link delete veth0");
-        let first = open("tap0", 2);
-        ip("link set tap0 up");
-        let elsewhere = Elsewhere::new();
-        ip(&format!("link set tap0 netns {}", elsewhere.0.id()));
-        assert!(!first.link().up);
-        assert!(!next(&first).link().up);
-        // Nor is another one taken for it that has its name.
-        let _other = open("tap0", 2);
-        ip("link set tap0 up");
-        assert!(!next(&first).link().up);
-        ip("link set tap0 down");
-
-        // Descriptors of another one are not taken for a part of it.
-        let [one, two] = ["one", "two"].map(|name| open(name, 1));
-        let both = kept(&one).into_iter().chain(kept(&two)).collect();
-        let error = Tap::adopt(config("one", 2), both).unwrap_err().to_string();
-        assert!(error.contains("are of several interfaces"), "{error}");
-    });
-}
-
-/// The path by which it was found may lead nowhere by then, or elsewhere.
-#[test]
-fn who_takes_over_goes_on_in_the_namespace_of_the_interface() {
-    let name = "who_takes_over_goes_on_in_the_namespace_of_the_interface";
-    run(name, EMPTY, || {
-        let dir = std::env::temp_dir().join(format!("vnet-tap-netns-{}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        let path = dir.join("blue");
-        let name = |there: &Elsewhere| {
-            let _ = fs::remove_file(&path);
-            symlink(format!("/proc/{}/ns/net", there.0.id()), &path).unwrap();
-        };
-        let blue = Elsewhere::new();
-        name(&blue);
-        let config = || Config {
-            netns: Some(path.clone()),
-            ..config("tap0", 1)
-        };
-        let first = Tap::open(config()).unwrap();
-        blue.ip("link set tap0 up");
-        assert!(first.link().up);
-        let next = || Tap::adopt(config(), kept(&first)).map(|tap| tap.link().up);
-        assert!(next().unwrap());
-        // The namespace is there for as long as somebody has the descriptors.
-        drop(blue);
-        assert!(next().unwrap());
-        let other = Elsewhere::new();
-        name(&other);
-        assert!(next().unwrap());
-        other.ip("tuntap add tap0 mode tap");
-        assert!(next().unwrap());
-        fs::remove_dir_all(&dir).unwrap();
     });
 }
 
