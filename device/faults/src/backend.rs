@@ -242,10 +242,14 @@ impl Queue for FaultyQueue {
         if self.tx.is_quiet() || batch.is_empty() {
             return self.inner.transmit(batch);
         }
+        if self.tx.site.has_begun() {
+            // Its frames are others, whatever they look like.
+            self.tx.judged = None;
+        }
         if !self.send_owed() {
             return 0;
         }
-        // The frame that was judged comes again, unless the queue was stopped meanwhile.
+        // The frame that was judged comes again, unless it was dropped meanwhile.
         let again = batch.first().is_some_and(|frame| {
             let judged = self.tx.judged.take();
             judged.is_some_and(|judged| judged == Copied::of(frame))
@@ -613,6 +617,28 @@ mod tests {
         *medium.room.lock().unwrap() = None;
         assert!([2, 3, 4, 5].map(&mut send).iter().all(|sent| *sent));
         assert_eq!(numbers(&medium.sent.lock().unwrap()), [1, 1, 2, 3, 5]);
+    }
+
+    /// A request that is sent again because the queue was started anew is another frame.
+    #[test]
+    fn of_a_queue_that_was_started_anew_no_frame_is_an_old_one() {
+        let faults = Arc::new(Faults::default());
+        faults.load(&"frame-lost at=9".parse().unwrap());
+        let medium = Medium::default();
+        let site = Site::queue(Arc::clone(&faults), tx_index(0));
+        let mut queue = Faulty::queue(Box::new(medium.clone()), 0, &faults);
+        let mut send = || mock::transmit(queue.as_mut(), &frame(7), Meta::default());
+        site.begin();
+        *medium.room.lock().unwrap() = Some(0);
+        assert!(!send() && !send());
+        site.begin();
+        assert!(!send());
+        *medium.room.lock().unwrap() = None;
+        assert!(send());
+        // What was to become of the first one does so all the same.
+        assert_eq!(numbers(&medium.sent.lock().unwrap()), [7, 7]);
+        let report = faults.report();
+        assert_eq!(report, ["fault in line 1, frame-lost: 0 of 2 events"]);
     }
 
     #[test]

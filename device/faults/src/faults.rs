@@ -17,6 +17,8 @@ pub struct Faults {
     active: ArcSwapOption<Active>,
     /// Plans so far.
     plans: AtomicU64,
+    /// Queues that were started since their frames were last looked at, one bit each.
+    begun: AtomicU64,
     witness: ArcSwapOption<Witness>,
 }
 
@@ -194,6 +196,21 @@ impl Site {
             faults,
             index: CARD,
         }
+    }
+
+    /// The queue was started: what was in its ring before does not come again.
+    pub fn begin(&self) {
+        self.faults.begun.fetch_or(self.bit(), Relaxed);
+    }
+
+    /// True if it was since this was last asked.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.faults.begun.fetch_and(!self.bit(), Relaxed) & self.bit() != 0
+    }
+
+    fn bit(&self) -> u64 {
+        const { assert!(SITES <= u64::BITS as usize) };
+        1 << self.index
     }
 
     /// Counts an event of this kind, and says if it is to go wrong. Of several faults of the same

@@ -114,6 +114,7 @@ impl Lane {
 
     fn begin(&mut self) {
         (self.still, self.late) = (None, None);
+        self.site.begin();
     }
 
     /// Asked once a round about a queue that runs.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 //! A pair that misbehaves on command.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vnet_contract::queue::{tx_index, Error, Kind};
-use vnet_faults::{Faults, Plan};
+use vnet_faults::{Faults, Faulty, Plan};
 use vnet_irq::Vector;
 
 use crate::backends::{Tap, Wire};
@@ -84,6 +85,30 @@ fn a_dead_queue_lives_again_when_its_time_is_over() {
     rig.send(0, &[0; 60]);
     eventually("sent", || wire.sent() == 1);
     assert!(start.elapsed() >= Duration::from_millis(100));
+}
+
+/// The frame that waited is the driver's again, and it may have another one that looks the same.
+#[test]
+fn a_queue_that_is_started_anew_sends_what_is_in_it() {
+    let faults = Arc::new(Faults::default());
+    faults.load(&"frame-lost at=9 queue=tx".parse().unwrap());
+    let judged = |frames| {
+        let report = format!("fault in line 1, frame-lost: 0 of {frames} events");
+        faults.report() == [report]
+    };
+    let wire = Wire::new();
+    wire.full.store(true, SeqCst);
+    let mut rig = Rig::new(Tap(wire.clone()), false);
+    rig.pair.wrap(|queue| Faulty::queue(queue, 3, &faults));
+    rig.pair.set_faults(&faults);
+    rig.start(Kind::Tx);
+    rig.send(0, &[0; 60]);
+    eventually("the frame waits", || judged(1));
+    assert_eq!(rig.pair.stop(Kind::Tx), Some((0, 0)));
+    rig.start(Kind::Tx);
+    wire.full.store(false, SeqCst);
+    wire.ready();
+    eventually("both are sent", || wire.sent() == 2 && judged(2));
 }
 
 #[test]
