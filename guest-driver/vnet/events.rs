@@ -55,7 +55,7 @@ pub(crate) const WORK_RESET: usize = 1 << 1;
 /// Work: start the pairs anew of which a queue has failed.
 pub(crate) const WORK_RESTART: usize = 1 << 2;
 
-/// Ticks from one check to the next. A check reads five registers, and two of each pair.
+/// Ticks from one check to the next. A check reads six registers, and two of each pair.
 pub(crate) const TICKS_PER_CHECK: u32 = 4;
 
 /// Checks after which a transmit queue that has done nothing is stuck: a little later than the stack
@@ -160,9 +160,8 @@ impl<'a> Nic<'a> {
             }
         }
         self.refresh_link(dev, &mut control);
-        if cause & regs::EVENT_QUEUE_ERROR != 0 {
-            self.report_errors(dev, &mut control);
-        }
+        // Whatever the cause is: a failure that was misread raises no other event.
+        self.report_errors(dev, &mut control);
         // A reset loses all that is in the rings: so two registers have to say it.
         if cause & regs::EVENT_FAILED != 0 && !self.is_set_up() {
             if !core::mem::replace(&mut control.failed, true) {
@@ -203,7 +202,8 @@ impl<'a> Nic<'a> {
         }
     }
 
-    /// Says which queues the card stopped, and why; and has the stack hold them.
+    /// Says which queues the card stopped, and why; and has the stack hold them. A restart loses what is in
+    /// the rings of a pair: so two registers have to say it. If only one does, the next check tells.
     fn report_errors(&self, dev: &NetDevice<Self>, control: &mut Control) {
         let errors = self.regs.read(regs::QUEUE_ERRORS) & !control.reported;
         for pair in 0..self.max_pairs {
@@ -212,9 +212,12 @@ impl<'a> Nic<'a> {
                 if errors & bit(index) == 0 {
                     continue;
                 }
+                let status = self.regs.read_queue(index, regs::Q_STATUS);
+                if status == u32::MAX || status & regs::Q_STATUS_ERROR == 0 {
+                    continue;
+                }
                 control.ignore_error(index);
                 self.counters.queue_errors.add(1);
-                let status = self.regs.read_queue(index, regs::Q_STATUS);
                 self.report_queue(dev, index, status);
                 if index == tx_index {
                     dev.with_tx(pair, |queue, tx| tx.fail(queue, None));
