@@ -4,6 +4,9 @@
 //! An address is one station's until its lease has run out, also where there are more stations than
 //! addresses: behind a switch, who comes late is not to be given one that another guest uses. After that, it
 //! stays with its station until another one needs it.
+//!
+//! Some stations use an address beyond their lease (a kernel that asked with `ip=dhcp` does not renew it),
+//! without one, or have it from a server that was here before this one started. Their frames say so.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +16,7 @@ use smoltcp::wire::{
 };
 
 use crate::datagram;
-use crate::net::{Lan, STATIONS};
+use crate::net::Lan;
 use crate::outbound::Outbound;
 use crate::ports::{DHCP_CLIENT, DHCP_SERVER};
 
@@ -32,7 +35,7 @@ const OPTION_SERVER_IDENTIFIER: u8 = 54;
 pub(crate) struct Server {
     lan: Lan,
     /// The station that has the address of the first guest + index.
-    leases: [Lease; STATIONS],
+    leases: Vec<Lease>,
 }
 
 #[derive(Clone, Copy)]
@@ -64,13 +67,35 @@ pub(crate) struct Reply {
 
 impl Server {
     pub(crate) fn new(lan: Lan) -> Self {
+        let free = Lease {
+            station: None,
+            until: Instant::ZERO,
+        };
         Self {
             lan,
-            leases: [Lease {
-                station: None,
-                until: Instant::ZERO,
-            }; STATIONS],
+            leases: vec![free; lan.stations() as usize],
         }
+    }
+
+    /// A station uses this address. If it is its own, or free, the station has it for a lease from now on. But
+    /// one that has a lease of another address gets none of this one: each has one only.
+    pub(crate) fn heard(&mut self, station: EthernetAddress, address: Ipv4Addr, now: Instant) {
+        let Some(index) = self.index(address) else {
+            return;
+        };
+        let lease = self.leases[index];
+        if lease.station != Some(station) {
+            if lease.until > now {
+                return;
+            }
+            if let Some(own) = self.own(station) {
+                if self.leases[own].until > now {
+                    return;
+                }
+                self.leases[own].station = None;
+            }
+        }
+        self.keep(index, station, now + LEASE);
     }
 
     /// Answers a message to the server's port that this station sent. `None`: malformed, or not to be answered,
@@ -132,7 +157,7 @@ impl Server {
         wanted: Option<Ipv4Addr>,
         now: Instant,
     ) -> Option<usize> {
-        let free = (0..STATIONS).filter(|index| self.leases[*index].until <= now);
+        let free = (0..self.leases.len()).filter(|index| self.leases[*index].until <= now);
         self.own(station)
             .or_else(|| free.clone().find(|i| wanted == Some(self.address(*i))))
             .or_else(|| free.min_by_key(|index| self.leases[*index].until))
@@ -145,6 +170,12 @@ impl Server {
 
     fn address(&self, index: usize) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.lan.first_guest().to_bits() + index as u32)
+    }
+
+    fn index(&self, address: Ipv4Addr) -> Option<usize> {
+        let first = self.lan.first_guest().to_bits();
+        let index = address.to_bits().checked_sub(first)? as usize;
+        (index < self.leases.len()).then_some(index)
     }
 
     /// Keeps an address for a station until then at least.
@@ -289,6 +320,7 @@ mod tests {
 
     const A: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
     const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+    const A_FAR_ONE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 7);
 
     fn request(kind: DhcpMessageType, station: EthernetAddress) -> DhcpRepr<'static> {
         DhcpRepr {
@@ -371,7 +403,7 @@ mod tests {
     fn an_address_that_is_not_the_clients_is_refused() {
         let mut server = Server::new(Lan::default());
         let mut wanted = request(DhcpMessageType::Request, A);
-        wanted.requested_ip = Some(Ipv4Addr::new(192, 168, 0, 7));
+        wanted.requested_ip = Some(A_FAR_ONE);
         let nak = ask(&mut server, &wanted).unwrap();
         assert_eq!(nak.message.message_type, DhcpMessageType::Nak);
         assert_eq!(nak.message.your_ip, ANY);
@@ -399,7 +431,8 @@ mod tests {
         reply.message.message_type
     }
 
-    const ALL: std::ops::Range<u8> = 0..STATIONS as u8;
+    /// As many as there are addresses.
+    const ALL: std::ops::Range<u8> = 0..253;
 
     /// A server with all addresses leased.
     fn full() -> (Server, Vec<Ipv4Addr>) {
@@ -418,14 +451,14 @@ mod tests {
         let mut unique = all.clone();
         unique.sort();
         unique.dedup();
-        assert_eq!(unique.len(), STATIONS);
+        assert_eq!(unique.len(), ALL.len());
         assert!(unique.iter().all(|a| is_on_lan(&Lan::default(), *a)));
 
-        let late = request(DhcpMessageType::Discover, station(200));
+        let late = request(DhcpMessageType::Discover, station(254));
         let half = Instant::ZERO + LEASE / 2;
         assert!(ask_at(&mut server, &late, half).is_none());
         assert_eq!(
-            renew(&mut server, 200, all[7], half),
+            renew(&mut server, 254, all[7], half),
             DhcpMessageType::Nak,
             "another's"
         );
@@ -451,7 +484,7 @@ mod tests {
         for n in ALL {
             discover(&mut server, n);
         }
-        let late = request(DhcpMessageType::Discover, station(200));
+        let late = request(DhcpMessageType::Discover, station(254));
         assert!(ask(&mut server, &late).is_none());
         assert!(ask_at(&mut server, &late, Instant::ZERO + OFFER).is_some());
     }
@@ -459,7 +492,7 @@ mod tests {
     #[test]
     fn a_station_gives_back_its_own_address_only() {
         let (mut server, all) = full();
-        let late = request(DhcpMessageType::Discover, station(200));
+        let late = request(DhcpMessageType::Discover, station(254));
         let mut release = request(DhcpMessageType::Release, station(20));
         release.client_ip = all[19];
         assert!(ask(&mut server, &release).is_none());
@@ -488,6 +521,55 @@ mod tests {
         assert_eq!(discover(&mut server, 5), address);
     }
 
+    /// Such as by a client that does not renew its lease.
+    #[test]
+    fn an_address_is_its_stations_for_as_long_as_it_is_used() {
+        let (mut server, all) = full();
+        let half = Instant::ZERO + LEASE / 2;
+        for n in ALL.filter(|n| *n != 7) {
+            server.heard(station(n), all[usize::from(n)], half);
+        }
+        // Nobody keeps another's.
+        server.heard(station(8), all[7], half);
+        let late = request(DhcpMessageType::Discover, station(254));
+        let end = Instant::ZERO + LEASE;
+        assert_eq!(address(ask_at(&mut server, &late, end)), all[7]);
+        let later = request(DhcpMessageType::Discover, station(255));
+        assert!(ask_at(&mut server, &later, end).is_none());
+        // Also afterwards, unless somebody else came first.
+        let over = half + LEASE;
+        server.heard(station(0), all[0], over);
+        let next = address(ask_at(&mut server, &later, over));
+        assert_ne!(next, all[0]);
+        server.heard(station(1), next, over);
+        assert_eq!(renew(&mut server, 255, next, over), DhcpMessageType::Ack);
+    }
+
+    #[test]
+    fn an_address_that_is_used_without_a_lease_is_given_to_nobody_else() {
+        let mut server = Server::new(Lan::default());
+        let now = Instant::ZERO;
+        let used = net::IPV4_FIRST_GUEST;
+        server.heard(station(0), used, now);
+        assert_ne!(discover(&mut server, 1), used);
+        assert_eq!(renew(&mut server, 2, used, now), DhcpMessageType::Nak);
+        assert_eq!(discover(&mut server, 0), used);
+        // None beside those that are given out.
+        for other in [ANY, net::IPV4, Ipv4Addr::new(10, 77, 0, 255), A_FAR_ONE] {
+            server.heard(station(3), other, now);
+        }
+        // And one for each station: a guest does not take all by their names.
+        let mut free = Server::new(Lan::default());
+        for n in ALL {
+            free.heard(A, free.address(n.into()), now);
+        }
+        assert_eq!(discover(&mut free, 1), Ipv4Addr::new(10, 77, 0, 3));
+        // When it may be somebody else's, it can have another one instead.
+        let over = now + LEASE;
+        free.heard(A, Ipv4Addr::new(10, 77, 0, 9), over);
+        assert_eq!(renew(&mut free, 2, used, over), DhcpMessageType::Ack);
+    }
+
     #[test]
     fn an_address_that_somebody_else_uses_is_given_to_nobody_for_a_lease() {
         let mut server = Server::new(Lan::default());
@@ -496,10 +578,10 @@ mod tests {
         decline.requested_ip = Some(taken);
         assert!(ask(&mut server, &decline).is_none());
         // The same station, and as many as there are other addresses.
-        for n in 0..31 {
+        for n in 0..252 {
             assert_ne!(discover(&mut server, n), taken);
         }
-        let last = request(DhcpMessageType::Discover, station(31));
+        let last = request(DhcpMessageType::Discover, station(252));
         assert!(ask(&mut server, &last).is_none());
         assert!(ask_at(&mut server, &last, Instant::ZERO + LEASE).is_some());
     }

@@ -32,8 +32,10 @@ pub const IPV6_PREFIX_LEN: u8 = 64;
 /// The gateway's IPv6 address within the prefix.
 pub const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd76, 0x6e65, 0x7400, 0, 0, 0, 0, 1);
 
-/// Addresses that DHCP gives out: those that follow the gateway's own.
-pub const STATIONS: usize = 32;
+/// Most addresses that DHCP gives out, and thus leases that it remembers.
+pub const MAX_STATIONS: u32 = 1024;
+/// Fewest.
+const MIN_STATIONS: u32 = 32;
 
 /// The addresses of one LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +59,15 @@ impl Default for Lan {
 
 impl Lan {
     /// The gateway's address as `10.1.0.1/16`. `None`: no private or global address, or there is no room
-    /// behind it for [`STATIONS`] guests.
+    /// behind it for 32 guests.
     pub fn set_ipv4(&mut self, text: &str) -> Option<()> {
         let (address, len) = text.split_once('/')?;
         let (address, len): (Ipv4Addr, u8) = (address.parse().ok()?, len.parse().ok()?);
         if !(8..=30).contains(&len) {
             return None;
         }
-        let hosts = u32::MAX >> len;
-        let host = address.to_bits() & hosts;
-        let room = host > 0 && host.checked_add(STATIONS as u32)? < hosts;
+        let room =
+            address.to_bits() & (u32::MAX >> len) > 0 && behind(address, len) >= MIN_STATIONS;
         let usable = !(address.is_loopback() || address.is_multicast() || address.octets()[0] == 0);
         (room && usable && !address.is_broadcast()).then(|| {
             (self.ipv4, self.ipv4_prefix_len) = (address, len);
@@ -102,9 +103,20 @@ impl Lan {
         Ipv4Addr::from_bits(self.ipv4.to_bits().wrapping_add(1))
     }
 
+    /// How many addresses DHCP gives out.
+    pub(crate) fn stations(&self) -> u32 {
+        behind(self.ipv4, self.ipv4_prefix_len).min(MAX_STATIONS)
+    }
+
     pub(crate) fn ipv6_prefix(&self) -> Ipv6Addr {
         Ipv6Addr::from_bits(self.ipv6.to_bits() & !u128::from(u64::MAX))
     }
+}
+
+/// How many stations' addresses follow this one: the last of a prefix is for broadcasts.
+fn behind(address: Ipv4Addr, prefix_len: u8) -> u32 {
+    let hosts = u32::MAX >> prefix_len;
+    (hosts - (address.to_bits() & hosts)).saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -128,8 +140,14 @@ mod tests {
     #[test]
     fn guests_have_room_behind_the_gateway() {
         let mut lan = Lan::default();
-        for good in ["10.0.0.1/8", "192.168.5.222/24", "172.16.0.1/26"] {
+        assert_eq!(lan.stations(), 253);
+        for (good, stations) in [
+            ("10.0.0.1/8", 1024),
+            ("192.168.5.222/24", 32),
+            ("172.16.0.1/26", 61),
+        ] {
             assert!(lan.set_ipv4(good).is_some(), "{good}");
+            assert_eq!(lan.stations(), stations, "{good}");
         }
         for bad in [
             "10.0.0.1",

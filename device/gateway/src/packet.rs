@@ -5,9 +5,11 @@
 //! transport checksum, since most frames come without one to verify), and for what is answered
 //! outside of it.
 
+use std::net::Ipv4Addr;
+
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet,
-    Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket,
+    ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol,
+    Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket,
 };
 use vnet_backend::checksum;
 
@@ -23,6 +25,31 @@ pub(crate) struct Packet {
     pub(crate) to: EthernetAddress,
     /// `None`: ARP.
     pub(crate) ip: Option<Ip>,
+}
+
+impl Packet {
+    /// The IPv4 address that its sender says it has. This is the frame.
+    pub(crate) fn ipv4_sender(&self, frame: &[u8]) -> Option<Ipv4Addr> {
+        match &self.ip {
+            Some(Ip {
+                src: IpAddress::Ipv4(address),
+                ..
+            }) => Some(*address),
+            Some(_) => None,
+            None => {
+                let arp = ArpPacket::new_checked(frame.get(ETHERNET_LEN..)?).ok()?;
+                let ArpRepr::EthernetIpv4 {
+                    source_hardware_addr,
+                    source_protocol_addr,
+                    ..
+                } = ArpRepr::parse(&arp).ok()?
+                else {
+                    return None;
+                };
+                (source_hardware_addr == self.from).then_some(source_protocol_addr)
+            }
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -173,6 +173,9 @@ impl Stack {
         }
         self.seen_guest = true;
         self.outbound.steering.learn(&packet, queue);
+        if let Some(address) = packet.ipv4_sender(&self.inbound[..len]) {
+            self.dhcp.heard(packet.from, address, now);
+        }
         let Some(ip) = &packet.ip else {
             self.pass_on(len, now);
             return Some(());

@@ -307,11 +307,12 @@ fn who_asks_for_a_connection_is_not_asked_where_it_is() {
     }
 }
 
+/// Three of each station's are as many as there can be connections.
 #[test]
-fn all_stations_that_there_are_addresses_for_talk_in_turn() {
+fn stations_with_connections_talk_in_turn_while_others_come() {
     let mut queue = open(1).remove(0);
     let mut connections = Vec::new();
-    for n in 0..net::STATIONS as u16 {
+    for n in 0..42 {
         let link_local = Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 1, n);
         let own = Ipv6Address::new(0xfd76, 0x6e65, 0x7400, 0, 0, 0, 1, n);
         let ipv4 = Ipv4Addr::from_bits(net::IPV4_FIRST_GUEST.to_bits() + u32::from(n));
@@ -326,6 +327,14 @@ fn all_stations_that_there_are_addresses_for_talk_in_turn() {
             connections.push((station, number + 1));
         }
     }
+    for n in 42..253 {
+        let mut asks = arp_request();
+        let mac = [2, 0, 0, 0, 1, n];
+        asks[6..12].copy_from_slice(&mac);
+        asks[22..28].copy_from_slice(&mac);
+        asks[28..32].copy_from_slice(&[10, 77, 0, 2 + n]);
+        assert_eq!(ask(&mut *queue, &asks).len(), 1);
+    }
     for round in 0..3 {
         for (station, number) in &mut connections {
             let words = station.segment(TcpControl::Psh, 1 + round, Some(*number));
@@ -336,6 +345,27 @@ fn all_stations_that_there_are_addresses_for_talk_in_turn() {
             assert_eq!(ask(&mut *queue, &ack).len(), 0);
         }
     }
+}
+
+/// By stations that have no lease: of a server that was here before, or of none.
+#[test]
+fn addresses_that_are_in_use_are_not_given_out() {
+    let mut queue = open(1).remove(0);
+    let mut asks = arp_request();
+    let mac = EthernetAddress([2, 0, 0, 0, 1, 0]);
+    asks[6..12].copy_from_slice(&mac.0);
+    asks[22..28].copy_from_slice(&mac.0);
+    assert_eq!(ask(&mut *queue, &asks).len(), 1);
+    let second = Station {
+        mac: EthernetAddress([2, 0, 0, 0, 1, 1]),
+        address: Ipv4Addr::new(10, 77, 0, 3).into(),
+    };
+    let answers = ask(&mut *queue, &second.segment(TcpControl::Syn, 0, None));
+    assert_eq!(answers.len(), 1);
+
+    let offer = ask(&mut *queue, &dhcp(DhcpMessageType::Discover, None));
+    let ip = Ipv4Packet::new_checked(&offer[0][14..]).unwrap();
+    assert_eq!(ip.dst_addr(), Ipv4Addr::new(10, 77, 0, 4));
 }
 
 #[test]
