@@ -459,7 +459,7 @@ fn stop(server: &Server) -> u32 {
 
 #[test]
 fn a_worker_that_hangs_holds_nobody_up() {
-    let mut server = server("loopback");
+    let mut server = Server::start_with("loopback", &["--survive", "--log", "info"]).unwrap();
     let mut nic = server.nic_with(options()).unwrap();
     let hung = stop(&server);
     server.process.signal(Signal::USR2).unwrap();
@@ -468,7 +468,12 @@ fn a_worker_that_hangs_holds_nobody_up() {
     stop(&server);
     server.process.signal(Signal::TERM).unwrap();
     server.process.wait().unwrap();
-    assert!(server.process.stderr().contains("hangs"));
+    let log = server.process.stderr();
+    assert!(log.contains("hangs"));
+    // All of the second that it had.
+    let (_, pause) = log.split_once("worker goes on after ").unwrap();
+    let (pause, _) = pause.split_once(" ms").unwrap();
+    assert!(pause.parse::<f64>().unwrap() >= 1000.0, "{pause} ms");
 }
 
 #[test]

@@ -482,12 +482,19 @@ impl<'a> Holder<'a> {
         };
         if let Some((program, standby)) = present {
             self.change(program);
-            self.standby = Some(standby);
             worker.replaced = true;
-            worker.handing_over = worker.employee.line.hand_over().is_ok();
-            if worker.handing_over {
-                worker.limit(LONGEST_HAND_OVER);
-            }
+            self.hand_over(worker);
+            // The end of the one that stood by is waited for.
+            self.standby = Some(standby);
+        }
+    }
+
+    /// Tells the worker to hand over. One that was told before may have ended since, just for that.
+    fn hand_over(&mut self, worker: &mut Worker) {
+        if worker.employee.line.hand_over().is_ok() {
+            worker.handing_over = true;
+            self.since.get_or_insert_with(Instant::now);
+            worker.limit(LONGEST_HAND_OVER);
         }
     }
 
@@ -632,5 +639,11 @@ mod tests {
         holder.judge(&worker, failed);
         assert_eq!(holder.program.path(), Path::new("/bin/false"));
         worker.employee.end().unwrap();
+        // Or while the last one hands over, and it is gone by then.
+        let (mut holder, mut worker) = upgraded(&args);
+        worker.handing_over = true;
+        let status = worker.employee.end().unwrap();
+        holder.hand_over(&mut worker);
+        assert!(matches!(holder.judge(&worker, status), End::HandedOver));
     }
 }
