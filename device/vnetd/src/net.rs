@@ -169,9 +169,11 @@ impl Net {
         let config = tap.config(args.queues);
         let tokens = (0..args.queues).map(Token::Backend);
         let kept: Vec<_> = tokens.clone().filter_map(|t| held.remove(&t)).collect();
-        // The memory has a place for every queue that a card can have. What a line loses on purpose, or has
-        // under way, would be missing from what the queues deliver.
-        let counted = if args.shape.is_some() { 0 } else { args.queues };
+        // The memory has a place for every queue that a card can have.
+        let counted = match args.shape {
+            Some(line) if !delivers_all(&line) => 0,
+            _ => args.queues,
+        };
         let intakes = (0..counted).filter_map(|pair| {
             let queue = usize::from(rx_index(pair));
             Intake::new(memory, queue)
@@ -191,6 +193,12 @@ impl Net {
         }
         Ok(Box::new(tap))
     }
+}
+
+/// True if what a card receives over a line is what the backend's queues gave it. What the line loses on purpose,
+/// or has under way, would be missing.
+fn delivers_all(line: &vnet_shape::Config) -> bool {
+    line.receive == vnet_shape::Lane::default()
 }
 
 impl FromStr for Net {
@@ -342,6 +350,18 @@ impl fmt::Display for Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_for_what_is_sent_delivers_all() {
+        for (line, all) in [
+            ("loss=1%", false),
+            ("receive.delay=1ms", false),
+            ("send.rate=1M,send.loss=1%", true),
+            ("seed=7", true),
+        ] {
+            assert_eq!(delivers_all(&line.parse().unwrap()), all, "{line}");
+        }
+    }
 
     #[test]
     fn names_round_trip() {
