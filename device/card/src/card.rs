@@ -420,9 +420,7 @@ impl Card {
 
     /// Follows whether the card may access memory, which is what an interrupt does too.
     pub(crate) fn set_dma(&self, on: bool) {
-        // A worker that got at memory with its queue still to be resumed would take that for one that is
-        // stopped: what is for it would be lost.
-        self.dma.set_bus_master(on && !self.waits());
+        self.dma.set_bus_master(on);
         self.vectors.hold(!on);
         if on {
             self.pairs.iter().for_each(Pair::wake);

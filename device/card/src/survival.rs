@@ -424,7 +424,12 @@ impl Card {
             // It has failed, and is written down as stopped.
             self.missed.stop(lock(&self.endpoint).missed());
         }
-        let started = queues.filter(|queue| self.is_running(*queue)).collect();
+        let started: Vec<_> = queues.filter(|queue| self.is_running(*queue)).collect();
+        // A worker that got at memory with its queue still to be resumed would take that for one that is
+        // stopped: what is for it would be lost.
+        for (pair, kind) in started.iter().copied().map(pair_of) {
+            self.pairs[pair].expect(kind);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.waiting = started;
         }
@@ -434,13 +439,9 @@ impl Card {
         debug!("took over");
     }
 
-    /// True if there are queues that were started, and do not go on yet.
-    pub(crate) fn waits(&self) -> bool {
-        self.ledger.as_ref().is_some_and(|l| !l.waiting.is_empty())
-    }
-
     /// Goes on with queues that wait for that. One whose ring is out of reach waits for another try, unless
-    /// this is the last: a process may have died between an unmap and the map that was to follow.
+    /// this is the last: a process may have died between an unmap and the map that was to follow. The others
+    /// do not wait for it, which may be for ever.
     pub(crate) fn resume(&mut self, last: bool) {
         let Some(ledger) = self.ledger.as_mut().filter(|l| !l.waiting.is_empty()) else {
             return;
@@ -455,16 +456,17 @@ impl Card {
             };
             match resumed {
                 Err(fault) if fault.error == Broken::RingFault && !last => return true,
-                Err(fault) => self.events.queue_failed(queue, fault),
+                Err(fault) => {
+                    let (pair, kind) = pair_of(queue);
+                    self.pairs[pair].stop(kind);
+                    self.events.queue_failed(queue, fault);
+                }
                 Ok(()) => {}
             }
             false
         });
         if let Some(ledger) = &mut self.ledger {
             ledger.waiting = waiting;
-        }
-        if !self.waits() {
-            self.set_dma(self.space.dma_enabled());
         }
     }
 

@@ -264,6 +264,14 @@ impl Pair {
         *self.shared.gate.lock().observer(kind) = Some(observer);
     }
 
+    /// Says that a queue is to be resumed. Until it is, or is stopped, what is for it waits. Nothing is lost of
+    /// a transmit queue, whose frames are the driver's.
+    pub fn expect(&self, kind: Kind) {
+        if kind == Kind::Rx {
+            self.shared.gate.lock().rx_expected = true;
+        }
+    }
+
     /// Goes on with a queue that the last process started with this configuration, and raises its
     /// interrupt: nobody knows whether the driver has seen the last one. `mem` is guest memory, also
     /// without bus mastering.
@@ -291,6 +299,7 @@ impl Pair {
                     mischief.start_rx(&mut rx);
                 }
                 state.rx = Slot::Running(rx, signal);
+                state.rx_expected = false;
             }
             Kind::Tx => {
                 let dropped = || tally.lost(1, Reason::Restart);
@@ -320,7 +329,10 @@ impl Pair {
         let mut state = self.shared.gate.lock();
         let indices = indices(&state, kind);
         match kind {
-            Kind::Rx => state.rx = Slot::Off,
+            Kind::Rx => {
+                state.rx = Slot::Off;
+                state.rx_expected = false;
+            }
             Kind::Tx => state.tx = Slot::Off,
         }
         self.tally(kind).set_ring(None);

@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) backend: Box<dyn Queue>,
     pub(crate) rx: Slot<Rx>,
     pub(crate) tx: Slot<Tx>,
+    /// The receive queue is yet to be resumed: what is for it waits.
+    pub(crate) rx_expected: bool,
     pub(crate) filter: RxFilter,
     pub(crate) rx_moderation: Moderation,
     pub(crate) tx_moderation: Moderation,
@@ -93,6 +95,7 @@ impl State {
             backend,
             rx: Slot::Off,
             tx: Slot::Off,
+            rx_expected: false,
             filter: RxFilter::default(),
             rx_moderation: Moderation::default(),
             tx_moderation: Moderation::default(),

@@ -208,13 +208,13 @@ impl From<Refused> for End {
 type Steered<'r> = Option<(&'r Rss, u16)>;
 
 impl State {
-    /// Which queues run and are paused: receive and transmit.
+    /// Which queues run and are paused, or are yet to be resumed: receive and transmit.
     #[inline]
     pub(crate) fn held(&self) -> (bool, bool) {
         match &self.paused {
-            None => (false, false),
+            None => (self.rx_expected, false),
             Some(paused) => (
-                paused.rx.is_some() && self.rx.is_running(),
+                self.rx_expected || paused.rx.is_some() && self.rx.is_running(),
                 paused.tx.is_some() && self.tx.is_running(),
             ),
         }

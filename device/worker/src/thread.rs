@@ -144,7 +144,7 @@ pub(crate) fn run(shared: &Shared, mut wiring: Wiring, mut polling: Polling, tak
             // Before the lock is let go: a doorbell that is served inline has to know what wakes
             // the worker, and what does not.
             state.sleep = sleep;
-            (sleep, now, state.rx.is_running())
+            (sleep, now, state.rx.is_running() || state.rx_expected)
         };
         drop(former);
         if known {

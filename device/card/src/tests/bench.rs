@@ -2,6 +2,7 @@
 //! A card on the bench: short ways to its registers, and some guest memory.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use vnet_backend::Endpoint;
@@ -20,8 +21,9 @@ pub(super) const PAIRS: u16 = 2;
 
 /// Where guest memory is on the bus.
 pub(super) const MEMORY: u64 = 0x10_0000;
-const MEMORY_SIZE: u64 = 0x10_0000;
-const RING_STRIDE: u64 = 0x4000;
+pub(super) const MEMORY_SIZE: u64 = 0x10_0000;
+/// From the ring of one queue to that of the next.
+pub(super) const RING_STRIDE: u64 = 0x4000;
 const AVAIL: u64 = 0x1000;
 const USED: u64 = 0x2000;
 /// Where frames are, behind all rings.
@@ -73,12 +75,17 @@ impl Bench {
 
     /// Maps memory, as it is after [`Self::prepare`].
     pub(super) fn map(&mut self) {
+        self.map_part(0..MEMORY_SIZE);
+    }
+
+    /// Maps only this part of it.
+    pub(super) fn map_part(&mut self, part: Range<u64>) {
         self.card
             .map(Mapping {
-                address: MEMORY,
-                size: MEMORY_SIZE,
+                address: MEMORY + part.start,
+                size: part.end - part.start,
                 file: Some(self.memory.try_clone().unwrap()),
-                offset: 0,
+                offset: part.start,
                 read: true,
                 write: true,
             })

@@ -12,10 +12,13 @@ use vnet_backend::{Attachment, Capabilities, Endpoint, Frame, Offloads, Queue, R
 use vnet_contract::features::QUEUE_STATS;
 use vnet_contract::queue::{Error as Broken, NO_VECTOR};
 use vnet_contract::regs::{self, queue_reg, stats_reg};
+use vnet_contract::ring::{Desc, DESC_F_WRITE};
 use vnet_irq::EventFd;
-use vnet_loopback::Null;
+use vnet_loopback::{Loopback, Null};
 
-use super::bench::{self, new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
+use super::bench::{
+    self, new_card, Bench, BUS_MASTER, MEMORY, MEMORY_SIZE, MEMORY_SPACE, PAIRS, RING_STRIDE,
+};
 use super::operator::Full;
 use super::shelter::Shelter;
 use crate::missed::FRESH;
@@ -175,10 +178,11 @@ fn a_queue_that_goes_on_is_not_detached() {
     b.unmap();
     b.exchange(card(&told));
     b.command(MEMORY_SPACE | BUS_MASTER);
-    thread::sleep(Duration::from_millis(2));
-    assert_eq!(*told.lock().unwrap(), []);
-    b.map();
     b.wait(|_| told.lock().unwrap().contains(&(1, false)));
+    thread::sleep(Duration::from_millis(2));
+    assert_eq!(*told.lock().unwrap(), [(1, false)]);
+    b.map();
+    thread::sleep(Duration::from_millis(2));
     assert_eq!(*told.lock().unwrap(), [(1, false)]);
 
     // One that is detached already is left alone until its pair receives.
@@ -269,6 +273,51 @@ fn a_queue_whose_memory_is_away_for_a_moment_goes_on() {
     assert_eq!(error, Some(Broken::RingFault));
     b.map();
     assert!(!b.is_running(1));
+}
+
+/// The driver may have left it so.
+#[test]
+fn a_queue_whose_ring_is_away_keeps_no_other_waiting() {
+    let shelter = Shelter::new();
+    let card = || {
+        let mut card = new_card(Box::new(Loopback::new()));
+        shelter.survive(&mut card).unwrap();
+        card
+    };
+    let mut b = Bench::prepare(card());
+    b.accept(0);
+    b.write(regs::RX_MODE, regs::RX_MODE_PROMISC);
+    [0, 1, 3].into_iter().for_each(|queue| b.start(queue));
+    // Nobody looks at the rings before the next process does.
+    b.command(MEMORY_SPACE);
+    let buffer = Desc {
+        addr: MEMORY + 0x9_0000,
+        len: 2048,
+        flags: DESC_F_WRITE,
+        next: 0,
+    };
+    b.send_chain(0, buffer);
+    b.send(1);
+    b.send(3);
+    b.unmap();
+    b.map_part(RING_STRIDE..MEMORY_SIZE);
+    b.exchange(card());
+    b.command(MEMORY_SPACE | BUS_MASTER);
+    b.wait_used(1, 1);
+    b.wait_used(3, 1);
+    assert_eq!(b.used(0), 0);
+    // The frame that came back waits for its queue.
+    b.map_part(0..RING_STRIDE);
+    b.wait_used(0, 1);
+    assert!(b.is_running(0) && b.is_running(1) && b.is_running(3));
+
+    // If nothing comes, who uses the card is told.
+    b.command(MEMORY_SPACE);
+    b.unmap();
+    b.map_part(RING_STRIDE..MEMORY_SIZE);
+    b.exchange(card());
+    assert_eq!(b.error(0).map(|(error, _)| error), Some(Broken::RingFault));
+    assert!(b.is_running(1) && b.is_running(3));
 }
 
 /// What the endpoint drops counts while the queue runs, whoever serves it, and what the driver has read stays.

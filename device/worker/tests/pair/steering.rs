@@ -153,6 +153,23 @@ fn frames_wait_for_buffers_of_their_own_pair() {
 }
 
 #[test]
+fn frames_wait_for_a_queue_that_is_to_be_resumed() {
+    both_ways(|mut two| {
+        two.rigs[1].pair.stop(Kind::Rx);
+        two.rigs[1].pair.expect(Kind::Rx);
+        two.rigs[0].post(0);
+        two.wires[0].deliver(frame(1));
+        eventually("it leaves the first pair", || {
+            two.wires[0].inbox.lock().unwrap().is_empty()
+        });
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(two.drops(), [0, 0]);
+        two.rigs[1].pair.stop(Kind::Rx);
+        eventually("it is dropped", || two.drops() == [0, 1]);
+    });
+}
+
+#[test]
 fn frames_of_others_and_own_ones_take_turns_when_buffers_are_short() {
     both_ways(|mut two| {
         for head in 0..8 {
