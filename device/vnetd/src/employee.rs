@@ -14,8 +14,8 @@ use tracing::warn;
 use crate::line::{Line, Message};
 use crate::program::Program;
 
-/// How long a program may take to report in. Nobody waits for it meanwhile.
-const LONGEST_START: Duration = Duration::from_secs(10);
+/// How long a program may take to report in, or to be ready when it is needed.
+pub(crate) const LONGEST_START: Duration = Duration::from_secs(10);
 /// How long a process may have hung up and not be gone. The kernel closes its line as it ends it.
 const LONGEST_EXIT: Duration = Duration::from_secs(1);
 

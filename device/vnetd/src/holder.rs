@@ -27,7 +27,7 @@ use vnet_session::{hang_up, Socket};
 use vnet_state::Token;
 
 use crate::args::Args;
-use crate::employee::{Employee, Standby, Start};
+use crate::employee::{Employee, Standby, Start, LONGEST_START};
 use crate::error::Error;
 use crate::limits;
 use crate::line::{Line, Message};
@@ -55,6 +55,8 @@ const LONGEST_END: Duration = Duration::from_secs(4);
 pub(crate) fn run(args: &Args) -> Result<u8, Error> {
     out::start()?;
     limits::leave_no_core();
+    // It holds what its worker has, and all of that may be on its way to the next one.
+    limits::raise_descriptors();
     let mut holder = Holder::new(args, Program::own().map_err(Error::Holder)?)?;
     loop {
         match holder.employ()? {
@@ -151,6 +153,8 @@ struct Worker {
     replaced: bool,
     /// Signals for it, once it is ready.
     due: Vec<Signal>,
+    /// When it has to be ready, if clients may wait for that.
+    ready_by: Option<Instant>,
     /// When it has to be gone, if it was told to go.
     until: Option<Instant>,
 }
@@ -163,6 +167,7 @@ impl Worker {
             handing_over: false,
             replaced: false,
             due: Vec::new(),
+            ready_by: None,
             until: None,
         }
     }
@@ -179,6 +184,7 @@ impl Worker {
 
     fn is_ready(&mut self) {
         self.ready = Some(Instant::now());
+        self.ready_by = None;
         for signal in std::mem::take(&mut self.due) {
             self.employee.signal(signal);
         }
@@ -189,13 +195,16 @@ impl Worker {
         self.until.get_or_insert_with(|| Instant::now() + time);
     }
 
+    /// Time that is left to it for what it is to do, if there is a limit to that.
+    fn left(&self) -> Option<Duration> {
+        let end = self.ready_by.into_iter().chain(self.until).min();
+        end.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
     /// Kills it if its time is over, which the next one survives as it does any death.
     fn press(&mut self) {
-        if self
-            .until
-            .take_if(|until| *until <= Instant::now())
-            .is_some()
-        {
+        if self.left().is_some_and(|left| left.is_zero()) {
+            (self.ready_by, self.until) = (None, None);
             warn!("worker hangs, and is killed");
             self.employee.signal(Signal::KILL);
         }
@@ -259,13 +268,7 @@ impl<'a> Holder<'a> {
                 }
             },
         };
-        let mut worker = Worker::new(employee);
-        if let Some(signal) = self.ending {
-            // The one before had begun to hand over when it came.
-            self.end(&mut worker, signal);
-        }
-        // A worker that dies meanwhile is noticed below.
-        let _ = self.brief(&worker.employee.line);
+        let mut worker = self.begin(employee);
         loop {
             let proof = self.prove(&worker);
             let woken = self.wait(&worker, proof)?;
@@ -294,8 +297,26 @@ impl<'a> Holder<'a> {
         }
     }
 
+    /// Has one begin, who is ready some time later.
+    fn begin(&mut self, employee: Employee) -> Worker {
+        let mut worker = Worker::new(employee);
+        if let Some(signal) = self.ending {
+            // The one before had begun to hand over when it came.
+            self.end(&mut worker, signal);
+        }
+        if let Err(e) = self.brief(&worker.employee.line) {
+            // One that has not died meanwhile would wait for the rest.
+            warn!("worker cannot be told what there is: {e}");
+            worker.employee.signal(Signal::KILL);
+        }
+        // Nobody waits for the first.
+        worker.ready_by = self.door.as_ref().map(|_| Instant::now() + LONGEST_START);
+        worker
+    }
+
     /// Tells a worker what there is.
     fn brief(&self, line: &Line) -> Result<(), Errno> {
+        line.limit(LONGEST_START)?;
         for (token, fd) in &self.held {
             line.pass(*token, fd.as_fd())?;
         }
@@ -339,9 +360,7 @@ impl<'a> Holder<'a> {
             .collect();
         let left = coming.map(Standby::left).into_iter();
         let signs = self.door.as_ref().and_then(|_| self.watchdog.left());
-        let until = worker.until.into_iter();
-        let end = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = left.chain(signs).chain(end).chain(most).min();
+        let left = left.chain(signs).chain(worker.left()).chain(most).min();
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(|e| Error::Holder(e.into()))?;
 
@@ -645,5 +664,52 @@ mod tests {
         let status = worker.employee.end().unwrap();
         holder.hand_over(&mut worker);
         assert!(matches!(holder.judge(&worker, status), End::HandedOver));
+    }
+
+    #[test]
+    fn who_takes_over_has_to_be_ready_in_time() {
+        let cli = crate::args::Cli::parse_from(["vnetd", "--socket", "none", "--net", "null"]);
+        let args = cli.card.unwrap();
+        let (mut holder, mut first) = upgraded(&args);
+        // It says nothing, and ends when it is told nothing any more.
+        holder.program = Program::at("/usr/bin/wc".into()).unwrap();
+        first.employee.end().unwrap();
+        let silent = Employee::start(&holder.program).unwrap();
+        let mut worker = holder.begin(silent);
+        assert_eq!(worker.left(), None);
+        worker.employee.signal(Signal::KILL);
+        worker.employee.end().unwrap();
+
+        let place = std::env::temp_dir().join(format!("vnetd-holder-{}", std::process::id()));
+        holder.door = Some(Door::open(&place).unwrap());
+        let silent = Employee::start(&holder.program).unwrap();
+        let mut worker = holder.begin(silent);
+        assert!(worker.left().is_some());
+        worker.ready_by = Instant::now().checked_add(PAUSE);
+        let woken = holder.wait(&worker, None).unwrap();
+        assert!(!woken.ended);
+        worker.ready_by = Some(Instant::now());
+        worker.press();
+        let status = worker.employee.end().unwrap();
+        assert_eq!(status.signal(), Some(SIGKILL));
+        assert!(matches!(holder.judge(&worker, status), End::Died(_)));
+        assert_eq!(holder.program.path(), Path::new("/bin/false"));
+
+        // One that is ready has all the time, unless it is told to go.
+        let (_, mut worker) = upgraded(&args);
+        worker.ready_by = Some(Instant::now());
+        worker.is_ready();
+        assert_eq!(worker.left(), None);
+        worker.limit(LONGEST_END);
+        assert!(worker.left().is_some());
+        worker.employee.end().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_listen_is_not_waited_for() {
+        let (line, _theirs) = Line::pair().unwrap();
+        line.limit(PAUSE).unwrap();
+        let full = (0..100_000).find_map(|_| line.ready().err());
+        assert_eq!(full, Some(Errno::AGAIN));
     }
 }

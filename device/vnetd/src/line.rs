@@ -10,8 +10,10 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::{retry_on_intr, Errno};
+use rustix::net::sockopt::{set_socket_timeout, Timeout};
 use rustix::net::{
     recvmsg, sendmsg, socketpair, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage,
     RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -63,6 +65,11 @@ impl Line {
     /// This end.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
+    }
+
+    /// From now on, to send takes no longer than this if the other side does not receive.
+    pub(crate) fn limit(&self, time: Duration) -> Result<(), Errno> {
+        set_socket_timeout(&self.0, Timeout::Send, Some(time))
     }
 
     /// Sends a descriptor.
