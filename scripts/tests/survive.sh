@@ -26,7 +26,8 @@ if [ -n "${VNET_OLDER:-}" ]; then
   # The driver asks for registers that the older one may not have.
   SANITIZE=off
 fi
-boot NET=tap:name=vnettest MEM=1G SMP=2 QUEUES=2 VNETD_ARGS="--survive" VNETD_LOG=info
+# The driver has a CPU for two of the queues; the third is detached.
+boot NET=tap:name=vnettest MEM=1G SMP=2 QUEUES=3 VNETD_ARGS="--survive" VNETD_LOG=info
 holder=${VNETD_PIDS[0]}
 # The interface is the server's own: it would go with the last descriptor.
 $box ip link set lo up
@@ -155,15 +156,17 @@ guest_check "an address" "
   ip addr add 10.99.0.2/24 dev vnet0
   within 10 grep -qx 1 /sys/class/net/vnet0/carrier
   gateway=$host pings"
-# Ten times a hundred datagrams to many ports, so that some are in each queue of the TAP when the worker dies.
+# Ten times a hundred datagrams to many ports, so that some are in each queue of the TAP when the worker dies, and as many
+# while the next one begins.
 leave_unread() {
   local n port victim before
   for ((n = 0; n < 10; n++)); do
     before=$(frames) && victim=$(worker) && kill -STOP "$victim" && stopped "$victim" || return 1
-    for ((port = 9000; port < 9100; port++)); do
+    for ((port = 9000; port < 9200; port++)); do
+      [ $port != 9100 ] || kill -KILL "$victim" || return 1
       echo unread >"/dev/udp/10.99.0.2/$port" || return 1
     done
-    kill -KILL "$victim" && replaced "$victim" && each_came "$before" || return 1
+    replaced "$victim" && each_came "$before" || return 1
   done
 }
 # stopped PID: waits until all threads have stopped. The first to run tells the others, which go on until then.
@@ -181,7 +184,7 @@ each_came() {
   set -- $1 $(frames)
   given=$((${10} - $1)) received=$((${12} - $3)) drops=$((${16} - $7))
   echo "$given given, $received received, $drops dropped"
-  [ $received -ge 100 ] && [ $given = $((received + drops)) ]
+  [ $received -ge 200 ] && [ $given = $((received + drops)) ]
 }
 # An older version may throw them away.
 if [ ${#versions[@]} = 0 ]; then
