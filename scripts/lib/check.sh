@@ -16,6 +16,15 @@ CHECKS_FAILED=0
 IN_GUEST=$(cat "$REPO/scripts/lib/in-guest.sh")
 LOG_EXPECTED='' # complaint of the kernel that a test is about, as a pattern
 
+# prepared FLAVOUR: a test of the tree that is started by hand is of the tree's driver and server, unless VNET_VNETD names
+# another server. scripts/test, which sets VNET_TEST_LOGS, has built them; own_network runs a test twice.
+prepared() {
+  [ -z "${VNET_TEST_LOGS+set}${VNET_VNETD:-}${VNET_TEST_TAP:-}" ] || return 0
+  [ "$(dirname "$0")" -ef "$REPO/scripts/tests" ] || return 0
+  "$REPO/scripts/prepare" vnet "$1" >&2 || exit
+}
+prepared "$FLAVOUR"
+
 trap guest_stop EXIT
 # interrupted STATUS: ends the test. Once: timeout sends what it gets to the test, and to all of its process group.
 interrupted() {

@@ -3,6 +3,7 @@
 # The other kernel flavour: load, DHCP, ping, TCP, unload.
 . "$(dirname "$0")/../lib/check.sh"
 
+prepared amd64
 boot FLAVOUR=amd64
 guest_check "the kernel is Debian's full one" 'uname -r | grep -v cloud | grep -- "-amd64\$"'
 guest_check "ping" 'pings'
