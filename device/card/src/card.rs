@@ -44,6 +44,8 @@ pub struct Card {
     _monitor: Monitor,
     pub(crate) watch: Option<Watch>,
     pub(crate) config: Config,
+    /// The largest MTU by configuration, which the one in force may be below for the sake of a backend.
+    pub(crate) configured_mtu: u16,
     pub(crate) space: ConfigSpace,
     pub(crate) map: Map,
     pub(crate) negotiation: Negotiation,
@@ -87,6 +89,7 @@ impl Card {
         if !is_station_address(config.mac) {
             return Err(Error::Mac);
         }
+        let configured_mtu = config.max_mtu;
         config.max_mtu = config.max_mtu.min(backend.max_mtu);
         if config.max_mtu < LEAST_MAX_MTU {
             return Err(Error::Mtu(config.max_mtu));
@@ -135,6 +138,7 @@ impl Card {
             changed: false,
             unsettled: false,
             config,
+            configured_mtu,
             events,
             vectors,
             endpoint,

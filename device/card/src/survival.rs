@@ -360,12 +360,15 @@ impl Card {
         for (same, what) in [
             (pairs == self.config.queue_pairs, "number of queue pairs"),
             (mac == self.config.mac, "MAC address"),
-            (max_mtu == self.config.max_mtu, "largest MTU"),
+            (max_mtu <= self.configured_mtu, "largest MTU"),
         ] {
             if !same {
                 return Err(Error::Differs(what));
             }
         }
+        // The driver was told this one, whatever the backend is good for by now.
+        self.config.max_mtu = max_mtu;
+        self.filter = FilterRegs::new(mac, max_mtu);
         Ok(())
     }
 

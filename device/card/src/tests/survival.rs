@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::event::{eventfd, EventfdFlags};
+use vnet_backend::{Capabilities, Endpoint, Offloads, Queue};
 use vnet_contract::features::{MAC_FILTER, MODERATION, MRG_RXBUF, QUEUE_STATS, RSS, RX_CSUM};
 use vnet_contract::regs::{self, queue_reg, Access};
 use vnet_dma::Mapping;
@@ -16,7 +17,7 @@ use vnet_sanitizer::{Finding, Rule, Sanitizer};
 use vnet_state::maps::{Maps, Row, ROWS};
 use vnet_state::{Board, Keeper, Token};
 
-use super::bench::{new_card, BUS_MASTER, MEMORY_SPACE, PAIRS};
+use super::bench::{new_card, Bench, BUS_MASTER, MEMORY_SPACE, PAIRS};
 use super::shelter::{config_space, counts_interrupts, registers, rewrite, settled, Shelter};
 use crate::{Card, Config, Error};
 
@@ -186,6 +187,47 @@ fn only_the_same_card_goes_on() {
         },
     ] {
         assert!(matches!(other(config), Err(Error::Differs(_))));
+    }
+}
+
+/// As the one behind a packet socket does when the MTU of its interface is changed.
+#[test]
+fn a_backend_may_have_come_to_another_mtu() {
+    struct Interface(u16);
+
+    impl Endpoint for Interface {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                max_mtu: self.0,
+                ..Null::new().capabilities()
+            }
+        }
+
+        fn open(&mut self, queues: u16) -> Result<Vec<Box<dyn Queue>>, vnet_backend::Error> {
+            Null::new().open(queues)
+        }
+
+        fn set_offloads(&mut self, _: Offloads) {}
+    }
+
+    for (was, is) in [(2000, 9000), (9000, 2000)] {
+        let shelter = Shelter::new();
+        let behind = |mtu| {
+            let mut card = new_card(Box::new(Interface(mtu)));
+            shelter.survive(&mut card).unwrap();
+            card
+        };
+        let mut b = Bench::prepare(behind(was));
+        b.accept(0);
+        b.write(regs::MTU, 1800);
+        // The second time, it is what the first has taken over that counts.
+        for _ in 0..2 {
+            b.exchange(behind(is));
+            assert_eq!(b.read(regs::MTU), 1800);
+            assert_eq!(b.read(regs::MTU_LIMITS) >> 16, u32::from(was));
+        }
+        b.write(regs::MTU, u32::from(was));
+        assert_eq!(b.read(regs::MTU), u32::from(was));
     }
 }
 
