@@ -317,6 +317,7 @@ pub(crate) fn capture(state: &CaptureState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vnet_control::RuleBroken;
 
     #[test]
     fn a_link_is_told_in_words() {
@@ -331,5 +332,28 @@ mod tests {
         assert_eq!(state(true, false, None), "up");
         assert_eq!(state(false, true, Some(10)), "pulled, 10 Mbit/s");
         assert_eq!(state(false, false, None), "down");
+    }
+
+    #[test]
+    fn each_case_of_a_broken_rule_is_told() {
+        let rule = |rule: &str, total, first: &[&str]| RuleBroken {
+            rule: rule.into(),
+            total,
+            first: first.iter().map(|case| (*case).into()).collect(),
+        };
+        let mut found = Findings {
+            total: 3,
+            rules: vec![
+                rule("mac-group", 2, &["one", "another"]),
+                rule("tx-csum", 1, &["a third"]),
+            ],
+        };
+        assert_eq!(
+            findings(&found),
+            "mac-group: 2 times\n  one\n  another\ntx-csum: 1 times\n  a third\n"
+        );
+        found.total = 0;
+        found.rules.clear();
+        assert_eq!(findings(&found), "no rule was broken\n");
     }
 }
