@@ -3,8 +3,8 @@
 # Memory runs out at every single allocation that is made for the driver: the first one of an operation
 # fails, then the second, until the operation gets by without one that is left to fail; in a short run one
 # of seven, from the first on or from VNET_FIRST. Each time it is refused or done, the card can be used, and the next
-# attempt starts from there. Receiving loses allocations by chance. Runs on the debug kernel only, whose fault
-# injection does it. "--only PATTERN" takes a part.
+# attempt starts from there. So it is with those of a transfer that is received; besides, many are lost by chance. Runs on
+# the debug kernel only, whose fault injection does it. "--only PATTERN" takes a part.
 . "$(dirname "$0")/../lib/check.sh"
 . "$REPO/scripts/lib/xdp.sh"
 
@@ -65,16 +65,33 @@ injected() {
 one_fails() {
   sh -c "echo \$0 >/proc/self/fail-nth; exec \"\$@\"" "$@"
 }
+# poll_fails N COMMAND...: with the N-th that a poll makes meanwhile. They can be counted where a thread polls.
+poll_fails() {
+  poller=$(polls)
+  echo $1 >$poller/fail-nth
+  shift
+  "$@"
+  result=$?
+  echo 0 >$poller/fail-nth
+  return $result
+}
+# The one of a queue pair that is not in use has no number.
+polls() {
+  dirname $(grep -l "^napi/vnet0-[1-9]" /proc/[0-9]*/comm)
+}
 # walk NAME COMMAND...: runs it with one allocation failing, the first, the second and so on. What
 # check_NAME finds afterwards must be right; it is told whether the command succeeded, and takes it back.
 # A short run tries one in seven.
 walk() {
-  name=$1 nth=$((first - step)) tried=0 refused=0
+  name=$1 fails=one_fails
+  # Few are made there.
+  [ $name != receive ] || fails=poll_fails first=1 step=1
+  nth=$((first - step)) tried=0 refused=0
   shift
   while [ $nth -lt 3000 ]; do
     nth=$((nth + step)) had=$(injected)
     for _ in $(seq 50); do
-      if one_fails $nth "$@" >/tmp/out 2>&1; then status=done; else status=refused; fi
+      if $fails $nth "$@" >/tmp/out 2>&1; then status=done; else status=refused; fi
       # See ethtool in in-guest.sh.
       grep -q "temporarily unavailable" /tmp/out || break
       usleep 200000
@@ -95,7 +112,7 @@ walk() {
   [ $status = done ]
   # Otherwise no failure is injected at all. The others may get by without memory.
   case $name in
-    insmod | bind | open | rings | channels | split | xdp | reset | unbind) [ $tried -gt 0 ] ;;
+    insmod | bind | open | rings | channels | split | xdp | reset | unbind | receive) [ $tried -gt 0 ] ;;
   esac
 }
 answers() {
@@ -194,11 +211,22 @@ check_reset() {
   # A card that could not be started is tried again, after four seconds at most.
   within 20 ping -c 1 -W 1 $gateway
 }
+# What a frame has no memory for is sent again. The next attempt begins with no buffer in the pool.
+check_receive() {
+  [ $1 = done ]
+  ip link set vnet0 down
+  ip link set vnet0 up
+  answers
+}
 check_unbind() {
   [ $1 = done ]
   [ ! -e /sys/class/net/vnet0 ]
   echo $card >$driver/bind
   small
+}
+polled() {
+  echo 1 >/sys/class/net/vnet0/threaded
+  within 5 polls
 }
 # As little as there can be.
 small() {
@@ -267,6 +295,15 @@ guest 'echo 1 >/sys/bus/pci/drivers_autoprobe; [ -e /sys/module/vnet ] || insmod
   part settings "statistics are read" small ethtool -S vnet0
   part settings "an address is added" small bridge fdb add 02:00:00:00:00:07 dev vnet0 self
   part reset "card is reset" small 'sh -c "echo 1 >$driver/$card/reset"'
+  part receive "a transfer is received" 'small; polled' from_card 300000 3
+  part receive "... in jumbo frames" 'ip link set vnet0 mtu 9000' from_card 300000 3
+  part receive "... with headers apart" \
+    'ip link set vnet0 mtu 1500; ethtool -G vnet0 tcp-data-split on' from_card 300000 3
+  part receive "... with an XDP program" \
+    'ethtool -G vnet0 tcp-data-split off
+    ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags' from_card 300000 3
+  # shellcheck disable=SC2053 # a pattern
+  [[ receive != $only ]] || guest 'ip link set vnet0 xdpdrv off; echo 0 >/sys/class/net/vnet0/threaded'
   part unbind "card is let go" small 'sh -c "echo $card >$driver/unbind"'
 }
 
