@@ -171,7 +171,11 @@ pub(crate) fn negotiate(
         return Err(EIO);
     }
     let offered = regs.read_pair(regs::DEVICE_FEATURES_LO, regs::DEVICE_FEATURES_HI);
-    let accepted = offered & wanted;
+    let mut accepted = offered & wanted;
+    // A frame that stands for many has no room in one buffer: the card would drop it.
+    if accepted & features::MRG_RXBUF == 0 {
+        accepted &= !offloads::LARGE;
+    }
     regs.write(regs::DRIVER_FEATURES_LO, accepted as u32);
     regs.write(regs::DRIVER_FEATURES_HI, (accepted >> 32) as u32);
     regs.write(regs::CTRL, regs::CTRL_COMMIT_FEATURES);
