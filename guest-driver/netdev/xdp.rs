@@ -573,6 +573,10 @@ pub(crate) unsafe fn transmit<T: Operations>(
     let index = dev.xdp_tx_queue();
     // SAFETY: by the caller.
     let mut tx = unsafe { dev.lock_tx(index) }.ok_or(ENETDOWN)?;
+    // The core asks only whether it is up. The state is there before the card is told of the queue.
+    if !dev.is_present() {
+        return Err(ENETDOWN);
+    }
     let (queue, state) = tx.split();
     // The stack's watchdog is not to take a queue for stuck that is busy with other frames.
     queue.touch();

@@ -75,7 +75,8 @@ impl<'a> Nic<'a> {
 
         // Whoever handles events waits, and then finds what has failed since.
         let mut control = self.control.lock();
-        for index in [rx_index, tx_index] {
+        // First the one that an XDP program answers by, as soon as the other runs.
+        for index in [tx_index, rx_index] {
             self.regs
                 .write_queue(index, regs::Q_CTRL, regs::Q_CTRL_ENABLE);
             let status = self.regs.read_queue(index, regs::Q_STATUS);
