@@ -116,9 +116,8 @@ impl Capture {
     }
 
     /// Will write files, one after the other. The first one begins with the first frame: until then, nothing
-    /// is removed that an earlier run has written.
+    /// is removed that an earlier run has written. Whether there can be one, [`Rotation::check`] says.
     pub fn start_rotating(config: Config, files: Rotation) -> Result<Self, BadCapture> {
-        files.check().map_err(BadCapture::File)?;
         Self::begin(config, None, Some(files))
     }
 

@@ -47,7 +47,7 @@ impl Rotation {
     }
 
     /// Says why no file can be made, as far as that shows before there is one.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    pub fn check(&self) -> io::Result<()> {
         access(self.directory(), Access::WRITE_OK | Access::EXEC_OK)?;
         self.numbers().map(drop)
     }

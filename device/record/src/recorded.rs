@@ -104,15 +104,18 @@ pub struct Recorded {
     inner: Box<dyn Endpoint>,
     /// Name of the card, which the file tells.
     card: String,
+    goes_on: bool,
     record: Record,
 }
 
 impl Recorded {
     /// Has written down what passes before an endpoint.
-    pub fn new(inner: Box<dyn Endpoint>, config: Config, card: &str) -> Self {
+    /// If it `goes_on`, files that cannot be written are an outage, as later on, and no mistake.
+    pub fn new(inner: Box<dyn Endpoint>, config: Config, card: &str, goes_on: bool) -> Self {
         Self {
             inner,
             card: card.into(),
+            goes_on,
             record: Record::new(config),
         }
     }
@@ -138,6 +141,9 @@ impl Recorded {
             size: record.size,
             files: record.files,
         };
+        if !self.goes_on {
+            rotation.check().map_err(BadCapture::File)?;
+        }
         Capture::start_rotating(config, rotation)
     }
 }

@@ -58,7 +58,7 @@ impl Endpoint for Wire {
 fn open(options: &str, directory: &Path) -> Recorded {
     let text = format!("file={}/a.pcapng{options}", directory.display());
     let config: Config = text.parse().unwrap();
-    Recorded::new(Box::new(Wire), config, "nic0")
+    Recorded::new(Box::new(Wire), config, "nic0", false)
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -235,6 +235,14 @@ fn a_record_that_cannot_be_is_refused() {
         let text = error.to_string();
         assert!(text.starts_with("record ") && text.contains(why), "{text}");
     }
+    // A card that was there before is not lost with the directory.
+    let config = format!("file={}/a.pcapng", none.display());
+    let mut endpoint = Recorded::new(Box::new(Wire), config.parse().unwrap(), "nic0", true);
+    let mut queues = endpoint.open(1).unwrap();
+    let queue = queues[0].as_mut();
+    assert!(mock::transmit(queue, &[0; 60], Meta::default()));
+    let back = mock::receive(queue, 2, 2000);
+    assert_eq!(back, [(vec![0; 60], Meta::default())]);
 }
 
 /// As when the disk is full, and then is not: capture.sh has a real one.

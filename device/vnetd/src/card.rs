@@ -78,7 +78,7 @@ impl Served {
         let mut counts = Counts::default();
         let endpoint = args.net.open(&args, &mut counts);
         let endpoint = endpoint.map_err(|e| unusable(&args, e))?;
-        let endpoint = shaped(&args, endpoint, &mut counts);
+        let endpoint = shaped(&args, endpoint, &mut counts, false);
         let card = card(&args, endpoint, faults.as_ref(), false)?;
         let sanitizer = card.sanitizer().cloned();
         let operator = card.operator();
@@ -264,11 +264,12 @@ fn make(
 }
 
 /// A backend with what the arguments put before it: a line, and whoever writes down what the card sends there
-/// and gets from there. `counts` has what there is of these then.
+/// and gets from there. `counts` has what there is of these then. `taken_over`: the card was there before.
 pub(crate) fn shaped(
     args: &Args,
     mut endpoint: Box<dyn Endpoint>,
     counts: &mut Counts,
+    taken_over: bool,
 ) -> Box<dyn Endpoint> {
     if let Some(shape) = args.shape {
         let shaped = Shaped::new(endpoint, shape);
@@ -277,7 +278,7 @@ pub(crate) fn shaped(
     }
     if let Some(record) = &args.record {
         let name = args.name();
-        let recorded = Recorded::new(endpoint, record.clone(), name.as_str());
+        let recorded = Recorded::new(endpoint, record.clone(), name.as_str(), taken_over);
         counts.record = Some(recorded.record());
         endpoint = Box::new(recorded);
     }

@@ -442,7 +442,7 @@ fn backend_set(card: &mut Served, backend: &Backend) -> Done<BackendChanged> {
         // Not with the card in hand: this may wait for the system.
         let mut counts = Counts::default();
         let endpoint = args.net.open(&args, &mut counts).map_err(unusable)?;
-        let endpoint = shaped(&args, endpoint, &mut counts);
+        let endpoint = shaped(&args, endpoint, &mut counts, false);
         let opened = Opened::new(endpoint, args.queues).map_err(unusable)?;
         let changed = shared
             .lock()

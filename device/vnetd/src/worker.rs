@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, sandbox: Sandbox) -> Result<(), Error> {
         .open_surviving(args, line.as_ref(), &memory, &mut held);
     let endpoint = endpoint.map_err(|e| unusable(args, e))?;
     let mut beside = Counts::default();
-    let endpoint = shaped(args, endpoint, &mut beside);
+    let endpoint = shaped(args, endpoint, &mut beside, taken_over);
     let mut card = card(args, endpoint, faults.as_ref(), taken_over)?;
     let sanitizer = card.sanitizer().cloned();
     if let Some(sanitizer) = &sanitizer {
