@@ -30,6 +30,9 @@ pub enum Command {
     Unsupported(u16),
 }
 
+/// Number of the command by which features of a device are asked for: one of those that are not served.
+pub(crate) const DEVICE_FEATURE: u16 = 16;
+
 impl From<u16> for Command {
     fn from(number: u16) -> Self {
         match number {

@@ -279,6 +279,12 @@ impl Protocol {
     }
 }
 
+/// Memory is to be mapped by its descriptor, as it is without this flag. It and the next are of libvfio-user
+/// (`VFIO_USER_F_DMA_REGION_*`, 2026).
+const MAP_MMAP: u32 = 1 << 2;
+/// Memory is to be read and written as a file is, by its descriptor.
+const MAP_FILE_IO: u32 = 1 << 3;
+
 fn map(
     payload: &[u8],
     mut fds: Vec<std::fs::File>,
@@ -288,13 +294,17 @@ fn map(
     let (argsz, flags) = (fields.u32()?, fields.u32()?);
     let (offset, address, size) = (fields.u64()?, fields.u64()?, fields.u64()?);
     room(argsz, MAP_SIZE)?;
-    if flags & !DmaMapFlags::READ_WRITE.bits() != 0 {
+    let access = DmaMapFlags::READ_WRITE.bits();
+    if flags & !(access | MAP_MMAP | MAP_FILE_IO) != 0 {
         return Err(Refusal::Flags(flags));
     }
-    if fds.len() > 1 {
+    if flags & MAP_FILE_IO != 0 {
+        return Err(Refusal::UnsupportedFlags(flags));
+    }
+    if fds.len() > 1 || flags & MAP_MMAP != 0 && fds.is_empty() {
         return Err(Refusal::Descriptors(fds.len()));
     }
-    let flags = DmaMapFlags::from_bits_retain(flags);
+    let flags = DmaMapFlags::from_bits_retain(flags & access);
     let mapped = backend.dma_map(flags, offset, address, size, fds.pop());
     mapped.map_err(Refusal::Device)
 }

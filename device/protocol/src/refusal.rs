@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::command::DEVICE_FEATURE;
 use crate::inbox::Lost;
 
 /// Why a message is refused.
@@ -104,6 +105,8 @@ impl Refusal {
                 _ => Errno::IO,
             },
             Refusal::Client(errno) => return *errno,
+            // What Linux says of a device without such features, and what QEMU understands.
+            Refusal::Unsupported(DEVICE_FEATURE) => Errno::NOTTY,
             Refusal::Unsupported(_) | Refusal::UnsupportedFlags(_) => Errno::OPNOTSUPP,
             Refusal::Version { .. } => Errno::PROTONOSUPPORT,
             Refusal::Type(_) | Refusal::Reply | Refusal::Order => Errno::PROTO,

@@ -22,6 +22,7 @@ const RESET: u16 = 13;
 const WRITE_MULTI: u16 = 15;
 
 const INVAL: u32 = 22;
+const NOTTY: u32 = 25;
 const NOTSUP: u32 = 95;
 const PROTO: u32 = 71;
 const MSGSIZE: u32 = 90;
@@ -228,10 +229,18 @@ fn memory_comes() {
     assert_eq!(peer.calls(), [mapped(1, false)]);
     assert_eq!(peer.call_with(DMA_MAP, &request, 2), Err(INVAL));
     assert_eq!(peer.call_with(DMA_MAP, &request, 16), Err(INVAL));
-    for (argsz, flags) in [(31, 3), (0, 3), (32, 4), (32, u32::MAX)] {
+    for (argsz, flags) in [(31, 3), (0, 3), (32, 16), (32, u32::MAX)] {
         let request = map(argsz, flags, 0, 0, 0x1000);
         assert_eq!(peer.call_with(DMA_MAP, &request, 1), Err(INVAL));
     }
+    // A client may say how its memory is to be reached.
+    let to_map = map(32, 7, 0x1000, 0x10_0000, 0x2000);
+    assert_eq!(peer.call(DMA_MAP, &to_map), Err(INVAL));
+    let to_read = map(32, 11, 0x1000, 0x10_0000, 0x2000);
+    assert_eq!(peer.call_with(DMA_MAP, &to_read, 1), Err(NOTSUP));
+    assert!(peer.calls().is_empty());
+    assert_eq!(peer.call_with(DMA_MAP, &to_map, 1), Ok(vec![]));
+    assert_eq!(peer.calls(), [mapped(3, true)]);
     assert_eq!(peer.call_with(DMA_MAP, &request[..31], 1), Err(INVAL));
     assert!(peer.calls().is_empty());
 }
@@ -347,7 +356,8 @@ fn commands_that_are_not_served_are_refused_and_the_next_one_is_served() {
     let mut peer = Peer::negotiated();
     for command in [0, 6, 11, 12, 14, 16, 17, 18, 99, 0xffff] {
         for payload in [&[][..], &[0xff; 100]] {
-            assert_eq!(peer.call(command, payload), Err(NOTSUP));
+            let errno = if command == 16 { NOTTY } else { NOTSUP };
+            assert_eq!(peer.call(command, payload), Err(errno));
         }
         peer.call(RESET, &[]).unwrap();
         peer.send(command, NO_REPLY, &[], 0);
