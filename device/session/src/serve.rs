@@ -13,7 +13,7 @@ use rustix::net::{accept_with, SocketFlags};
 use tracing::{debug, info, warn};
 use vnet_card::{Card, Limit};
 use vnet_dma::Relay;
-use vnet_protocol::{Inbox, Layout, Protocol, Refusal};
+use vnet_protocol::{Command, Inbox, Layout, Protocol, Refusal};
 
 use crate::asking::Asking;
 use crate::closer::Closer;
@@ -268,6 +268,9 @@ impl Session {
                 Ok(None) => break,
                 Ok(Some(message)) => {
                     let header = message.header;
+                    if Command::from(header.command) == Command::RegionWriteMulti {
+                        debug!("client: several writes in {} bytes", header.size);
+                    }
                     client.begin();
                     let done = match asking {
                         Some(asking) if header.is_reply() => {

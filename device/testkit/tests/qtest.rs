@@ -511,6 +511,34 @@ fn a_machine_that_must_share_its_memory_and_does_not() {
     qemu.quit().unwrap();
 }
 
+/// Of writes that nobody waits for, QEMU puts many into one message while more than 1024 messages wait.
+#[test]
+fn writes_that_wait_come_in_one_message() {
+    let Some(program) = Qemu::program() else {
+        return;
+    };
+    let mut server = Server::start_with("loopback", &["--log", "debug"]).unwrap();
+    let mut m = Machine::new(&program, &server, &[]);
+    m.start_queues(0);
+    let tx = queue::tx_index(0);
+    let doorbells = regs::stats_reg(tx, regs::S_DOORBELLS);
+    let before = m.reg(doorbells);
+    server.process.signal(Signal::STOP).unwrap();
+    let writes = 1500;
+    for n in 0..writes {
+        m.set_reg(regs::doorbell_reg(tx), 0);
+        let mode = [0, regs::RX_MODE_PROMISC][n as usize % 2];
+        m.set_reg(regs::RX_MODE, mode);
+    }
+    server.process.signal(Signal::CONT).unwrap();
+    assert_eq!(m.reg(doorbells) - before, writes);
+    assert_eq!(m.reg(regs::RX_MODE), regs::RX_MODE_PROMISC);
+    m.qemu.quit().unwrap();
+    server.process.signal(Signal::TERM).unwrap();
+    server.process.wait().unwrap();
+    assert!(server.process.stderr().contains("several writes"));
+}
+
 #[test]
 fn a_server_that_dies() {
     let Some(program) = Qemu::program() else {
