@@ -465,6 +465,8 @@ fn a_worker_that_hangs_holds_nobody_up() {
     server.process.signal(Signal::USR2).unwrap();
     round_trip(&mut nic, 0, 1);
     assert_ne!(server.worker().unwrap(), Some(hung));
+    // A worker may serve before it has said that it does.
+    until(|| server.process.stderr().contains(" ms"));
     stop(&server);
     server.process.signal(Signal::TERM).unwrap();
     server.process.wait().unwrap();
