@@ -73,19 +73,20 @@ pub enum Polled {
 ///
 /// # Invariants
 ///
-/// - `napi` is on the list of the device that owns the channel, at the channel's index.
+/// - `napi` cannot be scheduled unless `running` is true. While `listed` is, it is on the list of the device that owns the
+///   channel, at the channel's index; it is while there is a pool, and while `running` is true.
 /// - `tx` is only accessed under the lock of the transmit queue at the channel's index.
 /// - `rx`, `pool` and `rxq` are only accessed by the call of the poll callback of `napi` that set
 ///   `polling`, which clears it at its end; or under the RTNL lock while `napi` is disabled and
 ///   `polling` is clear. `napi` is enabled exactly while `running` is true, and that only while
 ///   the interface is up.
 /// - `pool` was made for `napi`, and `rxq` for both.
-/// - `dim` is set up for [`Self::adapt_work`] by [`Self::add`]. The library decides in one poll at a
+/// - `dim` is set up for [`Self::adapt_work`] by [`Self::set_up`]. The library decides in one poll at a
 ///   time, which has set `polling` and so may use `dim_seen`; its work runs beside that, which the
 ///   library is made for, and does not run when `napi` is disabled.
-/// - `turn` is set up for [`Self::take_turn`] by [`Self::add`], and scheduled by polls only. Like
+/// - `turn` is set up for [`Self::take_turn`] by [`Self::set_up`], and scheduled by polls only. Like
 ///   `dim_seen`, `long_polls` is used by the call that has set `polling`.
-/// - `running` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
+/// - `running`, `listed` and `irq_name` are only accessed under the RTNL lock, except that the interrupt core
 ///   reads the name while `running` is true, when it does not change.
 pub(crate) struct Channel<T: Operations> {
     napi: Opaque<b::napi_struct>,
@@ -98,6 +99,7 @@ pub(crate) struct Channel<T: Operations> {
     /// completed, the next may begin on another CPU while this one still arms the interrupt.
     polling: AtomicFlag,
     running: UnsafeCell<bool>,
+    listed: UnsafeCell<bool>,
     /// Adapts the moderation: see coalesce.rs.
     pub(crate) dim: Opaque<b::dim>,
     /// Interrupts when that last looked.
@@ -137,7 +139,7 @@ impl Write for IrqName {
 }
 
 impl<T: Operations> Channel<T> {
-    /// A stopped channel. [`Self::add`] must follow before it is used.
+    /// A stopped channel. [`Self::set_up`] must follow before it is used.
     pub(crate) fn new(index: u16, irq: Option<u32>) -> Self {
         Self {
             napi: Opaque::zeroed(),
@@ -147,6 +149,7 @@ impl<T: Operations> Channel<T> {
             rxq: UnsafeCell::new(None),
             polling: AtomicFlag::new(false),
             running: UnsafeCell::new(false),
+            listed: UnsafeCell::new(false),
             dim: Opaque::zeroed(),
             dim_seen: UnsafeCell::new(Seen::new()),
             turn: Opaque::zeroed(),
@@ -162,37 +165,53 @@ impl<T: Operations> Channel<T> {
         }
     }
 
-    /// Adds the NAPI context to the device.
+    /// Sets up what it has of the kernel.
     ///
     /// # Safety
     ///
-    /// `dev` is valid and not yet registered, the channel is in its private data at the
-    /// channel's index, and is not added yet. [`Self::remove`] is called before either goes.
-    pub(crate) unsafe fn add(self: Pin<&Self>, dev: *mut b::net_device) {
+    /// The channel is pinned in the private data of a device that is not yet registered, and this is called once.
+    pub(crate) unsafe fn set_up(self: Pin<&Self>) {
         if !T::HAS_POLL {
             return;
         }
-        // SAFETY: by the caller; the context is pinned and zeroed, as the core wants it.
+        // SAFETY: the context is zeroed, and nobody else knows it.
+        unsafe { b::nd_napi_init(self.napi.get()) }
+        self.init_adaptation();
+        self.init_turns();
+    }
+
+    /// Adds the NAPI context to the device, for as long as it is used: the core waits for those that are there and
+    /// do not run, when it is to poll in threads no more, without an end and with the device locked.
+    ///
+    /// # Safety
+    ///
+    /// The RTNL lock is held; the channel belongs to `dev`.
+    unsafe fn list(&self, dev: &NetDevice<T>) {
+        // SAFETY: the RTNL lock is held.
+        let listed = unsafe { &mut *self.listed.get() };
+        if !T::HAS_POLL || core::mem::replace(listed, true) {
+            return;
+        }
+        // SAFETY: by the caller; the context is pinned and not on a list.
         unsafe {
             b::nd_napi_add(
-                dev,
+                dev.as_raw(),
                 self.napi.get(),
                 Some(Self::poll),
                 i32::from(self.index),
             )
         }
-        self.init_adaptation();
-        self.init_turns();
     }
 
-    /// Takes the NAPI context off the device.
+    /// Takes it off.
     ///
     /// # Safety
     ///
-    /// The channel was added, and is stopped.
-    pub(crate) unsafe fn remove(self: Pin<&Self>) {
-        if T::HAS_POLL {
-            // SAFETY: by the caller.
+    /// The RTNL lock is held, or nobody else uses the device any more; and NAPI is disabled.
+    pub(crate) unsafe fn unlist(&self) {
+        // SAFETY: by the caller.
+        if unsafe { core::mem::take(&mut *self.listed.get()) } {
+            // SAFETY: by the caller; `list` added it.
             unsafe { b::nd_napi_del(self.napi.get()) }
         }
     }
@@ -220,6 +239,21 @@ impl<T: Operations> Channel<T> {
         // goes, the interface is taken down, which stops the channel. So the parent is bound.
         unsafe {
             self.drop_pool();
+            self.list(dev);
+            let made = self.make_pool(dev, params);
+            if made.is_err() {
+                self.unlist();
+            }
+            made
+        }
+    }
+
+    /// # Safety
+    ///
+    /// NAPI is disabled and on the list of `dev`, and the RTNL lock held. There is no pool.
+    unsafe fn make_pool(&self, dev: &NetDevice<T>, params: PoolParams) -> Result {
+        // SAFETY: by the caller.
+        unsafe {
             let pool = PagePool::new(dev.as_raw(), self.napi.get(), self.index, params)?;
             let rxq = RxqInfo::new(self.napi.get(), self.index, pool.as_raw())?;
             *self.pool.get() = Some(pool);
@@ -264,6 +298,8 @@ impl<T: Operations> Channel<T> {
         let _ = name.write_str(dev.name().to_str().unwrap_or("vnet"));
         let _ = core::write!(name, "-{}", self.index);
 
+        // SAFETY: by the caller. Before there is an interrupt, which schedules it.
+        unsafe { self.list(dev) };
         // SAFETY: the channel does not run, so NAPI is disabled and the RTNL lock guards the state.
         unsafe { *self.rx.get() = Some(rx) };
         {
@@ -287,7 +323,10 @@ impl<T: Operations> Channel<T> {
             });
             if let Err(e) = requested {
                 // SAFETY: as for this function; NAPI is disabled and the handler not registered.
-                unsafe { self.drop_states(&queue) };
+                unsafe {
+                    self.drop_states(&queue);
+                    self.unlist();
+                }
                 return Err(e);
             }
             // SAFETY: the context was added and is disabled; the interrupt is requested, and `stop`
@@ -320,7 +359,10 @@ impl<T: Operations> Channel<T> {
         if unsafe { !*self.running.get() } {
             // It may have a pool, if it was about to be started.
             // SAFETY: NAPI is disabled and the RTNL lock held.
-            unsafe { self.drop_pool() };
+            unsafe {
+                self.drop_pool();
+                self.unlist();
+            }
             return;
         }
         let Some(queue) = dev.tx_queue(self.index) else {
@@ -353,6 +395,8 @@ impl<T: Operations> Channel<T> {
             self.drop_states(&queue);
         }
         self.end_adaptation();
+        // SAFETY: the RTNL lock is held, and NAPI is disabled.
+        unsafe { self.unlist() };
     }
 
     /// Tells the core which NAPI context serves the queues, if any.

@@ -295,6 +295,13 @@ void *nd_page_address(const struct page *page)
 	return page_address(page);
 }
 
+/* As one that was disabled: nobody can schedule it. */
+void nd_napi_init(struct napi_struct *napi)
+{
+	set_bit(NAPI_STATE_SCHED, &napi->state);
+	set_bit(NAPI_STATE_NPSVC, &napi->state);
+}
+
 void nd_napi_add(struct net_device *dev, struct napi_struct *napi,
 		 int (*poll)(struct napi_struct *napi, int budget), int index)
 {

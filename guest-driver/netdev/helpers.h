@@ -131,6 +131,7 @@ void nd_page_pool_sync_for_device(const struct page *page, u32 offset, u32 len);
 void nd_page_pool_put(struct page *page, bool napi);
 void *nd_page_address(const struct page *page);
 
+void nd_napi_init(struct napi_struct *napi);
 void nd_napi_add(struct net_device *dev, struct napi_struct *napi,
 		 int (*poll)(struct napi_struct *napi, int budget), int index);
 void nd_napi_del(struct napi_struct *napi);

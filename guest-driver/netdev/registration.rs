@@ -245,7 +245,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             b::nd_set_mac(raw, config.mac.as_ptr());
             b::netif_carrier_off(raw);
             for channel in &(*NetDevice::<T>::private_ptr(raw)).channels {
-                channel.as_ref().add(raw);
+                channel.as_ref().set_up();
             }
         }
         let active = c_uint::from(config.active);
@@ -325,7 +325,7 @@ impl<'a, T: Operations> Registration<'a, T> {
             let private = NetDevice::<T>::private_ptr(dev);
             core::ptr::drop_in_place(&raw mut (*private).ops);
             for channel in &(*private).channels {
-                channel.as_ref().remove();
+                channel.unlist();
             }
             core::ptr::drop_in_place(&raw mut (*private).channels);
             core::ptr::drop_in_place(&raw mut (*private).ticker);

@@ -51,6 +51,20 @@ guest_check "all pairs, one pair, three pairs" '
     [ $(vectors | wc -l) = $((n + 1)) ]
     pings
   done'
+guest_check "threads poll and then none, with pairs that are not in use and with the interface down, too" '
+  for threads in 1 0; do
+    echo $threads >/sys/class/net/vnet0/threaded
+    pings
+  done
+  echo 1 >/sys/class/net/vnet0/threaded
+  ip link set vnet0 down
+  # Nobody would poll, and who asked for that would wait for ever.
+  refused eval "echo 0 >/sys/class/net/vnet0/threaded"
+  ip link set vnet0 up
+  pings
+  [ $(cat /proc/[0-9]*/comm | grep -c "^napi/vnet0-") = 3 ]
+  echo 0 >/sys/class/net/vnet0/threaded
+  pings'
 guest_check "with more pairs than CPUs each CPU still has its queue" '
   [ $((0x$(cat /sys/class/net/vnet0/queues/tx-1/xps_cpus))) = 2 ]
   [ $((0x$(cat /sys/class/net/vnet0/queues/tx-2/xps_cpus))) = 0 ]'
