@@ -75,9 +75,8 @@ poll_fails() {
   echo 0 >$poller/fail-nth
   return $result
 }
-# The one of a queue pair that is not in use has no number.
 polls() {
-  dirname $(grep -l "^napi/vnet0-[1-9]" /proc/[0-9]*/comm)
+  dirname $(grep -l "^napi/vnet0-" /proc/[0-9]*/comm)
 }
 # walk NAME COMMAND...: runs it with one allocation failing, the first, the second and so on. What
 # check_NAME finds afterwards must be right; it is told whether the command succeeded, and takes it back.
@@ -303,7 +302,11 @@ guest 'echo 1 >/sys/bus/pci/drivers_autoprobe; [ -e /sys/module/vnet ] || insmod
     'ethtool -G vnet0 tcp-data-split off
     ip -force link set vnet0 xdpdrv obj /root/programs.o program pass_frags' from_card 300000 3
   # shellcheck disable=SC2053 # a pattern
-  [[ receive != $only ]] || guest 'ip link set vnet0 xdpdrv off; echo 0 >/sys/class/net/vnet0/threaded'
+  [[ receive != $only ]] || guest_check "no thread polls any more" '
+    ip link set vnet0 xdpdrv off
+    echo 0 >/sys/class/net/vnet0/threaded
+    small
+    pings'
   part unbind "card is let go" small 'sh -c "echo $card >$driver/unbind"'
 }
 
